@@ -1,0 +1,63 @@
+"""What a user or a file got wrong, said in one sentence, and the exit codes that go with it."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+EXIT_USER_ERROR = 2  # found before any work; nothing was changed
+EXIT_REJECTS = 3  # everything else was done and saved, but some inputs failed
+
+
+class UserError(Exception):
+    """A mistake the user can mend. Carries one sentence per mistake: what was found, what was expected, what to do."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+class Problems:
+    """Collects mistakes, so that a user hears of all of them at once."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def add(self, sentence: str) -> None:
+        if sentence not in self.sentences:
+            self.sentences.append(sentence)
+
+    def check(self, step: Callable[[], object]) -> object | None:
+        """Run `step`; keep the sentences of its UserError instead of raising. Returns its value, or None."""
+        try:
+            return step()
+        except UserError as error:
+            for sentence in error.sentences:
+                self.add(sentence)
+            return None
+
+    def raise_any(self) -> None:
+        """Raises: UserError with every sentence collected so far, if there is one."""
+        if self.sentences:
+            raise UserError(*self.sentences)
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Say which valid name is closest to a wrong one: " (did you mean 'x'?)", or "" when nothing is close."""
+    known = list(choices)
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not found:  # a dotted key whose last part alone is right
+        tail = name.rsplit(".", 1)[-1]
+        found = [choice for choice in known if choice.rsplit(".", 1)[-1] == tail][:1]
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def run_entry_point(main: Callable[[], int | None]) -> None:
+    """Run a script's main and leave the process: 0 or main's code, 2 with one line per mistake, traceback and 1 for bugs."""
+    try:
+        code = main()
+    except UserError as error:
+        sys.stdout.flush()
+        for sentence in error.sentences:
+            print(f"error: {sentence}", file=sys.stderr)
+        raise SystemExit(EXIT_USER_ERROR) from None
+    raise SystemExit(code or 0)

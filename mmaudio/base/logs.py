@@ -1,0 +1,53 @@
+"""Where messages and progress go. Entry points call `start_logging` once; everything else only asks for a logger."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+_PLAIN_EVERY_S = 15.0
+
+
+def start_logging(rank: int = 0, file: Path | None = None) -> None:
+    """Attach the handlers of this process: rank 0 speaks from INFO on, other ranks only from ERROR on."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO if rank == 0 else logging.ERROR)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if file is not None and rank == 0:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+    shape = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        handler.setFormatter(shape)
+        root.addHandler(handler)
+
+
+def progress(items: Iterable[T], total: int, what: str, rank: int = 0, start: int = 0) -> Iterator[T]:
+    """Pass `items` on, showing a bar with rate and ETA on rank 0's terminal, or a line now and then elsewhere."""
+    if rank != 0:
+        yield from items
+    elif sys.stderr.isatty():
+        yield from tqdm(items, total=total, initial=start, desc=what, dynamic_ncols=True)
+    else:
+        yield from _lines(items, total, what, start)
+
+
+def _lines(items: Iterable[T], total: int, what: str, start: int) -> Iterator[T]:
+    log = logging.getLogger(__name__)
+    began = told = time.monotonic()
+    done = start
+    for done, item in enumerate(items, start + 1):
+        yield item
+        now = time.monotonic()
+        if now - told >= _PLAIN_EVERY_S:
+            told, rate = now, (done - start) / (now - began)
+            log.info("%s: %d of %d, %.2f a second, %.0f s to go", what, done, total, rate, (total - done) / rate)
+    log.info("%s: %d of %d, %.1f s", what, done, total, time.monotonic() - began)

@@ -1,0 +1,122 @@
+"""Which process this is, of how many, and what they do together. The one place that reads the launcher's environment."""
+
+import datetime
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from mmaudio.base.errors import UserError
+
+_PARENT_POLL_S = 1.0
+_COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place. `rank` is global and decides who writes; `local_rank` only picks the device."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+
+def read_ranks() -> Ranks:
+    """The place torchrun gave this process, or the only one where no launcher did."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return Ranks(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101", strict=True)))
+
+
+def pick_device(name: str, ranks: Ranks) -> torch.device:
+    """The device a setting names: `cuda` (this rank's), `cuda:1`, `cpu`, `mps`, or `auto` (CUDA if there is one).
+
+    Raises: UserError where the device is not there or the name is unknown.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device is {name!r}; want cuda, cuda:N, mps, cpu or auto") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is 'cuda' but this machine has no CUDA device; use the CPU instead: --device cpu (train.py: device=cpu)")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", ranks.local_rank)
+    return device
+
+
+def set_threads(ranks: Ranks) -> int:
+    """Give each process of a machine its share of the cores, or fewer if OMP_NUM_THREADS says so. Returns the count.
+
+    Two pools that together exceed the cores slow a small step tenfold, so OMP_NUM_THREADS can lower the share only.
+    """
+    share = max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    threads = min(share, int(asked)) if asked.isdigit() and int(asked) > 0 else share
+    torch.set_num_threads(threads)
+    return threads
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _leave_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_S)
+    os._exit(1)
+
+
+@contextmanager
+def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """Collective. Join the process group (NCCL on CUDA, gloo elsewhere) for the block; nothing to join for one process.
+
+    A worker whose launcher is gone ends itself within seconds.
+    """
+    if ranks.world_size == 1:
+        yield
+        return
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_COLLECTIVE_TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Collective. Return when every rank is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Collective. Every rank's `value`, in rank order, on every rank."""
+    if not dist.is_initialized():
+        return [value]
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def share_from_first(value: Any) -> Any:
+    """Collective. Rank 0's `value`, on every rank."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
