@@ -1,0 +1,1 @@
+"""The method's mathematics: the path from noise to data, its times, the loss, guidance and the solvers."""

@@ -1,0 +1,166 @@
+"""The flow-prediction network: latent, time and conditions to a velocity (Cheng et al. 2024, arXiv 2412.15322).
+
+Parameter names, shapes and their order are a file format: published weights load here and ours load there.
+Axes: b batch, n latent token, c latent channel, t clip token, s sync token, l text token, d hidden channel.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmaudio.base.specs import SYNC_TOKENS_PER_SEGMENT, TEXT_TOKENS
+from mmaudio.network.blocks import FinalLayer, JointBlock, StreamBlock, Streams
+from mmaudio.network.conditions import Conditions
+from mmaudio.network.embed import GatedMLP, TimeEmbedding, input_projection
+from mmaudio.network.initialise import initialise_
+from mmaudio.network.rope import rotation_table
+
+V1_SINUSOIDS = 256
+V2_TIME_MULTIPLIER = 10_000.0
+
+
+def _frozen(value: Tensor | None, shape: tuple[int, ...], fill: float, name: str) -> nn.Parameter:
+    if value is None:
+        return nn.Parameter(torch.full(shape, fill), requires_grad=False)
+    if value.numel() != torch.Size(shape).numel():
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; want {shape}")
+    return nn.Parameter(value.detach().float().reshape(shape).clone(), requires_grad=False)
+
+
+class FlowTransformer(nn.Module):
+    """Predicts the velocity of a normalised latent. A freshly built one returns exactly zero.
+
+    Args: sizes as in the published class; `v2` chooses its second flavour of input projections and time embedding.
+    Raises: ValueError for sizes that contradict each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int,
+        clip_dim: int,
+        sync_dim: int,
+        text_dim: int,
+        hidden_dim: int,
+        depth: int,
+        fused_depth: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        latent_seq_len: int,
+        clip_seq_len: int,
+        sync_seq_len: int,
+        text_seq_len: int = TEXT_TOKENS,
+        latent_mean: Tensor | None = None,
+        latent_std: Tensor | None = None,
+        empty_string_feat: Tensor | None = None,
+        v2: bool = False,
+    ) -> None:
+        super().__init__()
+        if hidden_dim % (2 * num_heads):
+            raise ValueError(f"hidden_dim is {hidden_dim}; want a multiple of 2 x {num_heads} heads")
+        if not 0 <= fused_depth < depth:
+            raise ValueError(f"fused_depth is {fused_depth}; want 0 to {depth - 1}, less than depth")
+        if (latent_mean is None) != (latent_std is None):
+            raise ValueError("latent_mean and latent_std come together; one of them is missing")
+        width, self.num_heads, self.text_seq_len = hidden_dim, num_heads, text_seq_len
+
+        self.sync_pos_emb = nn.Parameter(torch.zeros(1, 1, SYNC_TOKENS_PER_SEGMENT, sync_dim))
+        self.latent_mean = _frozen(latent_mean, (1, 1, latent_dim), float("nan"), "latent_mean")
+        self.latent_std = _frozen(latent_std, (1, 1, latent_dim), float("nan"), "latent_std")
+        self.empty_string_feat = _frozen(empty_string_feat, (text_seq_len, text_dim), 0.0, "empty_string_feat")
+        self.empty_clip_feat = nn.Parameter(torch.zeros(1, clip_dim))
+        self.empty_sync_feat = nn.Parameter(torch.zeros(1, sync_dim))
+
+        strong: Callable[[], nn.Module] = nn.SiLU if v2 else nn.SELU
+        self.audio_input_proj = input_projection(latent_dim, width, kernel=7, mlp_kernel=7, activation=strong())
+        self.clip_input_proj = input_projection(clip_dim, width, kernel=1, mlp_kernel=3, activation=nn.SiLU() if v2 else None)
+        self.sync_input_proj = input_projection(sync_dim, width, kernel=7, mlp_kernel=3, activation=strong())
+        self.text_input_proj = input_projection(text_dim, width, kernel=1, mlp_kernel=1, activation=nn.SiLU() if v2 else None)
+        self.clip_cond_proj = nn.Linear(width, width)
+        self.text_cond_proj = nn.Linear(width, width)
+        self.global_cond_mlp = GatedMLP(width, 4 * width)
+        self.final_layer = FinalLayer(width, latent_dim)
+        self.t_embed = TimeEmbedding(width, width if v2 else V1_SINUSOIDS, V2_TIME_MULTIPLIER if v2 else 1.0)
+        last = depth - fused_depth - 1
+        self.joint_blocks = nn.ModuleList(JointBlock(width, num_heads, mlp_ratio, is_last=i == last) for i in range(last + 1))
+        self.fused_blocks = nn.ModuleList(StreamBlock(width, num_heads, mlp_ratio) for _ in range(fused_depth))
+
+        self.update_seq_lengths(latent_seq_len, clip_seq_len, sync_seq_len)
+        initialise_(self)
+
+    # ---- lengths
+
+    def update_seq_lengths(self, latent_seq_len: int, clip_seq_len: int, sync_seq_len: int) -> None:
+        """Switch to other token counts; no parameter changes. Raises: ValueError for a sync count that is not whole segments."""
+        if sync_seq_len <= 0 or sync_seq_len % SYNC_TOKENS_PER_SEGMENT or min(latent_seq_len, clip_seq_len) <= 0:
+            raise ValueError(f"token counts {latent_seq_len}/{clip_seq_len}/{sync_seq_len}; want positive ones, sync a multiple of 8")
+        self.latent_seq_len, self.clip_seq_len, self.sync_seq_len = latent_seq_len, clip_seq_len, sync_seq_len
+        self._build_rotations()
+
+    def _build_rotations(self) -> None:
+        head_width, device = self.clip_cond_proj.in_features // self.num_heads, self.sync_pos_emb.device
+        stretch = self.latent_seq_len / self.clip_seq_len
+        self.register_buffer("latent_rot", rotation_table(self.latent_seq_len, head_width, device=device), persistent=False)
+        self.register_buffer("clip_rot", rotation_table(self.clip_seq_len, head_width, stretch, device), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FlowTransformer":
+        super()._apply(fn, recurse)
+        self._build_rotations()  # a cast of the whole network leaves the tables float32
+        return self
+
+    # ---- latents
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Latents of the codec to latents of unit scale; a new tensor."""
+        return (x - self.latent_mean) / self.latent_std
+
+    def unnormalize(self, x: Tensor) -> Tensor:
+        """The inverse of `normalize`; a new tensor."""
+        return x * self.latent_std + self.latent_mean
+
+    # ---- conditions
+
+    def preprocess_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor) -> Conditions:
+        """Project raw features (b, T, clip), (b, S, sync), (b, L, text). Raises: ValueError for another token count."""
+        self._check("clip", clip_f, self.clip_seq_len)
+        self._check("sync", sync_f, self.sync_seq_len)
+        self._check("text", text_f, self.text_seq_len)
+        segments_bgkc = sync_f.unflatten(1, (-1, SYNC_TOKENS_PER_SEGMENT)) + self.sync_pos_emb
+        clip_btd = self.clip_input_proj(clip_f)
+        sync_bsd = self.sync_input_proj(segments_bgkc.flatten(1, 2))
+        text_bld = self.text_input_proj(text_f)
+        sync_bnd = F.interpolate(sync_bsd.transpose(1, 2), size=self.latent_seq_len, mode="nearest-exact").transpose(1, 2)
+        return Conditions(clip_btd, sync_bnd, text_bld, self.clip_cond_proj(clip_btd.mean(1)), self.text_cond_proj(text_bld.mean(1)))
+
+    def empty_conditions(self, negative_text: Tensor | None = None) -> Conditions:
+        """What guidance leads away from: null features, or null video with a negative text (1 or b, L, text)."""
+        text = self.empty_string_feat[None] if negative_text is None else negative_text
+        clip = self.empty_clip_feat[None].expand(1, self.clip_seq_len, -1)
+        sync = self.empty_sync_feat[None].expand(1, self.sync_seq_len, -1)
+        batch = text.shape[0]
+        return self.preprocess_conditions(clip.expand(batch, -1, -1), sync.expand(batch, -1, -1), text)
+
+    def _check(self, name: str, x_bnc: Tensor, want: int) -> None:
+        if x_bnc.shape[1] != want:
+            raise ValueError(f"{name} has {x_bnc.shape[1]} tokens; this network is set to {want}")
+
+    # ---- velocity
+
+    def predict_flow(self, latent: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+        """Velocity (b, N, c) of a normalised latent (b, N, c) at times t (b,) in [0, 1]."""
+        self._check("latent", latent, self.latent_seq_len)
+        global_b1d = (self.t_embed(t) + self.global_cond_mlp(conditions.clip_f_c + conditions.text_f_c))[:, None]
+        extended_bnd = global_b1d + conditions.sync_f
+        x = Streams(self.audio_input_proj(latent), conditions.clip_f, conditions.text_f)
+        for joint in self.joint_blocks:
+            x = joint(x, global_b1d, extended_bnd, self.latent_rot, self.clip_rot)
+        latent_bnd = x.latent
+        for fused in self.fused_blocks:
+            latent_bnd = fused(latent_bnd, extended_bnd, self.latent_rot)
+        return self.final_layer(latent_bnd, global_b1d)  # without sync: every published weight file was trained this way
+
+    def forward(self, latent: Tensor, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, t: Tensor) -> Tensor:
+        """Velocity from raw conditions: `preprocess_conditions`, then `predict_flow`."""
+        return self.predict_flow(latent, t, self.preprocess_conditions(clip_f, sync_f, text_f))

@@ -1,0 +1,107 @@
+"""Named networks: one row each. Everything else about a variant follows from its row."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmaudio.base.errors import UserError, nearest
+from mmaudio.base.specs import CLIP_WIDTH, DEFAULT_DURATION_S, SYNC_WIDTH, TEXT_WIDTH, AudioSpec
+from mmaudio.network.transformer import FlowTransformer
+
+STALE_KEYS = ("t_embed.freqs", "latent_rot", "clip_rot")  # buffers that early weight files still carry
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Sizes of a network and the mode whose latents it predicts."""
+
+    mode: str
+    hidden_dim: int
+    num_heads: int
+    depth: int
+    fused_depth: int
+    v2: bool = False
+
+    def sizes(self, duration_s: float) -> dict[str, Any]:
+        """Constructor keywords for clips of `duration_s` seconds."""
+        spec = AudioSpec(self.mode, duration_s)
+        return {
+            "latent_dim": spec.latent_channels,
+            "clip_dim": CLIP_WIDTH,
+            "sync_dim": SYNC_WIDTH,
+            "text_dim": TEXT_WIDTH,
+            "hidden_dim": self.hidden_dim,
+            "depth": self.depth,
+            "fused_depth": self.fused_depth,
+            "num_heads": self.num_heads,
+            "latent_seq_len": spec.num_latents,
+            "clip_seq_len": spec.num_clip_frames,
+            "sync_seq_len": spec.num_sync_tokens,
+            "v2": self.v2,
+        }
+
+
+VARIANTS = {
+    "nano_16k": Variant("16k", 64, 1, 3, 1),
+    "nano_44k": Variant("44k", 64, 1, 3, 1),
+    "tiny_16k": Variant("16k", 128, 2, 4, 2),
+    "tiny_44k": Variant("44k", 128, 2, 4, 2),
+    "small_16k": Variant("16k", 448, 7, 12, 8),
+    "small_44k": Variant("44k", 448, 7, 12, 8),
+    "medium_44k": Variant("44k", 896, 14, 12, 8),
+    "large_44k": Variant("44k", 896, 14, 21, 14),
+    "large_44k_v2": Variant("44k", 896, 14, 21, 14, v2=True),
+}
+
+
+def find_variant(name: str) -> Variant:
+    """The row of a name. Raises: UserError for an unknown name, with the nearest known one."""
+    if name not in VARIANTS:
+        raise UserError(f"no model {name!r}{nearest(name, VARIANTS)}; known are {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
+def build_network(variant: str | None = None, *, duration_s: float = DEFAULT_DURATION_S, **sizes: Any) -> FlowTransformer:
+    """A new network: a named variant, or with None any whose sizes the keywords give; keywords override the row.
+
+    `latent_mean`, `latent_std` (channels,) and `empty_string_feat` (77, 1024) may be among the keywords. The starting
+    weights are drawn from torch's global generator.
+    """
+    row = find_variant(variant).sizes(duration_s) if variant is not None else {}
+    return FlowTransformer(**(row | sizes))
+
+
+def _mismatches(state: dict[str, Tensor], network: FlowTransformer) -> list[str]:
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wrong = [f"{name} is {found[name]}, want {shape}" for name, shape in wanted.items() if name in found and found[name] != shape]
+    missing = [f"{name} is missing" for name in wanted if name not in found]
+    return wrong + missing + [f"{name} is not a tensor of it" for name in found if name not in wanted]
+
+
+def _fitting_variant(state: dict[str, Tensor]) -> str | None:
+    for name in VARIANTS:
+        with torch.device("meta"):
+            if not _mismatches(state, build_network(name)):
+                return name
+    return None
+
+
+def load_network(state_dict: dict[str, Tensor], variant: str, *, duration_s: float = DEFAULT_DURATION_S) -> FlowTransformer:
+    """A network of `variant` with the weights of a published or own file, in float32; the caller's dictionary is not changed.
+
+    Raises: UserError naming the first tensors that do not fit, and the variant that would.
+    """
+    state = {name: tensor for name, tensor in state_dict.items() if name not in STALE_KEYS}
+    with torch.device("meta"):
+        network = build_network(variant, duration_s=duration_s)
+    wrong = _mismatches(state, network)
+    if wrong:
+        fits = _fitting_variant(state)
+        advice = f"they are weights of {fits}" if fits else "they fit no known model"
+        raise UserError(f"these weights are not of {variant}: {'; '.join(wrong[:3])} ({len(wrong)} in all); {advice}")
+    network.to_empty(device="cpu")
+    network.load_state_dict(state)
+    return network
