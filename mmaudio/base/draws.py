@@ -82,4 +82,5 @@ def text_item(text: str) -> int:
 
 def permutation(num_items: int, seed: int, epoch: int) -> np.ndarray:
     """Order of an epoch: a permutation of range(num_items) that is a function of (seed, epoch)."""
-    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), epoch])).permutation(num_items)
+    key = np.array([seed & (2**64 - 1), epoch], dtype=np.uint64)  # a list would pass through float64 and lose large seeds
+    return np.random.Generator(np.random.Philox(key=key)).permutation(num_items)

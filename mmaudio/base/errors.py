@@ -3,6 +3,9 @@
 import difflib
 import sys
 from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 EXIT_USER_ERROR = 2  # found before any work; nothing was changed
 EXIT_REJECTS = 3  # everything else was done and saved, but some inputs failed
@@ -26,7 +29,7 @@ class Problems:
         if sentence not in self.sentences:
             self.sentences.append(sentence)
 
-    def check(self, step: Callable[[], object]) -> object | None:
+    def check(self, step: Callable[[], T]) -> T | None:
         """Run `step`; keep the sentences of its UserError instead of raising. Returns its value, or None."""
         try:
             return step()
@@ -51,13 +54,16 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def run_entry_point(main: Callable[[], int | None]) -> None:
-    """Run a script's main and leave the process: 0 or main's code, 2 with one line per mistake, traceback and 1 for bugs."""
+def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None:
+    """Run a script's main and leave the process: 0 or main's code, 2 with one line per mistake, traceback and 1 for bugs.
+
+    Of several processes that all find the same mistakes, only the one that `speaks` prints them.
+    """
     try:
         code = main()
     except UserError as error:
         sys.stdout.flush()
-        for sentence in error.sentences:
+        for sentence in error.sentences if speaks else ():
             print(f"error: {sentence}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR) from None
     raise SystemExit(code or 0)

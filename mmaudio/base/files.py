@@ -1,5 +1,6 @@
 """Atomic writes: a file or folder is either the old one or the complete new one, whatever happens in between."""
 
+import glob
 import hashlib
 import json
 import os
@@ -44,16 +45,30 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _is_running(suffix: str) -> bool:
+    """Whether the process of a temporary name, `.<pid>`, is there; yes for what is no such name."""
+    try:
+        os.kill(int(suffix[1:]), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, PermissionError):
+        return True
+    return True
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling folder; swap it in for `path` if the block succeeds.
 
     A kill between the two renames leaves the old folder under `.<name>.old`; it is never deleted before the new one
-    stands in its place.
+    stands in its place. What a killed process left of its own try is removed by the next one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.old")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _is_running(left.suffixes[-2]):
+            shutil.rmtree(left, ignore_errors=True)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:

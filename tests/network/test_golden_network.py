@@ -43,7 +43,11 @@ def inputs():
 def test_velocity_conditions_and_blocks(flavour):
     network, golden = flavour
     seen = {}
-    for name, block in [("joint0", network.joint_blocks[0]), ("joint_last", network.joint_blocks[1]), ("fused_last", network.fused_blocks[1])]:
+    for name, block in [
+        ("joint0", network.joint_blocks[0]),
+        ("joint_last", network.joint_blocks[1]),
+        ("fused_last", network.fused_blocks[1]),
+    ]:
         block.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out}))
     flow = network(given("tiny/latent", 2, 63, 20), *inputs(), torch.from_numpy(golden["t"]))
     assert error(flow, golden["flow"]) < TOLERANCE
@@ -74,7 +78,9 @@ def velocities(network: FlowTransformer, negative: bool):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("key", "strength", "negative"), [("4p5_empty", 4.5, 0), ("4p5_neg", 4.5, 1), ("1p0_empty", 1, 0), ("0p5_empty", 0.5, 0)])
+@pytest.mark.parametrize(
+    ("key", "strength", "negative"), [("4p5_empty", 4.5, 0), ("4p5_neg", 4.5, 1), ("1p0_empty", 1, 0), ("0p5_empty", 0.5, 0)]
+)
 def test_guidance(flavour, key, strength, negative):
     network, golden = flavour
     velocity = guided(*velocities(network, bool(negative)), strength)

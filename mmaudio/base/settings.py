@@ -1,0 +1,239 @@
+"""Every setting of a run, as frozen dataclasses that mirror config/*.yaml, and the way from a command line to them.
+
+`read_command` runs before Hydra does: it hears of every mistake at once and hands Hydra a command line it reads as meant.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from mmaudio.base.command_line import Override, config_folders, quote, take_apart, understand
+from mmaudio.base.errors import Problems
+from mmaudio.base.ranks import num_cores
+from mmaudio.base.sources import LISTS, PRESETS, DataSettings, read_data
+from mmaudio.base.typed import dotted_keys, read_group, setting
+
+DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
+_MOST_WORKERS = 10
+
+
+@dataclass(frozen=True)
+class DataDims:
+    text_seq_len: int = setting(77, low=1)
+    clip_dim: int = setting(1024, low=1)
+    sync_dim: int = setting(768, low=1)
+    text_dim: int = setting(1024, low=1)
+
+
+@dataclass(frozen=True)
+class EmaSettings:
+    enable: bool = setting(True)
+    sigma_rels: tuple[float, ...] = setting((0.05, 0.1), above=0, high=0.28)
+    update_every: int = setting(1, low=1)
+    checkpoint_every: int = setting(5000, low=1, defines_run=False)  # EMA updates between two snapshots
+    checkpoint_folder: str | None = setting(None, defines_run=False)  # None: ema_ckpts in the run's folder
+    default_output_sigma: float = setting(0.05, above=0, high=0.28, defines_run=False)
+    start: int = setting(0, low=0)  # finished iterations before the first update
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    mean: float = setting(0.0)
+    scale: float = setting(1.0, above=0)
+    min_sigma: float = setting(0.0, low=0, high=1)
+    method: str = setting("euler", defines_run=False)
+    num_steps: int = setting(25, low=1, defines_run=False)
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """What training and evaluation share; spec/training.md section 10, "Base"."""
+
+    model: str = setting("small_16k")
+    exp_id: str | None = setting(None, defines_run=False)  # None: the run's signature
+    backend: Literal["pretrained", "lite"] = setting("pretrained")
+    device: str = setting("cuda", defines_run=False)
+    duration_s: float = setting(8.0, low=0.64)
+    enable_email: bool = setting(False, defines_run=False)
+    debug: bool = setting(False, defines_run=False)
+    cudnn_benchmark: bool = setting(True, defines_run=False)
+    compile: bool | Literal["auto"] = setting("auto", defines_run=False)
+    amp: bool | Literal["auto"] = setting("auto")
+    weights: str | None = setting(None)
+    checkpoint: str | None = setting(None)
+    seed: int = setting(14159265, low=0)
+    num_workers: int | None = setting(None, low=0, defines_run=False)
+    pin_memory: bool = setting(False, defines_run=False)
+    data_dim: DataDims = DataDims()
+    ema: EmaSettings = EmaSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    null_condition_probability: float = setting(0.1, low=0, high=1)
+    cfg_strength: float = setting(4.5, defines_run=False)
+    vae_16k_ckpt: str = setting("./ext_weights/v1-16.pth", defines_run=False)
+    vae_44k_ckpt: str = setting("./ext_weights/v1-44.pth", defines_run=False)
+    bigvgan_vocoder_ckpt: str = setting("./ext_weights/best_netG.pt", defines_run=False)
+    synchformer_ckpt: str = setting("./ext_weights/synchformer_state_dict.pth", defines_run=False)
+    data: DataSettings = field(default_factory=DataSettings)
+
+    def workers(self) -> int:
+        """Worker threads or processes of this process: the published 10, at most cores − 1, unless given."""
+        return min(_MOST_WORKERS, max(1, num_cores() - 1)) if self.num_workers is None else self.num_workers
+
+    def name(self) -> str:
+        """The run's name in its file names. Raises: ValueError where no exp_id was settled."""
+        if not self.exp_id:
+            raise ValueError("these settings have no exp_id; give one, or use runs.signature")
+        return self.exp_id
+
+
+@dataclass(frozen=True)
+class TrainSettings(BaseSettings):
+    """Training on top of the base; spec/training.md section 10, "Training". Counts are of finished iterations."""
+
+    mini_train: bool = setting(False, defines_run=False)
+    example_train: bool = setting(False, defines_run=False)
+    enable_grad_scaler: bool = setting(False, defines_run=False)
+    vgg_oversample_rate: int = setting(5, low=1, defines_run=False)
+    validate_first: bool = setting(True, defines_run=False)  # the untrained network's loss, too
+    log_text_interval: int = setting(200, low=0, defines_run=False)
+    log_extra_interval: int = setting(20000, low=0, defines_run=False)
+    val_interval: int = setting(5000, low=0, defines_run=False)
+    eval_interval: int = setting(20000, low=0, defines_run=False)
+    save_eval_interval: int = setting(40000, low=0, defines_run=False)
+    save_weights_interval: int = setting(10000, low=0, defines_run=False)
+    save_checkpoint_interval: int = setting(10000, low=0, defines_run=False)
+    save_copy_iterations: tuple[int, ...] = setting((), low=1, defines_run=False)
+    batch_size: int = setting(512, low=1)  # per optimizer step, all processes together
+    eval_batch_size: int = setting(256, low=1, defines_run=False)  # per process
+    num_iterations: int = setting(300000, low=1)
+    learning_rate: float = setting(1e-4, above=0)
+    linear_warmup_steps: int = setting(1000, low=0)
+    lr_schedule: Literal["step", "constant", "poly"] = setting("step")
+    lr_schedule_steps: tuple[int, ...] = setting((240000, 270000), low=0)
+    lr_schedule_gamma: float = setting(0.1, above=0)
+    clip_grad_norm: float = setting(1.0, above=0)
+    weight_decay: float = setting(1e-6, low=0)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, understood. `argv` is what Hydra is to read in its place; `notes` say what was chosen unasked."""
+
+    settings: Any
+    run_dir: Path
+    argv: list[str]
+    only_shows: bool
+    notes: tuple[str, ...]
+
+
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain values, interpolations resolved, without Hydra's own node."""
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    return {str(key): value for key, value in dict(OmegaConf.to_container(own, resolve=True)).items()}  # type: ignore[arg-type]
+
+
+def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any:
+    """Build a settings class from plain values; every mistake in them goes to `problems`."""
+    data = read_data(plain.get("data") or {}, problems)
+    settings = replace(read_group(cls, {key: value for key, value in plain.items() if key != "data"}, "", problems), data=data)
+    name = settings.exp_id
+    if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
+        problems.add(f"exp_id is {name!r}; want a name that can be a folder: not empty, without /")
+    return settings
+
+
+def read_command(
+    argv: Sequence[str],
+    cls: Any,
+    config_dir: Path,
+    config_name: str,
+    name_run: Callable[[Any], str],
+    problems: Problems,
+    *,
+    is_first: bool = True,
+) -> Command:
+    """Understand a command line before Hydra reads it. Mistakes go to `problems`; nothing is written.
+
+    Args:
+        name_run: gives settings without exp_id their name.
+        is_first: whether this process is rank 0, the only one that writes Hydra's record of the configuration.
+    """
+    keys = dict(dotted_keys(cls))
+    words = take_apart(argv, keys, problems)
+    folders = config_folders(words, config_dir, problems)
+    given = [override for override in understand(words, keys, folders, problems) if _is_sound(override, problems)]
+    name = words.flags.get("--config-name") or config_name
+    config = _compose(given, folders, name, problems)
+    implied, notes = _implied(config, {override.key for override in given}, problems)
+    config = _compose([*implied, *given], folders, name, problems) if implied else config
+    settings = settings_from(cls, plain_values(config), problems)
+    if settings.exp_id is None:
+        implied.append(Override("", "exp_id", quote(name_run(settings))))
+        config = _compose([*implied, *given], folders, name, problems)
+        settings = settings_from(cls, plain_values(config), problems)
+    quiet = [] if is_first else [Override("", "hydra.output_subdir", "null")]
+    words_for_hydra = words.argv([str(override) for override in (*implied, *given, *quiet)])
+    run_dir = Path(OmegaConf.select(config, "hydra.run.dir") or "output")
+    return Command(settings, run_dir, words_for_hydra, words.only_shows, tuple(notes))
+
+
+def _is_sound(override: Override, problems: Problems) -> bool:
+    try:
+        OverridesParser.create().parse_override(str(override))
+    except HydraException as error:
+        problems.add(f"{override} cannot be read: {_first_line(error)}; put the value in quotes")
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _compose(overrides: Sequence[Override], folders: Sequence[Path], config_name: str, problems: Problems) -> DictConfig:
+    """The composed configuration, `hydra` node included; an empty one, and a problem, where it cannot be composed."""
+    words = [str(override) for override in overrides]
+    if len(folders) > 1 and not any(override.key == "hydra.searchpath" for override in overrides):
+        words.append("hydra.searchpath=[" + ",".join(quote(f"file://{folder}") for folder in folders[1:]) + "]")
+    try:
+        with initialize_config_dir(str(folders[0]), version_base="1.3"):
+            config = compose(config_name, words, return_hydra_config=True)
+        plain_values(config)  # resolves every interpolation
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        problems.add(f"the configuration does not compose: {_first_line(error)}")
+        return OmegaConf.create({})
+    return config
+
+
+def _implied(config: DictConfig, given: set[str], problems: Problems) -> tuple[list[Override], list[str]]:
+    """What some settings imply for others that the command does not give, and what to tell the user about it."""
+    chosen, notes = dict[str, Any](), list[str]()
+    data = config.get("data") or {}
+    if config.get("debug") is True:
+        chosen |= {"num_iterations": DEBUG_ITERATIONS, "log_text_interval": 1, "log_extra_interval": 1}
+    presets = [preset for preset in PRESETS if config.get(preset) is True]
+    if len(presets) > 1:
+        problems.add(f"{' and '.join(presets)} both say what to train on; give one of them")
+    elif presets and not data.get(presets[0]):
+        problems.add(f"{presets[0]} is True, but the chosen data has no lists of that name; give data.train and data.val instead")
+    elif presets:
+        chosen |= {f"data.{key}": f"${{data.{presets[0]}.{key}}}" for key in LISTS}
+    elif "data.train" in given:
+        for key in ("val", "test"):
+            missing = [name for name in data.get(key) or () if not _has_store(data.get(name))]
+            if missing and f"data.{key}" not in given:
+                chosen[f"data.{key}"] = "[]"
+                notes.append(f"no {key} data: {', '.join(missing)} is not there; name other sources with 'data.{key}=[...]'")
+    return [Override("", key, str(value)) for key, value in chosen.items() if key not in given], notes
+
+
+def _has_store(source: Any) -> bool:
+    return bool(source) and Path(str(source.get("tsv"))).is_file() and Path(str(source.get("memmap_dir"))).is_dir()

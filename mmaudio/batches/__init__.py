@@ -1,0 +1,25 @@
+"""Records to batches: hands on an endless iterator of training batches and a finite one of validation batches.
+
+`mixture` says which stores make up the data and checks that they fit the model, `order` which rows make up a step (pure
+arithmetic), `loader` reads them ahead of the training loop.
+"""
+
+from mmaudio.batches.fit import check_batch_size, check_sources
+from mmaudio.batches.loader import read_ahead, training_batches, validation_batches
+from mmaudio.batches.mixture import Batch, Mixture, Source
+from mmaudio.batches.order import num_steps_per_epoch, shard, training_rows, validation_rows
+
+__all__ = [
+    "Batch",
+    "Mixture",
+    "Source",
+    "check_batch_size",
+    "check_sources",
+    "num_steps_per_epoch",
+    "read_ahead",
+    "shard",
+    "training_batches",
+    "training_rows",
+    "validation_batches",
+    "validation_rows",
+]

@@ -1,0 +1,95 @@
+"""What a training checkpoint holds, and what the files of a run are called (training.md section 9)."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run after `steps_done` finished iterations. Ours and the published system's files hold the same entries."""
+
+    steps_done: int
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]  # AdamW's state, by parameter index in manifest order
+    scheduler: dict[str, Any]
+    ema: dict[str, Any] | None  # None where the run keeps no averages
+
+    def entries(self) -> dict[str, Any]:
+        """The dictionary that is saved. `it` counts finished iterations."""
+        return {
+            "it": self.steps_done,
+            "weights": self.weights,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "ema": self.ema,
+        }
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """What a file of weights does not say itself; kept beside it, so that generating needs no options."""
+
+    variant: str
+    mode: str
+    duration_s: float
+    backend: str
+    step: int
+    exp_id: str
+    format_version: int = FORMAT_VERSION
+
+
+def record_path(path: Path) -> Path:
+    """Where the record of a weights file or checkpoint lies."""
+    return path.with_name(f"{path.name}.json")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run. `exp_id` may hold anything a file name may, "last" included."""
+
+    folder: Path
+    exp_id: str
+
+    @property
+    def weights_last(self) -> Path:
+        return self.folder / f"{self.exp_id}_last.pth"
+
+    @property
+    def weights_shadow(self) -> Path:
+        return self.folder / f"{self.exp_id}_shadow.pth"
+
+    @property
+    def checkpoint_last(self) -> Path:
+        return self.folder / f"{self.exp_id}_ckpt_last.pth"
+
+    @property
+    def checkpoint_shadow(self) -> Path:
+        return self.folder / f"{self.exp_id}_ckpt_shadow.pth"
+
+    @property
+    def ema_final(self) -> Path:
+        return self.folder / f"{self.exp_id}_ema_final.pth"
+
+    @property
+    def ema_folder(self) -> Path:
+        return self.folder / "ema_ckpts"
+
+    def weights_copy(self, steps_done: int) -> Path:
+        return self.folder / f"{self.exp_id}_{steps_done}.pth"
+
+    def checkpoint_copy(self, steps_done: int) -> Path:
+        return self.folder / f"{self.exp_id}_ckpt_{steps_done}.pth"
+
+    def checkpoints(self) -> Iterator[Path]:
+        """Every training checkpoint there is: last, shadow, then the copies."""
+        copies = sorted(self.folder.glob("*.pth"))
+        named = re.compile(re.escape(self.exp_id) + r"_ckpt_\d+\.pth")
+        found = [self.checkpoint_last, self.checkpoint_shadow, *(path for path in copies if named.fullmatch(path.name))]
+        return (path for path in found if path.is_file())

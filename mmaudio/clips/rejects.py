@@ -1,0 +1,41 @@
+"""Inputs that failed: what, at which stage, and why. They never stop a run, and never vanish."""
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from mmaudio.base.tables import read_table, write_table
+
+_COLUMNS = ("id", "file", "stage", "reason")
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An input that failed."""
+
+    id: str
+    file: str
+    stage: str  # of the pipeline: `partition`, `captions`, `read`, …
+    reason: str  # one plain sentence or less
+
+
+def rejects_path(output: Path) -> Path:
+    """`<name>.failed.tsv` beside an output: the table `<name>.tsv`, or a store's folder `<name>` (dots are kept)."""
+    name = output.name.removesuffix(".tsv")
+    return output.with_name(f"{name}.failed.tsv")
+
+
+def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
+    """Write a table of rejects, atomically. With none the table is removed, so that one of an earlier run cannot mislead."""
+    rows = [astuple(reject) for reject in rejects]
+    if rows:
+        write_table(path, _COLUMNS, rows)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_rejects(path: Path) -> list[Reject]:
+    """Read a table of rejects; no table means none. Raises: UserError for a table of another shape."""
+    if not path.exists():
+        return []
+    return [Reject(**{column: record[column] for column in _COLUMNS}) for record in read_table(path, _COLUMNS).records()]

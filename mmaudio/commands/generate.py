@@ -1,0 +1,109 @@
+"""`mmaudio generate`: sound for one video, a folder of them, or a prompt alone."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
+from mmaudio.base.logs import start_logging
+from mmaudio.base.options import options_parser, parse_options
+from mmaudio.commands.captions import read_captions
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+MAX_NAME = 80  # characters of a prompt that make a file name
+
+
+def _parser() -> argparse.ArgumentParser:
+    example = 'mmaudio generate --video rain.mp4 --prompt "rain on a tin roof" --weights output/my_run/my_run_ema_final.pth'
+    parser = options_parser("mmaudio generate", "Give a video, or many, the sound a prompt describes.", example)
+    parser.add_argument("--weights", required=True, help="weights file; its record says model, backend and duration")
+    parser.add_argument("--video", default=None, help="a video file or a folder of them; without it, the prompt alone")
+    parser.add_argument("--prompt", default="", help="what to hear")
+    parser.add_argument("--captions", default=None, help="table with id and label or caption: one prompt per video of the folder")
+    parser.add_argument("--negative_prompt", default="", help="what not to hear")
+    parser.add_argument("--output", default="./output/generated", help="folder of the samples")
+    parser.add_argument("--variant", default=None, help="which model the weights are of (default: as their record says)")
+    parser.add_argument("--backend", default=None, help="pretrained or lite (default: as the record says)")
+    parser.add_argument("--device", default="auto", help="cuda, cpu or auto (default auto)")
+    parser.add_argument("--duration", type=float, default=None, help="seconds (default: as trained); a shorter video lowers it")
+    parser.add_argument("--cfg_strength", type=float, default=4.5, help="guidance; below 1 there is none (default 4.5)")
+    parser.add_argument("--num_steps", type=int, default=25, help="solver steps (default 25)")
+    parser.add_argument("--seed", type=int, default=42, help="of the starting noise, together with the sample's name")
+    parser.add_argument("--batch_size", type=int, default=16, help="samples at once (default 16); does not change them")
+    parser.add_argument("--mask_away_clip", action="store_true", help="withhold the scene, keep the synchronisation stream")
+    parser.add_argument("--skip_video_composite", action="store_true", help="write no .mp4")
+    return parser
+
+
+def _file_name(prompt: str) -> str:
+    return re.sub(r"[^\w-]+", "_", prompt).strip("_")[:MAX_NAME] or "unnamed"
+
+
+def _jobs(options: argparse.Namespace) -> list[tuple[str, str, Path | None]]:
+    """Name, prompt and video of every sample asked for."""
+    if options.video is None:
+        if not options.prompt or options.captions:
+            raise UserError("nothing to generate from: give --video FILE (or a folder, perhaps with --captions TABLE), or --prompt TEXT")
+        return [(_file_name(options.prompt), options.prompt, None)]
+    video = Path(options.video)
+    if video.is_file():
+        return [(video.stem, options.prompt, video)]
+    if not video.is_dir():
+        raise UserError(f"--video is {video}, which is neither a file nor a folder")
+    if options.captions is not None:
+        return _captioned(video, Path(options.captions))
+    found = sorted(path for path in video.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not found:
+        raise UserError(f"--video is {video}, a folder without a video ({', '.join(VIDEO_SUFFIXES)})")
+    return [(path.stem, options.prompt, path) for path in found]
+
+
+def _captioned(folder: Path, table_path: Path) -> list[tuple[str, str, Path | None]]:
+    named = read_captions(table_path).items()
+    jobs: list[tuple[str, str, Path | None]] = [(name, prompt, folder / f"{name}.mp4") for name, prompt in named]
+    missing = [name for name, _, path in jobs if path is not None and not path.is_file()]
+    if missing:
+        raise UserError(f"{len(missing)} of the {len(jobs)} ids of {table_path} have no .mp4 in {folder}, the first is {missing[0]!r}")
+    return jobs
+
+
+def main(argv: Sequence[str]) -> int:
+    problems = Problems()
+    options = parse_options(_parser(), argv, problems)
+    jobs = problems.check(lambda: _jobs(options))
+    if options.num_steps < 1 or options.batch_size < 1:
+        problems.add(f"--num_steps {options.num_steps} and --batch_size {options.batch_size} have to be at least 1")
+    if not Path(options.weights).is_file():
+        problems.add(f"--weights is {options.weights}, which is not a file; training writes output/<exp_id>/<exp_id>_ema_final.pth")
+    problems.raise_any()
+    assert jobs is not None
+    return _generate(options, jobs)
+
+
+def _generate(options: argparse.Namespace, jobs: list[tuple[str, str, Path | None]]) -> int:
+    from mmaudio.base.ranks import num_cores, pick_device, read_ranks, set_threads
+    from mmaudio.generate.model import ModelChoice, load_model
+    from mmaudio.generate.sampler import SampleSettings
+    from mmaudio.generate.samples import Job, Wishes, generate_samples
+
+    start_logging()
+    ranks = read_ranks()
+    set_threads(ranks)
+    choice = ModelChoice(Path(options.weights), options.variant, options.backend, options.duration)
+    model = load_model(choice, pick_device(options.device, ranks))
+    wishes = Wishes(
+        output_dir=Path(options.output),
+        duration_s=model.backend.spec.duration_s,
+        sampling=SampleSettings(num_steps=options.num_steps, cfg_strength=options.cfg_strength, seed=options.seed),
+        negative_prompt=options.negative_prompt,
+        mask_clip=options.mask_away_clip,
+        with_video=not options.skip_video_composite,
+        batch_size=options.batch_size,
+        num_workers=max(1, num_cores() - 1),
+    )
+    failed = generate_samples(model, [Job(*job) for job in jobs], wishes)
+    for name, reason in failed.items():
+        print(f"no sample for {name}: {reason}")
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} samples in {wishes.output_dir}")
+    return EXIT_REJECTS if failed else 0

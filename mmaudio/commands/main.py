@@ -1,0 +1,35 @@
+"""The `mmaudio` command: picks the subcommand. Imports nothing heavy, so that help comes at once."""
+
+import importlib
+import sys
+
+from mmaudio.base.errors import UserError, nearest, run_entry_point
+
+SUBCOMMANDS = {
+    "generate": "give a video, or many, the sound a prompt describes",
+    "evaluate": "score a folder of generated sounds against the real ones",
+    "report": "make the page of a run: curves, scores, videos to listen to",
+    "store": "say what a store of features holds",
+    "example": "the whole way on made-up data: media, features, training, sound, scores, page",
+}
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    run_entry_point(_run)
+
+
+def _run() -> int:
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:<10} {what}" for name, what in SUBCOMMANDS.items()]
+        print("usage: mmaudio COMMAND [OPTIONS]\n\n" + "\n".join(lines) + "\n\nexample:\n  mmaudio generate --help")
+        return 0
+    name, *rest = words
+    if name not in SUBCOMMANDS:
+        raise UserError(f"no command {name!r}{nearest(name, SUBCOMMANDS)}; known are {', '.join(SUBCOMMANDS)}")
+    return int(importlib.import_module(f"mmaudio.commands.{name}").main(rest))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The `lite` video encoders: what a scene looks like and how it moves, on a coarse grid. No weights, no event detection.
+
+Axes: b batch, t scene frame, f sync frame, g segment, y and x grid row and column, c feature channel.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmaudio.base.specs import (
+    CLIP_WIDTH,
+    SYNC_SEGMENT_FRAMES,
+    SYNC_SEGMENT_STEP,
+    SYNC_TOKENS_PER_SEGMENT,
+    SYNC_WIDTH,
+)
+
+GRID = 8  # cells along each side
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+NUM_ORIENTATIONS = 8
+EDGE_GAIN = 4.0
+MOTION_GAIN = 4.0
+FRAMES_PER_TOKEN = 2
+NUM_DIFFERENCES = SYNC_WIDTH // GRID**2 - FRAMES_PER_TOKEN  # frame differences a token sees around its own two frames
+
+
+def _luminance(frames_u8: Tensor) -> Tensor:
+    """(…, 3, h, w) uint8 → (…, h, w) float32 in [0, 1]."""
+    weights = torch.tensor(LUMA, device=frames_u8.device)[:, None, None] / 255.0
+    return (frames_u8.float() * weights).sum(dim=-3)
+
+
+def _pool(maps: Tensor) -> Tensor:
+    """Average (…, h, w) over the cells of the grid: (…, GRID, GRID)."""
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    return F.adaptive_avg_pool2d(flat, GRID).reshape(*maps.shape[:-2], GRID, GRID)
+
+
+def encode_scene(frames_u8: Tensor) -> Tensor:
+    """Colour and edges of each cell: (b, t, 3, h, w) uint8 → (b, t, 1024) float32.
+
+    Per cell: mean and spread of each colour, mean horizontal and vertical contrast, and the share of edge strength in
+    each of eight directions.
+    """
+    # Colour and edges at cell scale need no more than a fraction of the pixels.
+    small = F.avg_pool2d(frames_u8.flatten(0, 1).float() / 255.0, 3)
+    mean = _pool(small)
+    spread = (_pool(small.square()) - mean.square()).clamp_min(0.0).sqrt()
+    luma = (small * torch.tensor(LUMA, device=small.device)[:, None, None]).sum(dim=-3)
+    dx, dy = F.pad(luma.diff(dim=-1), (0, 1)), F.pad(luma.diff(dim=-2), (0, 0, 0, 1))
+    strength = (dx.square() + dy.square()).sqrt()
+    direction = (torch.atan2(dy, dx) / torch.pi * (NUM_ORIENTATIONS / 2)).floor().long() % NUM_ORIENTATIONS
+    by_direction = torch.stack([_pool(strength * (direction == d)) for d in range(NUM_ORIENTATIONS)], dim=1)
+    contrast = torch.stack((_pool(dx.abs()), _pool(dy.abs())), dim=1)
+    cells = torch.cat((2 * mean - 1, 2 * spread, EDGE_GAIN * contrast, EDGE_GAIN * by_direction), dim=1)
+    return cells.flatten(1).reshape(*frames_u8.shape[:2], CLIP_WIDTH)
+
+
+def encode_sync(frames_u8: Tensor) -> Tensor:
+    """Luminance and its changes on the grid: (b, f, 3, h, w) uint8 → (b, segments · 8, 768) float32.
+
+    Segments of 16 frames start every 8 frames and know nothing of each other. Token j of a segment holds the luminance
+    of its frames 2j and 2j + 1 and the ten differences of successive frames around them (zero beyond the segment).
+    """
+    level_bfyx = 2.0 * _pool(_luminance(frames_u8)) - 1.0
+    segments = level_bfyx.flatten(2).unfold(1, SYNC_SEGMENT_FRAMES, SYNC_SEGMENT_STEP).transpose(2, 3)  # (b, g, 16, cells)
+    change = MOTION_GAIN * segments.diff(dim=2)
+    before = (NUM_DIFFERENCES - FRAMES_PER_TOKEN) // 2
+    change = F.pad(change, (0, 0, before + 1, before))  # difference k belongs to frame k; frame 0 has none
+    around = change.unfold(2, NUM_DIFFERENCES, FRAMES_PER_TOKEN).transpose(3, 4)  # (b, g, 8, differences, cells)
+    own = segments.unflatten(2, (SYNC_TOKENS_PER_SEGMENT, FRAMES_PER_TOKEN))
+    return torch.cat((own, around), dim=3).flatten(3).flatten(1, 2)

@@ -1,0 +1,67 @@
+"""Conditions to latents: noise of each item's own, guidance, and a solver. Axes: b batch, n latent token, c channel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmaudio.base.draws import Draws, text_item
+from mmaudio.flow.guidance import guided
+from mmaudio.flow.ode import integrate
+from mmaudio.network import Conditions, FlowTransformer
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How to sample; defaults are the published ones."""
+
+    num_steps: int = 25
+    cfg_strength: float = 4.5
+    method: str = "euler"
+    min_sigma: float = 0.0
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class ConditionBatch:
+    """Features to sample from: one id a row, text (b, 77, width), and video (b, tokens, width) or None for no video.
+
+    `negative_text` (1 or b, 77, width) replaces the empty caption in guidance. Where `mask_clip` is set, the scene is
+    withheld and only the synchronisation stream is used.
+    """
+
+    ids: list[str]
+    text: Tensor
+    clip: Tensor | None = None
+    sync: Tensor | None = None
+    negative_text: Tensor | None = None
+
+
+@torch.inference_mode()
+def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: SampleSettings) -> Tensor:
+    """Unnormalised latents (b, n, c), float32.
+
+    The starting noise of a row is a function of (seed, id), so neither the batch nor the number of processes matters.
+    """
+    num, device = len(batch.ids), network.sync_pos_emb.device
+
+    def stream(features: Tensor | None, null: Tensor, length: int) -> Tensor:
+        return null[None].expand(num, length, -1) if features is None else features.to(device, torch.float32)
+
+    conditions = network.preprocess_conditions(
+        stream(batch.clip, network.empty_clip_feat, network.clip_seq_len),
+        stream(batch.sync, network.empty_sync_feat, network.sync_seq_len),
+        batch.text.to(device, torch.float32),
+    )
+    negative = None if batch.negative_text is None else batch.negative_text.to(device, torch.float32)
+    null = network.empty_conditions(negative).expand(num)
+
+    def velocity(given: Conditions) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda t, x: network.predict_flow(x, t.expand(num), given)
+
+    items = torch.tensor([text_item(name) for name in batch.ids], device=device)
+    x0_bnc = Draws(settings.seed, 0, items).normals("noise", network.latent_seq_len, network.latent_mean.shape[-1])
+    way = guided(velocity(conditions), velocity(null), settings.cfg_strength)
+    x1_bnc = integrate(way, x0_bnc, method=settings.method, num_steps=settings.num_steps, min_sigma=settings.min_sigma)
+    return network.unnormalize(x1_bnc)

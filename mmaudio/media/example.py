@@ -1,0 +1,154 @@
+"""Example media made by code: bouncing balls whose thuds are heard exactly when they are seen. Deterministic by seed.
+
+What is seen says when (and how hard) and how large; only the caption says what the ball is made of. So a model has to
+use both: the picture for the moment, the words for the sound.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE_PX = 128
+FPS = 25
+FLOOR_PX = 112  # row of the floor
+BACKGROUND = (196, 202, 208)
+FLOOR_COLOUR = (120, 112, 104)
+SQUASH_S = 0.05  # a ball is flat for this long around an impact
+FALL_PX_PER_S2 = 540.0
+FIRST_IMPACT_S = (0.15, 0.85)
+FLIGHT_S = (0.5, 1.1)
+
+COLOURS = {"red": (206, 48, 40), "blue": (36, 72, 190), "green": (36, 140, 62), "white": (246, 246, 240), "black": (30, 30, 34)}
+SIZES = {"small": (9.0, 1.35), "large": (15.0, 0.8)}  # radius in pixels, factor on the pitch
+
+
+@dataclass(frozen=True)
+class Material:
+    """Partials of an impact: ratios to the pitch, their levels, how long they ring, and how much of it is noise."""
+
+    pitch_hz: float
+    ratios: tuple[float, ...]
+    levels: tuple[float, ...]
+    decay_s: float
+    noise: float
+    noise_band_hz: tuple[float, float]
+
+
+MATERIALS = {
+    "rubber": Material(95.0, (1.0, 1.9, 2.8), (1.0, 0.4, 0.15), 0.050, 0.05, (60.0, 400.0)),
+    "wooden": Material(520.0, (1.0, 2.6, 4.7), (1.0, 0.5, 0.25), 0.040, 0.10, (400.0, 3000.0)),
+    "metal": Material(1150.0, (1.0, 1.51, 1.98, 2.43, 2.9, 3.37, 4.6), (1.0, 0.7, 0.4, 0.6, 0.3, 0.4, 0.25), 0.160, 0.15, (900.0, 7000.0)),
+    "paper": Material(300.0, (1.0,), (0.05,), 0.020, 1.0, (1500.0, 7500.0)),
+}
+
+
+@dataclass(frozen=True)
+class Ball:
+    """One object of the example world."""
+
+    colour: str
+    size: str
+    material: str
+
+    @property
+    def caption(self) -> str:
+        return f"a {self.size} {self.colour} {self.material} ball bouncing"
+
+
+@dataclass(frozen=True)
+class Bounces:
+    """A ball and when it touches the floor; `flights_s` are the gaps before each impact, which set how hard it is."""
+
+    ball: Ball
+    impacts_s: tuple[float, ...]
+    flights_s: tuple[float, ...]
+    duration_s: float
+    start_px: float
+    drift_px_per_s: float
+
+    def strength(self, index: int) -> float:
+        """Loudness of an impact, 0.35 to 1: a longer fall is a harder landing."""
+        return float(0.35 + 0.65 * min(self.flights_s[index] / FLIGHT_S[1], 1.0))
+
+
+def _generator(seed: int, stream: str, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed, index * 1024 + sum(stream.encode())]))
+
+
+def draw_bounces(seed: int, stream: str, index: int, duration_s: float) -> Bounces:
+    """The ball and the impacts of clip `index` of a stream (a split's name): a function of the arguments alone."""
+    draw = _generator(seed, stream, index)
+    ball = Ball(*(str(draw.choice(sorted(kind))) for kind in (COLOURS, SIZES, MATERIALS)))
+    impacts, flights = [draw.uniform(*FIRST_IMPACT_S)], [draw.uniform(*FLIGHT_S)]
+    while impacts[-1] < duration_s:
+        flights.append(draw.uniform(*FLIGHT_S))
+        impacts.append(impacts[-1] + flights[-1])
+    start, drift = draw.uniform(24, SIDE_PX - 24), draw.uniform(-12, 12)
+    return Bounces(ball, tuple(impacts), tuple(flights), duration_s, start, drift * min(1.0, 2.5 / duration_s))
+
+
+def _height(bounces: Bounces, time_s: float) -> float:
+    """Pixels between the ball's underside and the floor: a parabola between impacts."""
+    after = int(np.searchsorted(bounces.impacts_s, time_s))
+    after = min(after, len(bounces.impacts_s) - 1)
+    flight = bounces.flights_s[after]
+    since = flight - (bounces.impacts_s[after] - time_s)
+    return max(0.0, 0.5 * FALL_PX_PER_S2 * since * (flight - since))
+
+
+def render_frame(bounces: Bounces, time_s: float) -> NDArray[np.uint8]:
+    """The picture at a time: (128, 128, 3) uint8 RGB, with soft edges."""
+    radius = SIZES[bounces.ball.size][0]
+    nearest_s = min(abs(time_s - impact) for impact in bounces.impacts_s)
+    squash = 0.45 * max(0.0, 1.0 - nearest_s / SQUASH_S)
+    tall, wide = radius * (1.0 - squash), radius * (1.0 + squash)
+    x = bounces.start_px + bounces.drift_px_per_s * time_s
+    y = FLOOR_PX - tall - _height(bounces, time_s)
+    rows, columns = np.mgrid[0:SIDE_PX, 0:SIDE_PX] + 0.5
+    distance = np.hypot((columns - x) / wide, (rows - y) / tall)
+    cover = np.clip((1.0 - distance) * min(tall, wide) + 0.5, 0.0, 1.0)[..., None]
+    ground = np.where((rows >= FLOOR_PX)[..., None], np.array(FLOOR_COLOUR), np.array(BACKGROUND)).astype(np.float64)
+    return (ground + cover * (np.array(COLOURS[bounces.ball.colour]) - ground) + 0.5).astype(np.uint8)
+
+
+def render_impact(ball: Ball, strength: float, rate_hz: int) -> NDArray[np.float64]:
+    """One impact's sound: decaying partials and a burst of band-limited noise, the same noise every time."""
+    material, pitch_factor = MATERIALS[ball.material], SIZES[ball.size][1]
+    time = np.arange(int(8 * material.decay_s * rate_hz)) / rate_hz
+    sound = np.zeros_like(time)
+    for ratio, level in zip(material.ratios, material.levels, strict=True):
+        frequency = material.pitch_hz * pitch_factor * ratio
+        sound += level * np.sin(2 * np.pi * frequency * time) * np.exp(-time * ratio**0.5 / material.decay_s)
+    spectrum = np.fft.rfft(_generator(7, ball.material, 0).standard_normal(len(time)))
+    hertz = np.fft.rfftfreq(len(time), 1 / rate_hz)
+    low, high = material.noise_band_hz
+    burst = np.fft.irfft(spectrum * ((hertz >= low) & (hertz <= high)), len(time)) * np.exp(-time / material.decay_s)
+    sound += material.noise * burst / np.abs(burst).max()
+    attack = np.minimum(1.0, time / 0.001)
+    return strength * attack * sound / np.abs(sound).max()
+
+
+def render_sound(bounces: Bounces, rate_hz: int) -> NDArray[np.float32]:
+    """The sound track: (samples,) float32, below full scale even where impacts overlap."""
+    total = round(bounces.duration_s * rate_hz)
+    track = np.zeros(total + rate_hz * 4)
+    for index, impact_s in enumerate(bounces.impacts_s):
+        at = round(impact_s * rate_hz)
+        if at < total:
+            impact = render_impact(bounces.ball, bounces.strength(index), rate_hz)
+            track[at : at + len(impact)] += impact
+    return (0.6 * track[:total]).astype(np.float32)
+
+
+def render_frames(bounces: Bounces) -> NDArray[np.uint8]:
+    """All frames at 25 fps: (frames, 128, 128, 3) uint8 RGB."""
+    count = round(bounces.duration_s * FPS)
+    return np.stack([render_frame(bounces, index / FPS) for index in range(count)])
+
+
+def describe(bounces: Bounces) -> dict[str, Any]:
+    """What happens in a clip, for the record beside the media."""
+    heard = [round(t, 4) for t in bounces.impacts_s if t < bounces.duration_s]
+    return {"caption": bounces.ball.caption, "impacts_s": heard}

@@ -1,0 +1,101 @@
+"""Example media as files: the training guide's two videos and two recordings, and a learning set with held-out clips."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmaudio.base.files import atomic_folder, write_json, write_text
+from mmaudio.base.logs import progress
+from mmaudio.base.tables import format_table
+from mmaudio.media.audio import write_flac, write_wav
+from mmaudio.media.example import FPS, Bounces, describe, draw_bounces, render_frames, render_sound
+from mmaudio.media.write import write_video
+
+log = logging.getLogger(__name__)
+
+GUIDE_VIDEOS = ("0B4dYTMsgHA_000130", "F8Zt3mYlOqU_000094")
+GUIDE_AUDIOS = ("00008004", "00008009")
+GUIDE_VIDEO_S = 10.2
+GUIDE_AUDIO_S = 29.0
+GUIDE_AUDIO_HZ = 48_000
+VIDEO_SOUND_HZ = 44_100
+GUIDE_SEED = 14_159_265
+
+
+@dataclass(frozen=True)
+class LearningSet:
+    """How much example media to make, and the seed it is a function of."""
+
+    num_train: int = 480
+    num_heldout: int = 64
+    num_audio: int = 16
+    clip_s: float = 2.56  # 64 frames
+    audio_s: float = 12.0
+    seed: int = 2412
+
+
+def _write_clip(path: Path, bounces: Bounces) -> None:
+    write_video(path, iter(render_frames(bounces)), FPS, render_sound(bounces, VIDEO_SOUND_HZ), VIDEO_SOUND_HZ)
+
+
+def make_guide_example(folder: Path) -> None:
+    """The guide's example under `folder` (training/): whatever of it is missing, nothing that is there is touched.
+
+    example_videos/*.mp4 with example_video.tsv (id, label), example_audios/*.flac with example_audio.tsv (id, caption).
+    """
+    videos = {name: draw_bounces(GUIDE_SEED, "guide", index, GUIDE_VIDEO_S) for index, name in enumerate(GUIDE_VIDEOS)}
+    audios = {name: draw_bounces(GUIDE_SEED, "guide audio", index, GUIDE_AUDIO_S) for index, name in enumerate(GUIDE_AUDIOS)}
+    for name, bounces in videos.items():
+        path = folder / "example_videos" / f"{name}.mp4"
+        if not path.exists():
+            log.info("making %s", path)
+            _write_clip(path, bounces)
+    for name, bounces in audios.items():
+        path = folder / "example_audios" / f"{name}.flac"
+        if not path.exists():
+            log.info("making %s", path)
+            write_flac(path, render_sound(bounces, GUIDE_AUDIO_HZ), GUIDE_AUDIO_HZ)
+    for path, column, made in (
+        (folder / "example_video.tsv", "label", videos),
+        (folder / "example_audio.tsv", "caption", audios),
+    ):
+        if not path.exists():
+            write_text(path, format_table(("id", column), [(name, bounces.ball.caption) for name, bounces in made.items()]))
+
+
+def make_learning_set(folder: Path, wanted: LearningSet) -> None:
+    """Train and held-out videos and long recordings, each with a table: train/ heldout/ audio/ and <name>.tsv.
+
+    Made anew unless the folder holds exactly what is wanted; swapped in whole, so that a kill leaves no half set.
+    """
+    record = folder / "learning_set.json"
+    want = {**wanted.__dict__, "version": 1}
+    if record.is_file() and json.loads(record.read_text())["made_with"] == want:
+        return
+    with atomic_folder(folder) as fresh:
+        told: dict[str, object] = {"made_with": want}
+        for split, count in (("train", wanted.num_train), ("heldout", wanted.num_heldout)):
+            clips = {f"{split}_{i:04d}": draw_bounces(wanted.seed, split, i, wanted.clip_s) for i in range(count)}
+            for name, bounces in progress(clips.items(), count, f"make {split} clips"):
+                (fresh / split).mkdir(exist_ok=True)
+                _write_clip(fresh / split / f"{name}.mp4", bounces)
+            _write_captions(fresh / f"{split}.tsv", "label", clips)
+            told[split] = {name: describe(bounces) for name, bounces in clips.items()}
+        sounds = {f"audio_{i:04d}": draw_bounces(wanted.seed, "audio", i, wanted.audio_s) for i in range(wanted.num_audio)}
+        for index, (name, bounces) in enumerate(sounds.items()):
+            (fresh / "audio").mkdir(exist_ok=True)
+            write = write_wav if index % 4 == 3 else write_flac
+            write(
+                fresh / "audio" / f"{name}.{'wav' if index % 4 == 3 else 'flac'}",
+                np.asarray(render_sound(bounces, VIDEO_SOUND_HZ)),
+                VIDEO_SOUND_HZ,
+            )
+        _write_captions(fresh / "audio.tsv", "caption", sounds)
+        write_json(fresh / record.name, told)
+
+
+def _write_captions(path: Path, column: str, clips: dict[str, Bounces]) -> None:
+    write_text(path, format_table(("id", column), [(name, bounces.ball.caption) for name, bounces in clips.items()]))

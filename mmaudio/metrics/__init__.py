@@ -1,0 +1,1 @@
+"""From a folder of generated sounds and their references to numbers: alignment in time, spectral distances, intervals."""

@@ -1,0 +1,110 @@
+"""How far one sound, or one set of sounds, is from another by its spectrum, whatever the moment.
+
+`spectral_distance` asks whether the timbre of one clip is right. It compares long-term average spectra: power is
+averaged over time first, so each spectrum is weighted by energy, a shift in time costs nothing, and silence between
+events does not count. (Frame by frame, an event one frame late differs from the truth as much as another event does.)
+`frechet_distance` compares sets (Dowson and Landau 1982; Heusel et al. 2017), here fed with mel statistics.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mmaudio.metrics.bands import Analysis, Floats, band_power, decibels
+
+_SPECTRUM = Analysis(window_s=0.064, hop_s=0.016, num_bands=40, low_hz=40.0, high_hz=8000.0)
+_TIMBRE_FLOOR_DB = -40.0  # below the loudest band
+_SILENCE_DB = -60.0  # below full scale, loudest band on average over time; a quieter sound has no timbre
+_STATISTICS_FLOOR_DB = -80.0  # below full scale
+_MIN_FRAMES = 2  # of a set: a covariance needs two
+
+
+def average_spectrum_db(wave: npt.ArrayLike, rate_hz: int) -> Floats:
+    """Long-term average spectrum, (bands,) in [-40, 0] dB relative to the loudest band; all -40 for silence.
+
+    Level is taken out (the loudest band is 0 dB), so a right sound played softly is still right. The floor lies where
+    the noise of a phase-free vocoder would otherwise fill the valleys of a pure sound.
+
+    Raises: ValueError for another shape or samples that are not finite.
+    """
+    power = band_power(wave, rate_hz, _SPECTRUM)
+    average = power.mean(axis=0) if len(power) else np.zeros(_SPECTRUM.num_bands)
+    if average.max() < 10 ** (_SILENCE_DB / 10):
+        return np.full(_SPECTRUM.num_bands, _TIMBRE_FLOOR_DB)
+    return decibels(average / average.max(), _TIMBRE_FLOOR_DB)
+
+
+def spectral_distance(wave_a: npt.ArrayLike, wave_b: npt.ArrayLike, rate_hz: int) -> float:
+    """Mean absolute difference of two long-term average spectra over mel bands, in dB, in [0, 40].
+
+    0 for the same timbre at any level, time and number of events, and for two silences.
+
+    Args:
+        wave_a, wave_b: (samples,) each, of any lengths.
+        rate_hz: the sampling rate of both.
+    Raises: ValueError for another shape or samples that are not finite.
+    """
+    return float(np.abs(average_spectrum_db(wave_a, rate_hz) - average_spectrum_db(wave_b, rate_hz)).mean())
+
+
+@dataclass(frozen=True)
+class MelStatistics:
+    """Mean (bands,) and covariance (bands, bands) of the log-mel frames of a set of sounds, in dB, float64."""
+
+    mean: Floats
+    covariance: Floats
+    num_frames: int
+
+
+class MelTally:
+    """Gathers the log-mel frames of a set wave by wave, so that a set of any size needs no more memory than one wave."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self.rate_hz = rate_hz
+        self.num_frames = 0
+        self._sum = np.zeros(_SPECTRUM.num_bands)
+        self._products = np.zeros((_SPECTRUM.num_bands, _SPECTRUM.num_bands))
+
+    def add(self, wave: npt.ArrayLike) -> None:
+        """Count a wave, (samples,), full scale 1; level matters. Raises: ValueError for samples that are not finite."""
+        # Counted from the floor, which keeps the sums small and their difference exact.
+        level_db = decibels(band_power(wave, self.rate_hz, _SPECTRUM), _STATISTICS_FLOOR_DB) - _STATISTICS_FLOOR_DB
+        self.num_frames += len(level_db)
+        self._sum += level_db.sum(axis=0)
+        self._products += level_db.T @ level_db
+
+    def statistics(self) -> MelStatistics:
+        """What was gathered. Raises: ValueError for fewer than two frames."""
+        if self.num_frames < _MIN_FRAMES:
+            raise ValueError(f"{self.num_frames} frames of sound in the set; its spread needs at least {_MIN_FRAMES}")
+        mean = self._sum / self.num_frames
+        covariance = (self._products - self.num_frames * np.outer(mean, mean)) / (self.num_frames - 1)
+        return MelStatistics(mean + _STATISTICS_FLOOR_DB, covariance, self.num_frames)
+
+
+def _square_root(covariance: Floats) -> Floats:
+    """The symmetric square root of a covariance; eigenvalues that rounding made negative count as 0."""
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+
+
+def frechet_distance(mean_a: npt.ArrayLike, cov_a: npt.ArrayLike, mean_b: npt.ArrayLike, cov_b: npt.ArrayLike) -> float:
+    """Fréchet distance of two normal distributions: |mean_a - mean_b|² + tr(A + B - 2 (A B)^(1/2)), float64.
+
+    The last term is the sum of the singular values of A^(1/2) B^(1/2), which stays real and exact where the covariances
+    are singular (fewer items than dimensions); a general matrix square root does not.
+
+    Args:
+        mean_a, mean_b: (dims,).
+        cov_a, cov_b: (dims, dims), symmetric, not negative.
+    Returns: at least 0; 0 for equal distributions up to rounding.
+    Raises: ValueError for shapes that do not fit or entries that are not finite.
+    """
+    mu_a, mu_b, a, b = (np.asarray(part, dtype=np.float64) for part in (mean_a, mean_b, cov_a, cov_b))
+    if mu_a.ndim != 1 or mu_a.shape != mu_b.shape or not a.shape == b.shape == (len(mu_a), len(mu_a)):
+        raise ValueError(f"means of shapes {mu_a.shape}, {mu_b.shape} and covariances of shapes {a.shape}, {b.shape} do not fit")
+    if not all(np.isfinite(part).all() for part in (mu_a, mu_b, a, b)):
+        raise ValueError("means and covariances must be finite numbers; one set holds NaN or infinity")
+    shared = np.linalg.svd(_square_root(a) @ _square_root(b), compute_uv=False).sum()
+    return max(0.0, float(np.square(mu_a - mu_b).sum() + np.trace(a) + np.trace(b) - 2 * shared))

@@ -1,0 +1,77 @@
+"""Pairs of sounds to compare: which generated file belongs to which reference, and both as waves of one length."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mmaudio.base.errors import UserError
+from mmaudio.media.audio import read_audio, resample
+
+Wave = npt.NDArray[np.float32]
+GENERATED_SUFFIXES = (".flac", ".wav")
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Ids on both sides, and those of one side only, each sorted."""
+
+    generated: dict[str, Path]
+    paired: list[str]
+    missing: list[str]  # in the reference, not generated
+    unexpected: list[str]  # generated, not in the reference
+
+
+def pair_ids(generated_dir: Path, reference: Mapping[str, Path]) -> Pairing:
+    """Match `<id>.flac` and `<id>.wav` of a folder to reference ids, exactly: an id may hold dots, and no letter is changed.
+
+    Raises: UserError for no such folder, no sound in it, two files of one id, or no id on both sides.
+    """
+    if not generated_dir.is_dir():
+        raise UserError(f"no folder at {generated_dir}; generate samples first")
+    generated: dict[str, Path] = {}
+    for path in sorted(generated_dir.iterdir()):
+        if path.suffix.lower() in GENERATED_SUFFIXES and path.is_file():
+            if path.stem in generated:
+                raise UserError(f"{generated_dir} holds both {generated[path.stem].name} and {path.name}; keep one sound for each id")
+            generated[path.stem] = path
+    if not generated:
+        raise UserError(f"{generated_dir} holds no .flac or .wav file; generate samples first")
+    paired = sorted(generated.keys() & reference.keys())
+    if not paired:
+        ours, theirs = next(iter(generated)), next(iter(reference), "none")
+        raise UserError(
+            f"no id of the {len(generated)} sounds in {generated_dir} (such as {ours!r}) is among the {len(reference)} reference ids "
+            f"(such as {theirs!r}); file names without suffix must equal the ids"
+        )
+    return Pairing(generated, paired, sorted(reference.keys() - generated.keys()), sorted(generated.keys() - reference.keys()))
+
+
+def read_wave(path: Path, duration_s: float, rate_hz: int) -> Wave:
+    """The first `duration_s` of a file's sound, channels averaged, at `rate_hz`: (samples,), shorter where the file is.
+
+    Args:
+        path: an audio file, or a video file with sound.
+    Raises: ValueError (media.MediaError among them) with a plain reason.
+    """
+    if not path.is_file():
+        raise ValueError(f"no file at {path}")
+    sound = read_audio(path)
+    wave = np.asarray(resample(sound.wave, sound.rate_hz, rate_hz), dtype=np.float32)
+    return wave[: round(duration_s * rate_hz)]
+
+
+def read_pair(generated: Path, real: Path, duration_s: float, rate_hz: int) -> tuple[Wave, Wave]:
+    """Both sounds at the real one's length (at most `duration_s`): a generated one is cut, or followed by silence.
+
+    Raises: ValueError for a sound that cannot be read, is empty, or holds NaN.
+    """
+    wave, truth = read_wave(generated, duration_s, rate_hz), read_wave(real, duration_s, rate_hz)
+    for path, samples in ((generated, wave), (real, truth)):
+        if not len(samples):
+            raise ValueError(f"{path.name} holds no sound")
+        if not np.isfinite(samples).all():
+            raise ValueError(f"{path.name} holds samples that are not finite numbers")
+    return np.pad(wave, (0, max(0, len(truth) - len(wave))))[: len(truth)], truth

@@ -1,0 +1,1 @@
+"""Experiments: what names a run, and later how runs are listed, compared and started in numbers."""

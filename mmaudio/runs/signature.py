@@ -1,0 +1,42 @@
+"""A run's signature: a short hash of the settings that define it, its name where the user gives none.
+
+Settings that only say where and how often (device, workers, intervals, paths of results) are marked `defines_run=False`
+where they are declared and leave it alone. Settings at their default are left out, so that a new setting renames no run.
+"""
+
+import dataclasses
+from typing import Any
+
+from mmaudio.base.files import text_hash
+from mmaudio.base.sources import DataSettings
+
+SIGNATURE_DIGITS = 10
+
+
+def defining_values(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name → value of every setting that defines the run and is not at its default, nested groups opened up."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), f"{prefix}{field.name}"
+        if not field.metadata.get("defines_run", True):
+            continue
+        if isinstance(value, DataSettings):
+            values |= _data_values(value, f"{name}.")
+        elif dataclasses.is_dataclass(value):
+            values |= defining_values(value, f"{name}.")
+        elif value != field.default:
+            values[name] = value
+    return values
+
+
+def _data_values(data: DataSettings, prefix: str) -> dict[str, Any]:
+    """The lists that decide what is learned, and the sources they name; sources nobody uses say nothing about a run."""
+    values: dict[str, Any] = {f"{prefix}train": data.train, f"{prefix}val": data.val}
+    for name, source in data.chosen("train", "val").items():
+        values |= defining_values(source, f"{prefix}{name}.")
+    return values
+
+
+def signature(settings: Any) -> str:
+    """The hash of `defining_values`: the same for the same run on any machine, whatever its results are called."""
+    return text_hash([f"{name}={value!r}" for name, value in sorted(defining_values(settings).items())])[:SIGNATURE_DIGITS]

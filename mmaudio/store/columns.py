@@ -1,0 +1,177 @@
+"""Raw columns of a TensorDict memmap folder: one headerless little-endian file a column, and meta.json that describes them.
+
+Rows are read and written with plain positioned file access and not through a mapping: the resident memory of a process
+stays what it holds on purpose, a store may be larger than memory and on a read-only disk, and a full or failing disk is
+an error instead of a bus fault.
+"""
+
+import json
+import os
+import shutil
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from mmaudio.base.errors import UserError
+
+# NumPy has no bfloat16, so its two bytes travel as an integer and only `widened` gives them meaning.
+_CARRIERS: dict[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype("<f4"),
+    torch.float16: np.dtype("<f2"),
+    torch.bfloat16: np.dtype("<u2"),
+    torch.int32: np.dtype("<i4"),
+}
+_DTYPES = {str(dtype): dtype for dtype in _CARRIERS}
+
+
+def carried(tensor: Tensor) -> np.ndarray:
+    """The memory of a contiguous CPU tensor as NumPy sees it: shared, not copied."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def widened(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    """Carried values of a floating dtype as float32; exact."""
+    if dtype == torch.bfloat16:
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
+
+
+class ColumnFiles:
+    """New columns, written front to back. A context: leaving it closes the files."""
+
+    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, torch.dtype]) -> None:
+        """Lay out files of full size, and the meta.json of TensorDict, in an existing folder.
+
+        Args:
+            folder: where to; nothing of the store must be in it.
+            shapes: shape of each whole column, rows first, in the order meta.json shall have.
+            dtypes: dtype of each column.
+        Raises: UserError where the disk has not enough room left.
+        """
+        needed = sum(int(np.prod(shape)) * dtypes[name].itemsize for name, shape in shapes.items())
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise UserError(
+                f"the store at {folder.parent} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB left; free some"
+            )
+        blank = {name: torch.empty((), dtype=dtypes[name]).expand(shape) for name, shape in shapes.items()}
+        TensorDict(blank, [], device="cpu").memmap_like(folder)
+        # Mapped files are made for their owner alone; a store is as readable as any other file.
+        readable = (folder / "meta.json").stat().st_mode & 0o777
+        self._row_shapes = {name: tuple(shape[1:]) for name, shape in shapes.items()}
+        self._dtypes = dict(dtypes)
+        self._files: dict[str, BinaryIO] = {}
+        for name in shapes:
+            path = folder / f"{name}.memmap"
+            path.chmod(readable)
+            self._files[name] = open(path, "r+b")  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> "ColumnFiles":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def append(self, name: str, rows: Tensor) -> None:
+        """Write rows, (rows, *shape of one), after those written so far, in the column's dtype.
+
+        Raises: ValueError for another row shape or a value that is not finite in the column's dtype.
+        """
+        if tuple(rows.shape[1:]) != self._row_shapes[name]:
+            raise ValueError(f"rows of {name} have shape {tuple(rows.shape[1:])}; want {self._row_shapes[name]}")
+        values = rows.detach().to("cpu", self._dtypes[name]).contiguous()
+        if values.dtype.is_floating_point and not bool(torch.isfinite(values).all()):
+            raise ValueError(f"{name} holds values that are not finite as {self._dtypes[name]}")
+        self._files[name].write(carried(values).data)
+
+
+class Column:
+    """One column, read a row at a time. Holds an open file until it is collected."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.name = path.stem
+        self.shape = shape
+        self.dtype = dtype
+        self._carrier = _CARRIERS[dtype]
+        self._row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        self._handle = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._handle)
+
+    def _read(self, first: int, into: np.ndarray) -> None:
+        """Fill a contiguous array from row `first` on."""
+        view, at = into.data.cast("B"), first * self._row_bytes
+        while len(view):
+            got = os.preadv(self._handle, [view], at)
+            if got == 0:
+                raise OSError(f"column {self.name} ends before row {first + 1} of {self.shape[0]}: it was cut short while in use")
+            view, at = view[got:], at + got
+
+    def slice(self, start: int, stop: int) -> Tensor:
+        """Copy rows start … stop - 1, (stop - start, *shape of one) in the stored dtype."""
+        out = torch.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+        if out.numel():
+            self._read(start, carried(out))
+        return out
+
+    def copy_rows_(self, out: Tensor, rows: np.ndarray, places: np.ndarray) -> None:
+        """Copy row rows[i] to out[places[i]], in ascending row order, as the disk likes it.
+
+        Args:
+            out: CPU tensor (any, *shape of one) of the stored dtype, or float32, to which values are widened.
+            rows, places: int64, same length.
+        Raises: IndexError for a row that is not there.
+        """
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.shape[0]):
+            raise IndexError(f"row {int(rows.max())} of column {self.name}, which has {self.shape[0]}")
+        target, same = carried(out), out.dtype == self.dtype
+        row_values = np.empty(self.shape[1:], self._carrier)
+        for at in np.argsort(rows, kind="stable"):
+            if same:
+                self._read(int(rows[at]), target[places[at]])
+            else:
+                self._read(int(rows[at]), row_values)
+                target[places[at]] = widened(row_values, self.dtype)
+
+
+def open_columns(folder: Path, name: str) -> dict[str, Column]:
+    """Open every tensor that the meta.json of a TensorDict memmap folder lists.
+
+    Args:
+        folder: the folder.
+        name: what messages call the store.
+    Raises: UserError for a folder or file that is missing, cut short, or of a dtype no store has.
+    """
+    meta_path = folder / "meta.json"
+    if not meta_path.is_file():
+        raise UserError(f"store {name} has no {meta_path}; check the path, or extract the store first")
+    try:
+        meta = json.loads(meta_path.read_text(encoding="utf-8"))
+        described = {key: (tuple(entry["shape"]), entry["dtype"]) for key, entry in meta.items() if _is_tensor(entry)}
+    except (ValueError, AttributeError):
+        raise UserError(f"{meta_path} is not the description of a TensorDict memmap; extract store {name} again") from None
+    return {key: _open_column(folder / f"{key}.memmap", shape, dtype, name) for key, (shape, dtype) in described.items()}
+
+
+def _is_tensor(entry: object) -> bool:
+    return isinstance(entry, dict) and "shape" in entry and "dtype" in entry
+
+
+def _open_column(path: Path, shape: tuple[int, ...], dtype: str, store: str) -> Column:
+    if dtype not in _DTYPES:
+        raise UserError(f"store {store}: column {path.stem} has dtype {dtype}; want one of {', '.join(_DTYPES)}")
+    if not path.is_file():
+        raise UserError(f"store {store} has no file {path}; copy it again or extract the store again")
+    wanted, found = int(np.prod(shape)) * _DTYPES[dtype].itemsize, path.stat().st_size
+    if wanted != found:
+        raise UserError(
+            f"store {store}: {path.name} has {found} bytes where its meta.json says {wanted}; copy it again or extract it again"
+        )
+    return Column(path, shape, _DTYPES[dtype])

@@ -1,0 +1,220 @@
+"""Reads a store, in either layout and with or without a record: opened at once, read a row at a time."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.tables import read_table
+from mmaudio.store import schema
+from mmaudio.store.columns import Column, open_columns
+from mmaudio.store.schema import LATENTS, NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, VIDEO_FEATURES, StoreRecord
+from mmaudio.store.statistics import Moments
+
+_SCAN_ROWS = 256
+
+
+class Store:
+    """Rows of features and what they are called. Made by `Store.open`; reading never changes it.
+
+    Attributes:
+        name: name of the folder.
+        memmap_dir: the folder.
+        ids, captions: text of every row, in order.
+        kind: `video` or `audio`. layout: `compact` or `published`.
+        record: what made it, or None for a store of the published system.
+        num_rows, num_latents, latent_channels, num_clip, num_sync: lengths; the last two are 0 for kind audio.
+    """
+
+    def __init__(
+        self, memmap_dir: Path, ids: Sequence[str], captions: Sequence[str], columns: dict[str, Column], record: StoreRecord | None
+    ) -> None:
+        """Use `Store.open`, which checks that these belong together."""
+        self.name = memmap_dir.name
+        self.memmap_dir = memmap_dir
+        self.ids = list(ids)
+        self.captions = list(captions)
+        self.record = record
+        self.kind = "video" if VIDEO_FEATURES[0] in columns else "audio"
+        self.layout = "compact" if TEXT_TABLE in columns else "published"
+        self.num_rows, self.num_latents, self.latent_channels = columns["mean"].shape
+        self.num_clip, self.num_sync = (columns[name].shape[1] if name in columns else 0 for name in VIDEO_FEATURES)
+        self._columns = columns
+        compact = self.layout == "compact"
+        self._text = columns[TEXT_TABLE if compact else TEXT]
+        self._text_rows = columns[TEXT_ROW].slice(0, self.num_rows).numpy().astype(np.int64) if compact else np.arange(self.num_rows)
+        self._feature_names = tuple(name for name in (*LATENTS, *VIDEO_FEATURES) if name in columns)
+
+    @classmethod
+    def open(cls, tsv: Path, memmap_dir: Path) -> "Store":
+        """Open a store and check that its table, its columns and its record belong together.
+
+        Args:
+            tsv: table with `id` and `caption` or `label`.
+            memmap_dir: TensorDict memmap folder; the record, if any, is `<memmap_dir>.json`.
+        Raises: UserError with one sentence for each thing that is missing or does not fit.
+        """
+        tsv, memmap_dir = Path(tsv), Path(memmap_dir)
+        name = str(memmap_dir)
+        problems = Problems()
+        rows = problems.check(lambda: _read_rows(tsv, memmap_dir))
+        columns = problems.check(lambda: open_columns(memmap_dir, name))
+        record = problems.check(lambda: _read_record(memmap_dir))
+        if columns is not None:
+            _check_columns(columns, name, problems)
+        problems.raise_any()
+        assert rows is not None
+        assert columns is not None
+        ids, captions = rows
+        _check_counts(tsv, name, len(ids), columns, record, problems)
+        problems.raise_any()
+        store = cls(memmap_dir, ids, captions, columns, record)
+        store._check_contents(tsv, problems)
+        problems.raise_any()
+        return store
+
+    def _check_contents(self, tsv: Path, problems: Problems) -> None:
+        """What can be told only from the contents: hash of the rows, kind and layout of the record, places of texts."""
+        record, name = self.record, str(self.memmap_dir)
+        if record is None and self.layout == "compact":
+            problems.add(f"store {name} has no {schema.record_path(self.memmap_dir)}: its writing was interrupted; extract it again")
+        if record is not None and (record.kind, record.layout) != (self.kind, self.layout):
+            problems.add(
+                f"{schema.record_path(self.memmap_dir)} tells of a store of kind {record.kind} in {record.layout} layout and {name} holds"
+                f" kind {self.kind} in {self.layout} layout; they are not one store: extract it again"
+            )
+        if record is not None and record.rows_hash != schema.hash_rows(self.ids, self.captions):
+            problems.add(
+                f"the ids or captions of {tsv} are not those that store {name} was written with, so its rows may be other clips;"
+                " bring the original table back or extract the store again"
+            )
+        if self._text_rows.min() < 0 or self._text_rows.max() >= self._text.shape[0]:
+            problems.add(f"store {name} points at captions beyond its {self._text.shape[0]}; extract it again")
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Columns of `gather`: mean, std[, clip_features, sync_features]."""
+        return self._feature_names
+
+    @property
+    def text_shape(self) -> tuple[int, ...]:
+        """Shape of one row of text features: (tokens, width)."""
+        return self._text.shape[1:]
+
+    def row_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one row of a column of `gather`, or of `text_features`."""
+        return self.text_shape if name == TEXT else self._columns[name].shape[1:]
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Stored dtype of a column of `gather`, or of `text_features`."""
+        return self._text.dtype if name == TEXT else self._columns[name].dtype
+
+    def copy_rows_(self, out: Tensor, name: str, rows: np.ndarray, places: np.ndarray) -> None:
+        """Copy row rows[i] of a column of `gather`, or of `text_features`, to out[places[i]].
+
+        Args:
+            out: CPU tensor (any, *shape of one row) of the stored dtype, or float32.
+            rows, places: int64, same length.
+        Raises: IndexError for a row that is not there.
+        """
+        if name == TEXT:
+            if len(rows) and rows.min() < 0:  # text_rows would take it from the end
+                raise IndexError(f"row {int(rows.min())} of store {self.name}")
+            self._text.copy_rows_(out, self._text_rows[rows], places)
+        else:
+            self._columns[name].copy_rows_(out, rows, places)
+
+    def _copy(self, name: str, rows: Tensor) -> Tensor:
+        out = torch.empty((len(rows), *self.row_shape(name)), dtype=self.dtype(name))
+        self.copy_rows_(out, name, rows.numpy(), np.arange(len(rows)))
+        return out
+
+    def gather(self, rows: Tensor) -> dict[str, Tensor]:
+        """Copies of the asked rows in stored dtypes: mean, std[, clip_features, sync_features], each (R, tokens, width).
+
+        Args:
+            rows: (R,) int64, any order, repeats allowed.
+        Raises: IndexError for a row that is not there.
+        """
+        return {name: self._copy(name, rows) for name in self._feature_names}
+
+    def text(self, rows: Tensor) -> Tensor:
+        """Text features of the asked rows, (R, 77, 1024) in the stored dtype."""
+        return self._copy(TEXT, rows)
+
+    def null_text(self) -> Tensor | None:
+        """Text feature of the empty string, (77, 1024); None where the layout does not keep it."""
+        column = self._columns.get(NULL_TEXT)
+        return None if column is None else column.slice(0, column.shape[0])
+
+    def latent_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (n - 1) of `mean` over rows and time, (channels,) float32; scanned if not recorded."""
+        if self.record is not None:
+            return torch.tensor(self.record.latent_mean), torch.tensor(self.record.latent_std)
+        moments = Moments()
+        for start in range(0, self.num_rows, _SCAN_ROWS):
+            moments.add(self._columns["mean"].slice(start, min(start + _SCAN_ROWS, self.num_rows)))
+        mean_c, std_c = moments.result()
+        return mean_c.float(), std_c.float()
+
+
+def _read_rows(tsv: Path, memmap_dir: Path) -> tuple[list[str], list[str]]:
+    """Ids and captions. Raises: UserError as `read_table`, or where neither `caption` nor `label` is a column."""
+    if not tsv.is_file():
+        raise UserError(f"store {memmap_dir} has no table {tsv}; check the path, or extract the store (again)")
+    table = read_table(tsv, ("id",))
+    for column in schema.CAPTION_COLUMNS.values():
+        if column in table.columns:
+            return table.column("id"), table.column(column)
+    raise UserError(f"{tsv} has no column 'caption' or 'label'; its columns are {', '.join(table.columns)}")
+
+
+def _read_record(memmap_dir: Path) -> StoreRecord | None:
+    """The record beside the folder; None if there is none. Raises: UserError for one that cannot be read."""
+    path = schema.record_path(memmap_dir)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path} is not JSON; extract store {memmap_dir} again") from None
+    return StoreRecord.from_json(content, str(path))
+
+
+def _check_columns(columns: dict[str, Column], name: str, problems: Problems) -> None:
+    """Which columns there are, and that their shapes are those of rows."""
+    text = {TEXT_TABLE: 3, TEXT_ROW: 1} if TEXT_TABLE in columns else {TEXT: 3}
+    video = dict.fromkeys(VIDEO_FEATURES, 3) if set(VIDEO_FEATURES) & set(columns) else {}
+    wanted = dict.fromkeys(LATENTS, 3) | video | text
+    missing = [column for column in wanted if column not in columns]
+    if missing:
+        problems.add(f"store {name} has no column {', '.join(missing)}; its columns are {', '.join(columns) or 'none'}; extract it again")
+        return
+    for column, num_axes in wanted.items():
+        shape = columns[column].shape
+        if len(shape) != num_axes or 0 in shape:
+            problems.add(f"store {name}: {column} has shape {list(shape)}; want {num_axes} axes, none empty; extract it again")
+    if columns["mean"].shape != columns["std"].shape:
+        problems.add(f"store {name}: mean is {list(columns['mean'].shape)} and std {list(columns['std'].shape)}; extract it again")
+    floating = [column for column in wanted if column != TEXT_ROW]
+    for column in wanted:
+        if columns[column].dtype.is_floating_point != (column in floating):
+            problems.add(f"store {name}: {column} has dtype {schema.dtype_name(columns[column].dtype)}; extract it again")
+
+
+def _check_counts(
+    tsv: Path, name: str, num_listed: int, columns: dict[str, Column], record: StoreRecord | None, problems: Problems
+) -> None:
+    """One row of the table for one of every column."""
+    counts = {column: columns[column].shape[0] for column in (*LATENTS, *VIDEO_FEATURES, TEXT, TEXT_ROW) if column in columns}
+    if set(counts.values()) != {num_listed}:
+        found = ", ".join(f"{column} {count}" for column, count in counts.items()) if len(set(counts.values())) > 1 else counts["mean"]
+        problems.add(f"{tsv} lists {num_listed} rows and store {name} holds {found}; give the table written with it, or extract it again")
+    elif record is not None and record.num_rows != num_listed:
+        problems.add(
+            f"{schema.record_path(Path(name))} tells of {record.num_rows} rows and store {name} holds {num_listed}; extract it again"
+        )

@@ -1,0 +1,110 @@
+"""What a store holds: its kinds, layouts, columns, the names of its files, and the record that stands beside it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmaudio.base.errors import UserError
+from mmaudio.base.files import text_hash
+from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
+
+FORMAT_VERSION = 1
+KINDS = ("video", "audio")
+LAYOUTS = ("compact", "published")
+FRAME_RULES = ("exact", "ffmpeg")
+CAPTION_COLUMNS = {"video": "label", "audio": "caption"}  # the published system's names of the same thing
+TEXT_SHAPE = (TEXT_TOKENS, TEXT_WIDTH)
+TEXT = "text_features"  # published layout: one text feature a row
+TEXT_TABLE, TEXT_ROW, NULL_TEXT = "text_table", "text_row", "null_text"  # compact layout: one a distinct caption
+LATENTS = ("mean", "std")
+VIDEO_FEATURES = ("clip_features", "sync_features")
+
+
+def columns(kind: str, spec: AudioSpec) -> dict[str, tuple[int, ...]]:
+    """The columns of one row and their shapes, in published order, without the text: mean, std[, clip and sync features].
+
+    Raises: ValueError for an unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; want one of {', '.join(KINDS)}")
+    latent = (spec.num_latents, spec.latent_channels)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(LATENTS, latent)
+    if kind == "video":
+        shapes["clip_features"] = (spec.num_clip_frames, CLIP_WIDTH)
+        shapes["sync_features"] = (spec.num_sync_tokens, SYNC_WIDTH)
+    return shapes
+
+
+def table_path(memmap_dir: Path) -> Path:
+    """The table of a store's rows. Appended, not substituted: a dot in the name is part of the name."""
+    return memmap_dir.parent / f"{memmap_dir.name}.tsv"
+
+
+def record_path(memmap_dir: Path) -> Path:
+    """The record of a store."""
+    return memmap_dir.parent / f"{memmap_dir.name}.json"
+
+
+def hash_rows(ids: Sequence[str], captions: Sequence[str]) -> str:
+    """A hash of which rows stand in which order, with which captions."""
+    return text_hash([text for pair in zip(ids, captions, strict=True) for text in pair])
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True)
+class StoreRecord:
+    """What made a store and what it holds, as JSON beside it; a store of the published system has none."""
+
+    format_version: int
+    kind: str
+    layout: str
+    mode: str
+    backend: str
+    duration_s: float
+    num_rows: int
+    dtypes: dict[str, str]  # column -> dtype on disk
+    latent_mean: list[float]  # per channel, of `mean` over rows and time
+    latent_std: list[float]  # likewise, with n - 1
+    rows_hash: str  # of ids and captions, see hash_rows
+    weights: dict[str, str]  # encoder -> checksum of its weights
+    versions: dict[str, str]  # software -> version
+    frame_rule: str  # how video frames were picked: data.md sections 6.1 (exact) and 6.3 (ffmpeg)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], name: str) -> "StoreRecord":
+        """Read a record; keys it does not know are left out.
+
+        Args:
+            content: the parsed JSON object.
+            name: what messages call the file.
+        Raises: UserError for another format version or a missing or malformed key.
+        """
+        if not isinstance(content, Mapping) or "format_version" not in content:
+            raise UserError(f"{name} is not the record of a store (it has no format_version); move it away or extract the store again")
+        if content["format_version"] != FORMAT_VERSION:
+            raise UserError(
+                f"{name} has format version {content['format_version']!r} and this program reads {FORMAT_VERSION}; extract the store again"
+            )
+        fields = dataclasses.fields(cls)
+        wrong = [field.name for field in fields if not isinstance(content.get(field.name), _json_types(field.type))]
+        if wrong:
+            raise UserError(f"{name} lacks or garbles {', '.join(wrong)}; extract the store again")
+        return cls(**{field.name: content[field.name] for field in fields})
+
+
+def _json_types(annotation: Any) -> tuple[type, ...]:
+    """The Python types that JSON gives for a field's annotation."""
+    if annotation is float:
+        return (float, int)
+    return (getattr(annotation, "__origin__", annotation),)

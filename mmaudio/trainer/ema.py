@@ -1,0 +1,70 @@
+"""Running averages of the weights while training: one per profile, followed together by multi-tensor operations."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmaudio.checkpoints.posthoc_ema import average_entries, decay, gamma_of, read_average, save_snapshot
+
+
+class PowerAverages:
+    """Power-function averages (training.md section 8) of everything a network's state dict holds, in float32.
+
+    Args:
+        state: the network's state dict; its tensors are read at every `follow`, so they must be the live ones.
+        sigma_rels: relative width of each average.
+        update_every: calls of `follow` per update.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], sigma_rels: Sequence[float], update_every: int = 1) -> None:
+        self._live = dict(state)
+        self.gammas = [gamma_of(sigma) for sigma in sigma_rels]
+        self.update_every = update_every
+        self.updates_done = 0
+        self.has_begun = False
+        self.averages = [{name: tensor.detach().float().clone() for name, tensor in state.items()} for _ in sigma_rels]
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Take the live tensors' present values into every average; called once per iteration, after the optimizer step."""
+        calls_before, self.updates_done = self.updates_done, self.updates_done + 1
+        if calls_before % self.update_every:
+            return
+        live = [tensor.detach().float() for tensor in self._live.values()]
+        for gamma, average in zip(self.gammas, self.averages, strict=True):
+            tensors = list(average.values())
+            if not self.has_begun:
+                torch._foreach_copy_(tensors, live)
+            torch._foreach_lerp_(tensors, live, 1.0 - decay(self.updates_done, gamma, self.update_every))
+        self.has_begun = True
+
+    def snapshot(self, folder: Path) -> list[Path]:
+        """Write every average as `<profile>.<updates done>.pt`."""
+        return [save_snapshot(folder, index, average, self.updates_done) for index, average in enumerate(self.averages)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All averages in the published layout of a training checkpoint's `ema` entry; the live tensors themselves."""
+        return dict(self._entries())
+
+    def _entries(self) -> Iterator[tuple[str, Any]]:
+        for index, average in enumerate(self.averages):
+            for name, value in average_entries(average, self.updates_done, self.has_begun).items():
+                yield f"ema_models.{index}.{name}", value
+
+    @torch.no_grad()
+    def load_state_dict(self, entries: Mapping[str, Any]) -> None:
+        """Continue from an `ema` entry. Raises: ValueError for another number of averages or other tensors."""
+        for index, average in enumerate(self.averages):
+            prefix = f"ema_models.{index}."
+            own = {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
+            if not own:
+                raise ValueError(f"the checkpoint holds {index} averages; these settings want {len(self.averages)}")
+            tensors, self.updates_done, self.has_begun = read_average(own)
+            if tensors.keys() != average.keys():
+                differing = sorted(tensors.keys() ^ average.keys())
+                raise ValueError(f"average {index} of the checkpoint differs in {', '.join(differing[:3])} ({len(differing)} in all)")
+            for name, tensor in average.items():
+                tensor.copy_(tensors[name])

@@ -1,0 +1,36 @@
+"""Clips of recordings to a store of training features (latents and text).
+
+torchrun --standalone training/extract_audio_training_latents.py --device cpu --backend lite
+"""
+
+from pathlib import Path
+
+from mmaudio.base.errors import Problems, run_entry_point
+from mmaudio.base.options import options_parser, parse_options
+from mmaudio.base.ranks import read_ranks
+from mmaudio.commands.extraction import add_common_options, run_extraction
+from mmaudio.features.extract import Target
+from mmaudio.features.inputs import find_audio_clips
+
+
+def main() -> int:
+    example = "torchrun --standalone training/extract_audio_training_latents.py --device cpu --backend lite"
+    parser = options_parser("extract_audio_training_latents.py", "Clips of recordings to a store of training features.", example)
+    parser.add_argument("--data_dir", "--data_path", default="training/example_audios", help="folder of .flac and .wav files")
+    parser.add_argument("--captions_tsv", default="training/example_audio.tsv", help="table with id and caption")
+    parser.add_argument("--clips_tsv", default="training/example_output/clips.tsv", help="table partition_clips.py made")
+    parser.add_argument("--latent_dir", default="training/example_output/audio-latents", help="folder of finished parts")
+    parser.add_argument("--output_dir", default="training/example_output/memmap/audio-example", help="folder of the store")
+    add_common_options(parser, batch_size=32, num_workers=8)
+    problems = Problems()
+    options = parse_options(parser, None, problems)
+    output = Path(options.output_dir)
+
+    def find():  # type: ignore[no-untyped-def]
+        return find_audio_clips(Path(options.data_dir), Path(options.captions_tsv), Path(options.clips_tsv))
+
+    return run_extraction(options, problems, find, Target(output.parent, output.name, options.layout), normalised=True)
+
+
+if __name__ == "__main__":
+    run_entry_point(main, speaks=read_ranks().is_first)

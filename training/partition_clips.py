@@ -1,0 +1,53 @@
+"""Cut long recordings into training clips: a table of where each clip starts and ends; no audio is written.
+
+python training/partition_clips.py
+python training/partition_clips.py --data_dir my/recordings --output_dir my/clips.tsv
+"""
+
+import logging
+from pathlib import Path
+
+from mmaudio.base.errors import EXIT_REJECTS, Problems, run_entry_point
+from mmaudio.base.logs import start_logging
+from mmaudio.base.options import options_parser, parse_options
+from mmaudio.clips.partition import DEFAULT_CLIP_LENGTH_S, DEFAULT_MAX_CLIPS, partition_folder
+from mmaudio.clips.rejects import write_rejects
+from mmaudio.clips.table import write_clips
+from mmaudio.media.example_files import make_guide_example
+
+log = logging.getLogger("partition_clips")
+EXAMPLE_FOLDER = Path("training")
+DEFAULT_DATA = EXAMPLE_FOLDER / "example_audios"
+
+
+def main() -> int:
+    parser = options_parser("partition_clips.py", "Cut long recordings into training clips.", "python training/partition_clips.py")
+    parser.add_argument("--data_dir", "--data_path", default=str(DEFAULT_DATA), help=f"folder of recordings (default {DEFAULT_DATA})")
+    parser.add_argument("--output_dir", default="training/example_output/clips.tsv", help="a .tsv file, or a folder for clips.tsv")
+    parser.add_argument("--start", type=int, default=0, help="first file of the sorted folder (default 0)")
+    parser.add_argument("--end", type=int, default=-1, help="file to stop before; -1 is all (default)")
+    parser.add_argument("--clip_length", type=float, default=DEFAULT_CLIP_LENGTH_S, help="seconds a clip spans (default 8.1)")
+    parser.add_argument("--max_clips", type=int, default=DEFAULT_MAX_CLIPS, help="clips per recording at most (default 5)")
+    problems = Problems()
+    options = parse_options(parser, None, problems)
+    folder, output = Path(options.data_dir), Path(options.output_dir)
+    if folder != DEFAULT_DATA and not folder.is_dir():
+        problems.add(f"--data_dir is {folder}, which is not a folder")
+    if options.clip_length <= 0 or options.max_clips < 1:
+        problems.add(f"--clip_length {options.clip_length} and --max_clips {options.max_clips} have to be above 0")
+    problems.raise_any()
+    start_logging()
+    if folder == DEFAULT_DATA:
+        make_guide_example(EXAMPLE_FOLDER)
+    clips_tsv = output if output.suffix == ".tsv" else output / "clips.tsv"
+    made = partition_folder(folder, start=options.start, end=options.end, clip_length_s=options.clip_length, max_clips=options.max_clips)
+    write_clips(clips_tsv, made.rows)
+    failed_tsv = clips_tsv.with_name(f"{clips_tsv.stem}.failed.tsv")
+    write_rejects(failed_tsv, made.rejects)
+    left_out = f", {len(made.rejects)} files left out (reasons in {failed_tsv})" if made.rejects else ""
+    log.info("%s: %d clips from %d files%s", clips_tsv, len(made.rows), made.num_files, left_out)
+    return EXIT_REJECTS if made.rejects else 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
