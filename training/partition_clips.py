@@ -10,8 +10,8 @@ from pathlib import Path
 from mmaudio.base.errors import EXIT_REJECTS, Problems, run_entry_point
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.clips.partition import DEFAULT_CLIP_LENGTH_S, DEFAULT_MAX_CLIPS, partition_folder
-from mmaudio.clips.rejects import write_rejects
+from mmaudio.clips.partition import CLIP_LENGTH_S, MAX_CLIPS, partition_folder
+from mmaudio.clips.rejects import rejects_path, write_rejects
 from mmaudio.clips.table import write_clips
 from mmaudio.media.example_files import make_guide_example
 
@@ -26,8 +26,8 @@ def main() -> int:
     parser.add_argument("--output_dir", default="training/example_output/clips.tsv", help="a .tsv file, or a folder for clips.tsv")
     parser.add_argument("--start", type=int, default=0, help="first file of the sorted folder (default 0)")
     parser.add_argument("--end", type=int, default=-1, help="file to stop before; -1 is all (default)")
-    parser.add_argument("--clip_length", type=float, default=DEFAULT_CLIP_LENGTH_S, help="seconds a clip spans (default 8.1)")
-    parser.add_argument("--max_clips", type=int, default=DEFAULT_MAX_CLIPS, help="clips per recording at most (default 5)")
+    parser.add_argument("--clip_length", type=float, default=CLIP_LENGTH_S, help="seconds a clip spans (default 8.1)")
+    parser.add_argument("--max_clips", type=int, default=MAX_CLIPS, help="clips per recording at most (default 5)")
     problems = Problems()
     options = parse_options(parser, None, problems)
     folder, output = Path(options.data_dir), Path(options.output_dir)
@@ -42,7 +42,7 @@ def main() -> int:
     clips_tsv = output if output.suffix == ".tsv" else output / "clips.tsv"
     made = partition_folder(folder, start=options.start, end=options.end, clip_length_s=options.clip_length, max_clips=options.max_clips)
     write_clips(clips_tsv, made.rows)
-    failed_tsv = clips_tsv.with_name(f"{clips_tsv.stem}.failed.tsv")
+    failed_tsv = rejects_path(clips_tsv)
     write_rejects(failed_tsv, made.rejects)
     left_out = f", {len(made.rejects)} files left out (reasons in {failed_tsv})" if made.rejects else ""
     log.info("%s: %d clips from %d files%s", clips_tsv, len(made.rows), made.num_files, left_out)

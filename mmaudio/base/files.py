@@ -45,13 +45,12 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _is_running(suffix: str) -> bool:
-    """Whether the process of a temporary name, `.<pid>`, is there; yes for what is no such name."""
+def _is_running(process: int) -> bool:
     try:
-        os.kill(int(suffix[1:]), 0)
-    except ProcessLookupError:
+        os.kill(process, 0)  # signal 0 asks and does nothing
+    except (ProcessLookupError, OverflowError):
         return False
-    except (ValueError, PermissionError):
+    except PermissionError:  # it is another user's
         return True
     return True
 
@@ -67,7 +66,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.old")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not _is_running(left.suffixes[-2]):
+        process = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if process.isdecimal() and not _is_running(int(process)):
             shutil.rmtree(left, ignore_errors=True)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ class Source:
     kind: str  # `video` or `audio`, as configured; check_sources compares it with what the store holds
     store: Store
     repeat: int = 1
+
+    @classmethod
+    def open(cls, name: str, tsv: Path, memmap_dir: Path, *, kind: str | None = None, repeat: int = 1) -> "Source":
+        """A source whose store is still to be opened; `kind` None means what the store holds. Raises: as `Store.open`."""
+        store = Store.open(tsv, memmap_dir)
+        return cls(name, kind or store.kind, store, repeat)
 
 
 @dataclass(frozen=True)

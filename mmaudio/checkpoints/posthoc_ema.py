@@ -5,6 +5,7 @@ appendix C. A profile's length is its relative standard deviation sigma_rel; n c
 published system: `<profile>.<n>.pt`, a flat dictionary of `_extra_state` and `ema_model.<name>`.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import atomic_path
 
+log = logging.getLogger(__name__)
 FROZEN = ("latent_mean", "latent_std", "empty_string_feat")  # constants of the data: never averaged
 _STATE = "_extra_state"
 _PREFIX = "ema_model."
@@ -139,3 +141,14 @@ def synthesize(folder: Path, sigma_rels: Sequence[float], sigma_rel: float, n: i
     weights = solve_weights(profiles, wanted)
     newest = _open_snapshot(max(snapshots, key=lambda snapshot: snapshot.n))
     return weighted_sum(((float(weight), _open_snapshot(snapshot)) for weight, snapshot in zip(weights, snapshots, strict=True)), newest)
+
+
+def retire_snapshots(folder: Path, n: int) -> None:
+    """Move snapshots past update n into `stale/`: an earlier run, or the lost end of this one, must not be mixed in."""
+    stale = [snapshot for snapshot in list_snapshots(folder) if snapshot.n > n]
+    for snapshot in stale:
+        target = folder / "stale" / snapshot.path.name
+        target.parent.mkdir(exist_ok=True)
+        snapshot.path.replace(target)
+    if stale:
+        log.warning("moved %d EMA snapshots past update %d to %s", len(stale), n, folder / "stale")

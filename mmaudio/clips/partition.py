@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmaudio.base.errors import UserError
 from mmaudio.clips.rejects import Reject
-from mmaudio.clips.table import AUDIO_SUFFIXES, AudioClip
-from mmaudio.media.audio import audio_header
+from mmaudio.clips.table import AudioClip
+from mmaudio.media.audio import AUDIO_SUFFIXES, audio_header
 
 CLIP_LENGTH_S = 8.1  # a little more than the 8 s a model takes: 44.1 kHz needs 8.0109 s
 MAX_CLIPS = 5

@@ -7,7 +7,6 @@ from pathlib import Path
 from mmaudio.base.errors import Problems
 from mmaudio.base.tables import read_table, write_table
 
-AUDIO_SUFFIXES = (".flac", ".wav")  # in the order in which a name is looked up
 _CLIP_COLUMNS = ("id", "name", "start_sample", "end_sample")
 
 

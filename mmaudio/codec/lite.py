@@ -37,6 +37,10 @@ def cosine_basis(num_kept: int, num_points: int) -> Tensor:
 class LiteCodec(nn.Module):
     """Log-mel (batch, bands, frames) ↔ latents (batch, channels, frames / 2), by the interface of the pretrained VAE."""
 
+    centre_m1: Tensor
+    mean_basis_cm: Tensor
+    difference_basis_cm: Tensor
+
     def __init__(self, mode: str) -> None:
         super().__init__()
         constants = MODES[mode]
@@ -68,6 +72,9 @@ class LiteCodec(nn.Module):
 
 class LiteVocoder(nn.Module):
     """Log-mel (batch, bands, frames) → waveform (batch, 1, frames · hop), by the interface of the pretrained vocoder."""
+
+    basis_mk: Tensor
+    window: Tensor
 
     def __init__(self, mode: str) -> None:
         super().__init__()

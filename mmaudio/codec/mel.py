@@ -25,6 +25,9 @@ class MelSpectrogram(nn.Module):
     Magnitudes, not powers, floored at 1e-5. Raises: ValueError for a waveform too short to be reflected at its ends.
     """
 
+    mel_basis: Tensor
+    hann_window: Tensor
+
     def __init__(self, mode: str) -> None:
         super().__init__()
         self.constants = MODES[mode]

@@ -5,12 +5,12 @@ import json
 import logging
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,87 +29,58 @@ RUN = Path("output") / EXP_ID
 DURATION_S = 2.0
 CLIP_LENGTH_S = 2.1  # of the recordings: a little more than a training clip
 GUIDANCE = 2.0
+MMAUDIO = "-m mmaudio.commands.main"
 KIB_PER_GB = 1e9 / 1024
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One command of the way: what the summary calls it, and its words after the interpreter."""
-
-    name: str
-    words: tuple[str, ...]
-
-
-def stages(num_iterations: int) -> list[Stage]:
-    """Every command, in order."""
-    lite = ("--device", "cpu", "--backend", "lite", "--duration", str(DURATION_S))
-    video = ("training/extract_video_training_latents.py", *lite, "--output_dir", str(STORES))
-    weights = ("--weights", str(RUN / f"{EXP_ID}_ema_final.pth"), "--device", "cpu", "--cfg_strength", str(GUIDANCE))
-    make = ("-m", "mmaudio.commands.main")
-    sources = [
-        f"data.{name}.{key}={value}"
+def commands(num_iterations: int) -> dict[str, str]:
+    """Every stage's name and command, in order, as a user would type it after `python`."""
+    lite = f"--device cpu --backend lite --duration {DURATION_S}"
+    sources = " ".join(
+        f"data.{name}.tsv={STORES}/{name}.tsv data.{name}.memmap_dir={STORES}/{name}"
         for name in ("learn_video", "learn_audio", "learn_heldout")
-        for key, value in (("tsv", f"{STORES}/{name}.tsv"), ("memmap_dir", f"{STORES}/{name}"))
-    ]
-    train = (
-        *("train.py", f"exp_id={EXP_ID}", "model=nano_16k", "device=cpu", "backend=lite", f"duration_s={DURATION_S}", *sources),
-        *("data.train=[learn_video,learn_audio]", "data.val=[learn_heldout]", "data.test=[learn_heldout]"),
-        *("batch_size=16", f"num_iterations={num_iterations}", "learning_rate=1e-3", "linear_warmup_steps=100"),
-        *(f"lr_schedule_steps=[{num_iterations * 7 // 10},{num_iterations * 9 // 10}]", "lr_schedule_gamma=0.3"),
-        *("log_text_interval=50", "val_interval=300", "save_weights_interval=1000", "save_checkpoint_interval=1000"),
-        "ema.checkpoint_every=500",
     )
+    first, second = num_iterations * 6 // 10, num_iterations * 8 // 10
+    schedule = f"learning_rate=1e-3 linear_warmup_steps=100 lr_schedule_gamma=0.3 lr_schedule_steps=[{first},{second}]"
+    intervals = "log_text_interval=50 val_interval=300 save_weights_interval=1000 save_checkpoint_interval=1000 ema.checkpoint_every=500"
 
-    def sample_and_score(name: str, captions: str) -> list[Stage]:
-        folder = RUN / "samples" / name
-        generate = (
-            *make,
-            "generate",
-            *weights,
-            "--video",
-            str(DATA / "heldout"),
-            "--captions",
-            str(DATA / captions),
-            "--output",
-            str(folder),
-        )
-        score = ("--generated", str(folder), "--reference", str(DATA / "heldout"), "--duration", str(DURATION_S))
-        output = ("--captions", str(DATA / captions), "--output", str(RUN / f"scores_{name}.json"))
-        return [Stage(f"generate_{name}", generate), Stage(f"score_{name}", (*make, "evaluate", *score, *output))]
+    def extract_video(split: str, name: str) -> str:
+        data = f"--data_dir {DATA}/{split} --tsv {DATA}/{split}.tsv --name {name}"
+        return f"training/extract_video_training_latents.py {data} --latent_dir {STORES}/{split}-parts --output_dir {STORES} {lite}"
 
-    clips = str(STORES / "clips.tsv")
-    partition = ("--data_dir", str(DATA / "audio"), "--output_dir", clips, "--clip_length", str(CLIP_LENGTH_S))
-    audio = ("--data_dir", str(DATA / "audio"), "--captions_tsv", str(DATA / "audio.tsv"), "--clips_tsv", clips)
-    return [
-        Stage("make_media", ("training/make_example_data.py", "--learning_set", str(DATA))),
-        Stage("partition", ("training/partition_clips.py", *partition)),
-        Stage(
-            "extract_audio",
-            ("training/extract_audio_training_latents.py", *lite, *audio)
-            + ("--latent_dir", str(STORES / "audio-parts"), "--output_dir", str(STORES / "learn_audio")),
-        ),
-        *(
-            Stage(
-                f"extract_{split}",
-                (*video, "--data_dir", str(DATA / split), "--tsv", str(DATA / f"{split}.tsv"))
-                + ("--name", name, "--latent_dir", str(STORES / f"{split}-parts")),
-            )
-            for split, name in (("train", "learn_video"), ("heldout", "learn_heldout"))
-        ),
-        Stage("train", train),
-        *sample_and_score("right", "heldout.tsv"),
-        *sample_and_score("wrong", "heldout_wrong.tsv"),
-    ]
+    def generate(name: str, captions: str) -> str:
+        model = f"--weights {RUN}/{EXP_ID}_ema_final.pth --device cpu --cfg_strength {GUIDANCE}"
+        return f"{MMAUDIO} generate {model} --video {DATA}/heldout --captions {DATA}/{captions} --output {RUN}/samples/{name}"
+
+    def score(name: str, captions: str) -> str:
+        real = f"--reference {DATA}/heldout --captions {DATA}/{captions} --duration {DURATION_S}"
+        return f"{MMAUDIO} evaluate --generated {RUN}/samples/{name} {real} --output {RUN}/scores_{name}.json"
+
+    return {
+        "make_media": f"training/make_example_data.py --learning_set {DATA}",
+        "partition": f"training/partition_clips.py --data_dir {DATA}/audio --output_dir {STORES}/clips.tsv --clip_length {CLIP_LENGTH_S}",
+        "extract_audio": f"training/extract_audio_training_latents.py --data_dir {DATA}/audio --captions_tsv {DATA}/audio.tsv"
+        f" --clips_tsv {STORES}/clips.tsv --latent_dir {STORES}/audio-parts --output_dir {STORES}/learn_audio {lite}",
+        "extract_train": extract_video("train", "learn_video"),
+        "extract_heldout": extract_video("heldout", "learn_heldout"),
+        "train": f"train.py exp_id={EXP_ID} model=nano_16k device=cpu backend=lite duration_s={DURATION_S} {sources}"
+        f" data.train=[learn_video,learn_audio] data.val=[learn_heldout] data.test=[learn_heldout]"
+        f" batch_size=16 num_iterations={num_iterations} {schedule} {intervals}",
+        "generate_right": generate("right", "heldout.tsv"),
+        "generate_wrong": generate("wrong", "heldout_wrong.tsv"),
+        "score_right": score("right", "heldout.tsv"),
+        "score_wrong": score("wrong", "heldout_wrong.tsv"),
+        "report": f"{MMAUDIO} report {RUN} --samples {RUN}/samples/right --reference {DATA}/heldout --scores {RUN}/scores_right.json",
+    }
 
 
-def _run(stage: Stage) -> float:
+def _run(name: str, command: str) -> float:
     """Run one command to its end; the seconds it took. Raises: UserError naming the command that failed."""
-    words = [sys.executable, *stage.words]
-    log.info("=== %s: python %s", stage.name, " ".join(stage.words))
+    log.info("=== %s: python %s", name, command)
     began = time.monotonic()
-    code = subprocess.run(words, check=False).returncode
+    code = subprocess.run([sys.executable, *shlex.split(command)], check=False).returncode
     if code:
-        raise UserError(f"the example stopped: {stage.name} ended with exit code {code}; its command was: {' '.join(words)}")
+        raise UserError(f"the example stopped: {name} ended with exit code {code}; its command was: python {command}")
     return time.monotonic() - began
 
 
@@ -162,11 +133,8 @@ def main(argv: Sequence[str]) -> int:
     problems.raise_any()
     start_logging()
     shutil.rmtree(RUN, ignore_errors=True)  # the example is always trained anew; its folder is nobody's run
-    wall_s = {stage.name: _run(stage) for stage in stages(options.num_iterations)}
-    page = RUN / "report" / "index.html"
-    report = ("report", str(RUN), "--samples", str(RUN / "samples" / "right"), "--reference", str(DATA / "heldout"))
-    wall_s["report"] = _run(Stage("report", ("-m", "mmaudio.commands.main", *report, "--scores", str(RUN / "scores_right.json"))))
-    summary = summarise(wall_s, page)
+    wall_s = {name: _run(name, command) for name, command in commands(options.num_iterations).items()}
+    summary = summarise(wall_s, RUN / "report" / "index.html")
     write_json(RUN / "summary.json", summary)
     print(json.dumps(summary, indent=2))
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,14 @@ from mmaudio.encoders import LiteText, encode_scene, encode_sync
 BACKENDS = ("pretrained", "lite")
 
 
+class Codec(Protocol):
+    """Log-mel (b, bands, frames) ↔ latents (b, channels, latents)."""
+
+    def encode(self, mel: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def decode(self, latent: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Backend:
     """Codec and encoders of one mode on one device. Latents and features are (batch, tokens, channels) out here."""
@@ -22,7 +31,7 @@ class Backend:
     spec: AudioSpec
     device: torch.device
     mel: nn.Module
-    codec: nn.Module
+    codec: Codec
     vocoder: nn.Module
     scene: Callable[[Tensor], Tensor]
     sync: Callable[[Tensor], Tensor]
@@ -66,5 +75,14 @@ def build_backend(name: str, mode: str, *, duration_s: float = DEFAULT_DURATION_
     if name == "pretrained":
         raise UserError("the pretrained backend is not part of this version; choose the lite one: --backend lite (train.py: backend=lite)")
     place = torch.device(device)
-    parts = [part(mode).eval().to(place) for part in (MelSpectrogram, LiteCodec, LiteVocoder)]
-    return Backend(name, AudioSpec(mode, duration_s), place, *parts, encode_scene, encode_sync, LiteText())
+    return Backend(
+        name,
+        AudioSpec(mode, duration_s),
+        place,
+        mel=MelSpectrogram(mode).eval().to(place),
+        codec=LiteCodec(mode).eval().to(place),
+        vocoder=LiteVocoder(mode).eval().to(place),
+        scene=encode_scene,
+        sync=encode_sync,
+        text=LiteText(),
+    )

@@ -7,8 +7,8 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.files import text_hash
 from mmaudio.clips.rejects import Reject
 from mmaudio.clips.table import read_captions, read_clips, read_videos
+from mmaudio.media.audio import AUDIO_SUFFIXES
 
-AUDIO_SUFFIXES = (".flac", ".wav")
 VIDEO_SUFFIX = ".mp4"
 
 

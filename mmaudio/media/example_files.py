@@ -84,6 +84,7 @@ def make_learning_set(folder: Path, wanted: LearningSet) -> None:
                 _write_clip(fresh / split / f"{name}.mp4", bounces)
             _write_captions(fresh / f"{split}.tsv", "label", clips)
             told[split] = {name: describe(bounces) for name, bounces in clips.items()}
+        _write_wrong_captions(fresh / "heldout_wrong.tsv", clips)  # of the last split, the held-out one
         sounds = {f"audio_{i:04d}": draw_bounces(wanted.seed, "audio", i, wanted.audio_s) for i in range(wanted.num_audio)}
         for index, (name, bounces) in enumerate(sounds.items()):
             (fresh / "audio").mkdir(exist_ok=True)
@@ -99,3 +100,14 @@ def make_learning_set(folder: Path, wanted: LearningSet) -> None:
 
 def _write_captions(path: Path, column: str, clips: dict[str, Bounces]) -> None:
     write_text(path, format_table(("id", column), [(name, bounces.ball.caption) for name, bounces in clips.items()]))
+
+
+def _write_wrong_captions(path: Path, clips: dict[str, Bounces]) -> None:
+    """For each clip the caption of the next one whose ball is of another material: what it is not."""
+    names, all_bounces = list(clips), list(clips.values())
+    rows = []
+    for index, name in enumerate(names):
+        others = all_bounces[index + 1 :] + all_bounces[:index]
+        other = next(o for o in others if o.ball.material != all_bounces[index].ball.material)
+        rows.append((name, other.ball.caption))
+    write_text(path, format_table(("id", "label"), rows))

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaudio.base.errors import UserError
-from mmaudio.media.audio import read_audio, resample
+from mmaudio.media.audio import resample
+from mmaudio.media.video import read_sound
 
 Wave = npt.NDArray[np.float32]
+_RESAMPLER_MARGIN_S = 0.1  # longer than its filter reaches, so that the end of the cut is not heard
 GENERATED_SUFFIXES = (".flac", ".wav")
 
 
@@ -58,7 +60,7 @@ def read_wave(path: Path, duration_s: float, rate_hz: int) -> Wave:
     """
     if not path.is_file():
         raise ValueError(f"no file at {path}")
-    sound = read_audio(path)
+    sound = read_sound(path)
     wave = np.asarray(resample(sound.wave, sound.rate_hz, rate_hz), dtype=np.float32)
     return wave[: round(duration_s * rate_hz)]
 

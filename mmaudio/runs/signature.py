@@ -5,12 +5,17 @@ where they are declared and leave it alone. Settings at their default are left o
 """
 
 import dataclasses
+import json
+import logging
+from pathlib import Path
 from typing import Any
 
-from mmaudio.base.files import text_hash
+from mmaudio.base.files import text_hash, write_json
 from mmaudio.base.sources import DataSettings
 
+log = logging.getLogger(__name__)
 SIGNATURE_DIGITS = 10
+SIGNATURE_FILE = "signature.json"
 
 
 def defining_values(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -40,3 +45,15 @@ def _data_values(data: DataSettings, prefix: str) -> dict[str, Any]:
 def signature(settings: Any) -> str:
     """The hash of `defining_values`: the same for the same run on any machine, whatever its results are called."""
     return text_hash([f"{name}={value!r}" for name, value in sorted(defining_values(settings).items())])[:SIGNATURE_DIGITS]
+
+
+def record_signature(run_dir: Path, settings: Any) -> None:
+    """Keep the signature and what it is made of in the run's folder; warn where the run was begun with other settings."""
+    path = run_dir / SIGNATURE_FILE
+    values = json.loads(json.dumps(defining_values(settings)))  # tuples become lists, as in the file
+    before = json.loads(path.read_text(encoding="utf-8"))["settings"] if path.is_file() else values
+    for name in sorted(before.keys() | values.keys()):
+        if before.get(name) != values.get(name):
+            was, now = (json.dumps(each[name]) if name in each else "the default" for each in (before, values))
+            log.warning("this run was begun with %s = %s and goes on with %s", name, was, now)
+    write_json(path, {"signature": signature(settings), "settings": values})

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from tensordict import TensorDict
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
@@ -55,6 +54,9 @@ class ColumnFiles:
             dtypes: dtype of each column.
         Raises: UserError where the disk has not enough room left.
         """
+        # Imported by who writes only: it takes seconds, and sets an environment variable.
+        from tensordict import TensorDict
+
         needed = sum(int(np.prod(shape)) * dtypes[name].itemsize for name, shape in shapes.items())
         free = shutil.disk_usage(folder).free
         if needed > free:

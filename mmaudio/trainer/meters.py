@@ -37,9 +37,7 @@ class Meters:
         self._clear()
 
     def _clear(self) -> None:
-        self._sums = {
-            name: torch.zeros(2, *shape, dtype=torch.float64, device=self._device) for name, shape in self._shapes.items()
-        }
+        self._sums = {name: torch.zeros(2, *shape, dtype=torch.float64, device=self._device) for name, shape in self._shapes.items()}
 
     @torch.no_grad()
     def add(self, sums: Mapping[str, Sum]) -> None:

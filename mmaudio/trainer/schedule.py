@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, SequentialLR
 
+from mmaudio.base.settings import TrainSettings
+
 POLY_POWER = 0.9
 
 
@@ -20,6 +22,18 @@ class Schedule:
     steps: tuple[int, ...]
     gamma: float
     num_iterations: int
+
+    @classmethod
+    def of(cls, settings: TrainSettings) -> "Schedule":
+        """The schedule that the settings name."""
+        return cls(
+            settings.lr_schedule,
+            settings.learning_rate,
+            settings.linear_warmup_steps,
+            settings.lr_schedule_steps,
+            settings.lr_schedule_gamma,
+            settings.num_iterations,
+        )
 
     def factor(self, iteration: int) -> float:
         """What multiplies the base rate during iteration `iteration` (from 0)."""

@@ -5,13 +5,14 @@ A task (`flow_solver` is one) says what a step is, what its stages do and what i
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from mmaudio.base.ranks import wait_for_all
 from mmaudio.trainer.meters import Meters, Sum, Values
 from mmaudio.trainer.pace import Pace, eta_words
 from mmaudio.trainer.stopping import StopRequest
@@ -48,19 +49,19 @@ class Stage:
 class Batches(Protocol):
     """An iterator that can be closed."""
 
-    def __next__(self) -> Any: ...
+    def __next__(self) -> Any:
+        """The next batch; waits until it is there."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give up what reads ahead."""
 
 
 class Task(Protocol):
     """What the engine trains."""
 
-    meter_shapes: Mapping[str, tuple[int, ...]]  # what a step's result holds
     device: torch.device
-
-    def resume(self) -> int:
-        """Collective. Take up the newest checkpoint, if there is one; returns the finished iterations."""
+    steps_done: int  # finished iterations of the state it was built with
+    meter_shapes: Mapping[str, tuple[int, ...]]  # what a step's result holds
 
     def batches(self, steps_done: int) -> Batches:
         """Batches from this iteration on, without end."""
@@ -71,65 +72,87 @@ class Task(Protocol):
     def stages(self) -> Sequence[Stage]:
         """Everything else there is to do, in the order it is done in."""
 
-    def save_weights(self, steps_done: int, copy: bool) -> None: ...
 
-    def save_checkpoint(self, steps_done: int, copy: bool) -> None: ...
+class Keeper(Protocol):
+    """What saves it. Called on every rank; decides itself who writes."""
 
-    def finish(self, steps_done: int) -> None:
-        """Collective. After the last iteration, all saved."""
+    def save_weights(self, steps_done: int, copy: bool) -> None:
+        """Save what a trained network needs; `copy`: under a name of its own that nothing replaces."""
+
+    def save_checkpoint(self, steps_done: int, copy: bool) -> None:
+        """Save what training needs to go on."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train and when to save. `saves_at_exit` covers the last iteration and being asked to stop."""
+    """How long to train, and what is due when. `saves_at_exit`: also after the last iteration and when asked to stop."""
 
     num_iterations: int
     log: Cadence
     weights: Cadence
     checkpoint: Cadence
-    copies: Cadence = Cadence()  # noqa: RUF009 - frozen
-    saves_at_exit: bool = True
+    copies: Cadence
+    saves_at_exit: bool
 
 
 class Solver:
     """Collective in all it does: every rank runs the same steps and stages."""
 
-    def __init__(self, task: Task, plan: Plan, open_tracker: Callable[[int], Tracker]) -> None:
-        """`open_tracker` is given the finished iterations to continue from."""
-        self.task, self.plan, self._open_tracker = task, plan, open_tracker
-        self._saved_at = -1
+    def __init__(self, task: Task, keeper: Keeper, plan: Plan, tracker: Tracker) -> None:
+        self.task, self.keeper, self.plan, self.tracker = task, keeper, plan, tracker
+        self._saved = dict.fromkeys(("weights", "checkpoint"), task.steps_done)
 
-    def run(self) -> bool:
-        """Train from the newest checkpoint to the last iteration. False if asked to stop before it."""
-        steps_done = self.task.resume()
-        tracker = self._open_tracker(steps_done)
-        with closing(tracker), StopRequest(self.task.device) as stop:
-            steps_done = self._train(steps_done, tracker, stop)
-        if self.plan.saves_at_exit and self._saved_at != steps_done:
-            self._save(steps_done, weights=True, checkpoint=True)
+    def run(self) -> int:
+        """Train to the last iteration, or until asked to stop. Returns the finished iterations; all is saved."""
+        with StopRequest(self.task.device) as stop:
+            steps_done = self._train(stop)
+        if self.plan.saves_at_exit:
+            self._save(steps_done, [kind for kind, at in self._saved.items() if at != steps_done])
+        wait_for_all()
         if steps_done < self.plan.num_iterations:
-            log.warning("asked to stop after %d of %d iterations; the same command goes on from here", steps_done, self.plan.num_iterations)
-            return False
-        self.task.finish(steps_done)
-        return True
+            log.warning("asked to stop after %d of %d iterations", steps_done, self.plan.num_iterations)
+        return steps_done
 
-    def _train(self, steps_done: int, tracker: Tracker, stop: StopRequest) -> int:
-        plan, stages, pace = self.plan, self.task.stages(), Pace()
-        meters = Meters(self.task.meter_shapes, self.task.device)
+    def _train(self, stop: StopRequest) -> int:
+        task, plan, steps_done, pace = self.task, self.plan, self.task.steps_done, Pace()
+        stages, meters = task.stages(), Meters(task.meter_shapes, task.device)
         if steps_done == 0:
-            self._run_stages([stage for stage in stages if stage.at_start], 0, tracker)
-        ran: set[str] = set()
-        with closing(self.task.batches(steps_done)) as batches:
+            self._run_stages([stage for stage in stages if stage.at_start], 0)
+        with closing(task.batches(steps_done)) as batches:
             while steps_done < plan.num_iterations and not stop.is_agreed():
                 batch, waited_s = _timed_next(batches)
-                meters.add(self.task.step(batch, steps_done))
+                meters.add(task.step(batch, steps_done))
                 steps_done += 1
                 pace.add_step(waited_s)
-                if plan.log.due(steps_done):
-                    values: Values = {**meters.pop(), **pace.pop()}
-                    tracker.log("train", values, steps_done, eta_words(_number(values["step_s"]), plan.num_iterations - steps_done))
-                ran = self._run_stages([stage for stage in stages if stage.cadence.due(steps_done)], steps_done, tracker)
+                is_last = steps_done == plan.num_iterations
+                if plan.log.due(steps_done) or is_last:
+                    self._log_training(meters.pop(), pace.pop(), steps_done)
+                self._run_stages([stage for stage in stages if stage.cadence.due(steps_done) or (is_last and stage.at_end)], steps_done)
                 self._save_due(steps_done)
-        if steps_done >= plan.num_iterations:
-            self._run_stages([stage for stage in stages if stage.at_end and stage.name not in ran], steps_done, tracker)
         return steps_done
+
+    def _log_training(self, values: Values, pace: dict[str, float], steps_done: int) -> None:
+        eta = eta_words(pace["step_s"], self.plan.num_iterations - steps_done)
+        self.tracker.log("train", {**values, **pace}, steps_done, eta)
+
+    def _run_stages(self, stages: Sequence[Stage], steps_done: int) -> None:
+        for stage in stages:
+            self.tracker.log(stage.name, stage.run(steps_done), steps_done)
+
+    def _save_due(self, steps_done: int) -> None:
+        due = {"weights": self.plan.weights, "checkpoint": self.plan.checkpoint}
+        self._save(steps_done, [kind for kind, cadence in due.items() if cadence.due(steps_done)])
+        if self.plan.copies.due(steps_done):
+            self.keeper.save_weights(steps_done, copy=True)
+            self.keeper.save_checkpoint(steps_done, copy=True)
+
+    def _save(self, steps_done: int, kinds: Sequence[str]) -> None:
+        save = {"weights": self.keeper.save_weights, "checkpoint": self.keeper.save_checkpoint}
+        for kind in kinds:
+            save[kind](steps_done, copy=False)
+            self._saved[kind] = steps_done
+
+
+def _timed_next(batches: Batches) -> tuple[Any, float]:
+    began_s = time.monotonic()
+    return next(batches), time.monotonic() - began_s

@@ -40,7 +40,7 @@ class StopRequest:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         signal.signal(signal.SIGTERM, self._before)
 
-    def _remember(self, signum: int, frame: FrameType | None) -> None:
+    def _remember(self, _signum: int, _frame: FrameType | None) -> None:
         self._asked = True
 
     def is_agreed(self) -> bool:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmaudio.base.errors import UserError
 from mmaudio.batches import Mixture, Source
+from mmaudio.store import table_path
 from tests.store.examples import ODD_TEXTS, SPEC, features, forget_record, index_of, make_store, open_store, text_of
 
 
@@ -22,6 +24,14 @@ def test_rows_are_the_sources_one_after_another_with_repeats(stores):
     wanted = ["v0", "v1", "v2", "v0", "v1", "v2", "a0", "a1", "a2", "a3"]
     assert mixture.ids() == wanted
     assert mixture.gather(np.arange(10)).ids == wanted
+
+
+def test_a_source_is_opened_by_its_paths(tmp_path, stores):
+    source = Source.open("mine", table_path(tmp_path / "seen"), tmp_path / "seen", repeat=2)
+    assert (source.name, source.kind, source.repeat, source.store.ids) == ("mine", "video", 2, stores[0].ids)
+    assert Source.open("mine", table_path(tmp_path / "seen"), tmp_path / "seen", kind="audio").kind == "audio"
+    with pytest.raises(UserError, match="no table"):
+        Source.open("mine", tmp_path / "gone.tsv", tmp_path / "seen")
 
 
 def test_a_mixed_batch(stores):

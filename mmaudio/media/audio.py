@@ -1,0 +1,131 @@
+"""Audio files to mono waves and back. Waves are float32 arrays (samples,); rates are in hertz."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import torch
+import torchaudio.transforms
+from torch import Tensor
+
+from mmaudio.base.files import atomic_path
+from mmaudio.base.specs import PEAK_LEVEL, SILENCE_PEAK, AudioSpec
+
+RESAMPLER = {
+    "lowpass_filter_width": 64,
+    "rolloff": 0.9475937167399596,
+    "resampling_method": "sinc_interp_kaiser",
+    "beta": 14.769656459379492,
+}  # the "kaiser best" filter
+AUDIO_SUFFIXES = (".flac", ".wav")  # in the order in which a name is looked up
+SHORTEST_FILE_BYTES = 16
+
+
+class MediaError(ValueError):
+    """A file that cannot be used, with the reason in plain words."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A mono wave (samples,) float32 with its rate, and the largest absolute sample of the whole file it comes from."""
+
+    wave: npt.NDArray[np.float32]
+    rate_hz: int
+    file_peak: float
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.wave) / self.rate_hz
+
+
+def _opened(path: Path) -> soundfile.SoundFile:
+    if not path.is_file():
+        raise MediaError(f"no file at {path}")
+    if path.stat().st_size < SHORTEST_FILE_BYTES:
+        raise MediaError(f"the file is empty ({path.stat().st_size} bytes)")
+    try:
+        return soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        raise MediaError(f"not readable as audio: {error.error_string.rstrip('.')}") from None
+
+
+def audio_header(path: Path) -> tuple[int, int]:
+    """(samples per channel, rate) from the header alone. Raises: MediaError for a file that is not audio."""
+    with _opened(path) as file:
+        return file.frames, file.samplerate
+
+
+def read_audio(path: Path, start: int = 0, stop: int | None = None) -> Sound:
+    """Read a file whole, average its channels, and cut samples [start, stop) at its own rate.
+
+    Raises: MediaError for a file that is missing, not audio, torn, or holds numbers that are not finite.
+    """
+    with _opened(path) as file:
+        try:
+            channels = file.read(dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise MediaError(f"the audio is damaged: {error.error_string.rstrip('.')}") from None
+        rate_hz, promised = file.samplerate, file.frames
+    if len(channels) < promised:
+        raise MediaError(f"the file is truncated: {len(channels)} of {promised} samples")
+    if not np.isfinite(channels).all():
+        raise MediaError("the audio holds samples that are not finite numbers")
+    mono = channels.mean(axis=1, dtype=np.float32)
+    peak = float(np.abs(mono).max()) if len(mono) else 0.0
+    return Sound(mono[start:stop], rate_hz, peak)
+
+
+@lru_cache(maxsize=32)
+def _resampler(from_hz: int, to_hz: int) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(from_hz, to_hz, **RESAMPLER)
+
+
+def resample(wave: npt.ArrayLike, from_hz: int, to_hz: int) -> Tensor:
+    """(samples,) at one rate → (ceil(samples · to / from),) at another, by a windowed sinc (data.md section 5)."""
+    tensor = torch.as_tensor(wave, dtype=torch.float32)
+    return tensor if from_hz == to_hz else _resampler(from_hz, to_hz)(tensor)
+
+
+def normalise_peak(wave: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
+    """Bring a wave to the training level, given the peak of the whole file. Raises: MediaError for a silent file."""
+    if peak < SILENCE_PEAK:
+        raise MediaError(f"silent: the largest sample is {peak:.1e}")
+    return wave / np.float32(peak) * np.float32(PEAK_LEVEL)
+
+
+def fit_length(wave: Tensor, spec: AudioSpec) -> Tensor:
+    """The first samples a clip of this spec has. Raises: MediaError if there are fewer."""
+    if len(wave) < spec.num_samples:
+        found_s, want_s = len(wave) / spec.rate_hz, spec.num_samples / spec.rate_hz
+        raise MediaError(f"too short: {found_s:.3f} s of sound, want {want_s:.3f} s")
+    return wave[: spec.num_samples]
+
+
+def read_training_clip(path: Path, start: int, end: int | None, spec: AudioSpec) -> Tensor:
+    """One training clip of a recording: (spec.num_samples,) float32 at the spec's rate, by data.md section 3.
+
+    The level is set by the peak of the whole file, the cut is made at the file's rate, and only the cut is resampled.
+    Raises: MediaError for a file that cannot be read, is silent, or is too short.
+    """
+    sound = read_audio(path)
+    cut = normalise_peak(sound.wave, sound.file_peak)[start:end]
+    return fit_length(resample(cut, sound.rate_hz, spec.rate_hz), spec)
+
+
+def _write(path: Path, wave: npt.ArrayLike, rate_hz: int, kind: str) -> None:
+    clipped = np.clip(np.asarray(wave, dtype=np.float32), -1.0, 1.0)
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, clipped, rate_hz, format=kind, subtype="PCM_16")
+
+
+def write_flac(path: Path, wave: npt.ArrayLike, rate_hz: int) -> None:
+    """Write (samples,) as 16-bit FLAC, clipped to [−1, 1], atomically."""
+    _write(path, wave, rate_hz, "FLAC")
+
+
+def write_wav(path: Path, wave: npt.ArrayLike, rate_hz: int) -> None:
+    """Write (samples,) as 16-bit WAV, clipped to [−1, 1], atomically."""
+    _write(path, wave, rate_hz, "WAV")

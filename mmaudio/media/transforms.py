@@ -1,0 +1,22 @@
+"""Frames to the two sizes the encoders want (data.md section 7), uint8 in and out: (3, height, width) RGB."""
+
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from mmaudio.base.specs import CLIP_SIDE_PX, SYNC_SIDE_PX
+
+
+def scene_frame(frame_u8: Tensor) -> Tensor:
+    """Squeeze to 384 × 384, whatever the shape; bicubic with antialiasing."""
+    return F.resize(frame_u8, [CLIP_SIDE_PX, CLIP_SIDE_PX], InterpolationMode.BICUBIC, antialias=True)
+
+
+def sync_frame(frame_u8: Tensor) -> Tensor:
+    """Bring the shorter side to 224 and cut the middle 224 × 224."""
+    height, width = frame_u8.shape[-2:]
+    short = min(height, width)
+    size = [int(SYNC_SIDE_PX * height / short), int(SYNC_SIDE_PX * width / short)]
+    resized = F.resize(frame_u8, size, InterpolationMode.BICUBIC, antialias=True)
+    top, left = (round((side - SYNC_SIDE_PX) / 2) for side in size)  # halves to even, as published
+    return resized[..., top : top + SYNC_SIDE_PX, left : left + SYNC_SIDE_PX]

@@ -1,0 +1,143 @@
+"""Whether a training run can be: every mistake that settings and files can show, found before anything is built or written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mmaudio.base.errors import Problems, UserError, nearest
+from mmaudio.base.ranks import Ranks, pick_device
+from mmaudio.base.settings import TrainSettings
+from mmaudio.base.sources import SourceSettings
+from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
+from mmaudio.batches import check_batch_size, check_sources
+from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
+from mmaudio.checkpoints.run_state import RunFiles
+from mmaudio.flow.ode import METHODS
+from mmaudio.network import VARIANTS, build_network, load_network
+from mmaudio.trainer.sources import null_text, open_sources
+
+_EXTRACTION = {
+    "video": "torchrun --standalone training/extract_video_training_latents.py",
+    "audio": "torchrun --standalone training/extract_audio_training_latents.py",
+}
+_DIMS = {"text_seq_len": TEXT_TOKENS, "clip_dim": CLIP_WIDTH, "sync_dim": SYNC_WIDTH, "text_dim": TEXT_WIDTH}
+
+
+def check_training(settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:
+    """Add a sentence to `problems` for everything that would stop this run. Reads files, writes none."""
+    if settings.model not in VARIANTS:
+        problems.add(f"model is {settings.model!r}{nearest(settings.model, VARIANTS)}; known are {', '.join(VARIANTS)}")
+    if settings.sampling.method not in METHODS:
+        method = settings.sampling.method
+        problems.add(f"sampling.method is {method!r}{nearest(method, METHODS)}; known are {', '.join(METHODS)}")
+    _check_device(settings, ranks, problems)
+    _check_contradictions(settings, problems)
+    files = RunFiles(run_dir, settings.name())
+    _check_weights(settings, files, problems)
+    _check_data(settings, files, ranks, problems)
+
+
+def _check_device(settings: TrainSettings, ranks: Ranks, problems: Problems) -> None:
+    device = problems.check(lambda: pick_device(settings.device, ranks))
+    if device is not None and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        problems.add(f"device is {device} but this machine has {count} CUDA device{'s'[: count != 1]}; start fewer processes per machine")
+
+
+def _check_contradictions(settings: TrainSettings, problems: Problems) -> None:
+    for name, want in _DIMS.items():
+        if getattr(settings.data_dim, name) != want:
+            problems.add(f"data_dim.{name} is {getattr(settings.data_dim, name)}; the encoders of both backends give {want}")
+    sigmas = settings.ema.sigma_rels
+    if settings.ema.enable and (not sigmas or len(set(sigmas)) != len(sigmas)):
+        problems.add(f"ema.sigma_rels is {list(sigmas)}; want at least one width, each once, or ema.enable=False")
+    if settings.enable_email:
+        problems.add("enable_email is True, but this system sends no mail; leave it out")
+    if not settings.data.train:
+        problems.add("data.train is empty; name the sources to train on: 'data.train=[birds]'")
+
+
+# ---- weights and checkpoints
+
+
+def _check_weights(settings: TrainSettings, files: RunFiles, problems: Problems) -> None:
+    model = settings.model if settings.model in VARIANTS else None
+    if settings.weights:
+        weights = problems.check(lambda: load_weights(Path(str(settings.weights))))
+        if weights is not None and model:
+            problems.check(lambda: _refuse_other_model(weights, model))
+    if settings.checkpoint:
+        asked = problems.check(lambda: load_checkpoint(Path(str(settings.checkpoint))))
+        own = newest_checkpoint(files)
+        if asked is not None and own is not None and own[1].steps_done > asked.steps_done:
+            problems.add(
+                f"checkpoint={settings.checkpoint} stands at {asked.steps_done} iterations, but this run's own {own[0]} is at"
+                f" {own[1].steps_done}; leave checkpoint out to go on, or choose another exp_id"
+            )
+        if asked is not None and model:
+            problems.check(lambda: _refuse_other_model(asked.weights, model))
+    problems.check(lambda: _refuse_other_run(settings, files))
+
+
+def _refuse_other_model(weights: dict[str, torch.Tensor], model: str) -> None:
+    """Raises: UserError if these are not weights of the model. Allocates nothing if they are."""
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in build_network(model).state_dict().items()}
+    if any(name not in weights or weights[name].shape != shape for name, shape in wanted.items()):
+        load_network(weights, model)  # says what differs, and which model would fit
+
+
+def _refuse_other_run(settings: TrainSettings, files: RunFiles) -> None:
+    """Raises: UserError if the run's folder holds a run of another model, duration or backend."""
+    record = read_record(files.checkpoint_last)
+    if record is None:
+        return
+    found = (record.variant, record.duration_s, record.backend)
+    asked = (settings.model, settings.duration_s, settings.backend)
+    if found != asked:
+        was, now = (f"model={model} duration_s={seconds} backend={backend}" for model, seconds, backend in (found, asked))
+        raise UserError(f"{files.folder} holds a run with {was}, not {now}; give it these settings, or choose another exp_id")
+
+
+# ---- data
+
+
+def _check_data(settings: TrainSettings, files: RunFiles, ranks: Ranks, problems: Problems) -> None:
+    used = settings.data.chosen("train", "val")
+    missing = {name: source for name, source in used.items() if source.tsv and source.memmap_dir and not source.is_there()}
+    if missing:
+        problems.add(_missing_sentence(missing, settings))
+    train = open_sources(settings, _there(settings.data.train, settings), problems)
+    val = open_sources(settings, [name for name in _there(settings.data.val, settings) if name not in settings.data.train], problems)
+    if settings.model in VARIANTS:
+        spec = AudioSpec(VARIANTS[settings.model].mode, settings.duration_s)
+        check_sources(problems, [*train, *val], spec, model=settings.model, backend=settings.backend)
+    if settings.batch_size % ranks.world_size:
+        problems.add(f"batch_size is {settings.batch_size}; want a multiple of the {ranks.world_size} processes")
+    elif len(train) == len(settings.data.train) and train:
+        check_batch_size(problems, train, settings.batch_size, ranks.world_size)
+    starts_anew = not (settings.weights or settings.checkpoint or any(files.checkpoints()))
+    if train and starts_anew:
+        problems.check(lambda: null_text(train, settings.backend))
+
+
+def _there(names: Sequence[str], settings: TrainSettings) -> list[str]:
+    """Those of the sources whose stores exist."""
+    return [name for name in names if name in settings.data.sources and settings.data.sources[name].is_there()]
+
+
+def _missing_sentence(missing: dict[str, SourceSettings], settings: TrainSettings) -> str:
+    """One sentence: which stores are missing, and which commands make them."""
+    mode = VARIANTS[settings.model].mode if settings.model in VARIANTS else "16k"
+    options = f" --mode {mode}" if mode != "16k" else ""
+    options += f" --duration {settings.duration_s:g}" if settings.duration_s != AudioSpec().duration_s else ""
+    options += f" --backend {settings.backend}" if settings.backend != "pretrained" else ""
+    options += f" --device {settings.device}" if settings.device != "cuda" else ""
+    kinds = sorted({source.kind or "video" for source in missing.values()}, reverse=True)
+    commands = " and ".join(f"`{_EXTRACTION[kind]}{options}`" for kind in kinds)
+    listed = ", ".join(f"{name} ({source.memmap_dir})" for name, source in missing.items())
+    return (
+        f"missing stores: {listed}; make them with {commands} (--help says where to), train on the guide's example with"
+        " example_train=True, or name stores of your own with data.NAME.tsv, data.NAME.memmap_dir and 'data.train=[NAME]'"
+    )

@@ -1,0 +1,89 @@
+"""The training objective as a module: what is compiled, what runs in bf16, and whose gradients the ranks average."""
+
+import logging
+from contextlib import AbstractContextManager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmaudio.base.draws import Draws
+from mmaudio.base.ranks import Ranks
+from mmaudio.base.settings import BaseSettings
+from mmaudio.batches import Batch
+from mmaudio.flow.loss import FlowBatch, FlowSettings, VelocityNetwork, draw_flow, flow_loss
+from mmaudio.network import FlowTransformer
+
+log = logging.getLogger(__name__)
+
+
+class FlowObjective(nn.Module):
+    """The flow loss of a batch. The null features are used outside the network's forward, so the loss is the module.
+
+    Args:
+        amp: whether it runs under bf16 autocast.
+    """
+
+    def __init__(self, network: FlowTransformer, settings: FlowSettings, *, amp: bool) -> None:
+        super().__init__()
+        self.network, self.settings, self.amp = network, settings, amp
+
+    def forward(self, batch: FlowBatch, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Loss and time of each sample, (batch,) float32."""
+        with self._precision(batch.a_mean.device):
+            numbers = draw_flow(draws, *batch.a_mean.shape[1:])
+            loss = flow_loss(cast(VelocityNetwork, self.network), batch, numbers, self.settings)
+        return loss.loss_b, loss.t_b
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
+
+
+def flow_settings(settings: BaseSettings) -> FlowSettings:
+    """The constants of the objective, as the settings name them."""
+    sampling = settings.sampling
+    return FlowSettings(sampling.mean, sampling.scale, sampling.min_sigma, settings.null_condition_probability)
+
+
+def flow_batch(batch: Batch) -> FlowBatch:
+    """What the objective needs of a batch."""
+    return FlowBatch(
+        a_mean=batch.a_mean,
+        a_std=batch.a_std,
+        clip_features=batch.clip_features,
+        sync_features=batch.sync_features,
+        text_features=batch.text_features,
+        video_exist=batch.video_exist,
+        text_exist=batch.text_exist,
+    )
+
+
+def uses_amp(settings: BaseSettings, device: torch.device) -> bool:
+    """Whether to run in bf16: as asked, or where the device has units for it."""
+    has_units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if settings.amp is True and not has_units:
+        log.warning("amp=True: %s has no bf16 units, so this is slower than amp=False", device)
+    return has_units if settings.amp == "auto" else settings.amp is True
+
+
+def uses_compile(settings: BaseSettings, device: torch.device) -> bool:
+    """Whether to compile: as asked, or on CUDA."""
+    if settings.compile is True and device.type != "cuda":
+        log.warning("compile=True: on %s compiling takes longer than it saves in a short run", device)
+    return device.type == "cuda" if settings.compile == "auto" else settings.compile is True
+
+
+def spread(objective: FlowObjective, ranks: Ranks, *, compiled: bool) -> nn.Module:
+    """Collective. The objective, compiled if asked, its gradients averaged over all ranks."""
+    module: nn.Module = torch.compile(objective) if compiled else objective  # type: ignore[assignment]
+    if ranks.world_size == 1:
+        return module
+    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def set_backend_flags(settings: BaseSettings) -> None:
+    """Process-wide choices of arithmetic: TF32 for what is not in bf16, and cuDNN's search for the fastest kernel."""
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = settings.cudnn_benchmark

@@ -1,0 +1,36 @@
+"""The loss on held-out rows: one number for one network, whatever the batch size and the number of processes."""
+
+from contextlib import closing
+
+import torch
+
+from mmaudio.base.draws import Draws, text_item
+from mmaudio.base.ranks import Ranks
+from mmaudio.batches import Mixture, validation_batches
+from mmaudio.flow.times import NUM_TIME_BINS, bin_by_time
+from mmaudio.trainer.meters import Meters, Sum, Values
+from mmaudio.trainer.objective import FlowObjective, flow_batch
+
+SHAPES: dict[str, tuple[int, ...]] = {"loss": (), "binned_loss": (NUM_TIME_BINS,)}
+
+
+def loss_sums(loss_b: torch.Tensor, t_b: torch.Tensor) -> dict[str, Sum]:
+    """A batch's loss and loss by time."""
+    binned = bin_by_time(loss_b.detach(), t_b)
+    return {"loss": Sum.of(loss_b.detach()), "binned_loss": Sum(binned.total, binned.count)}
+
+
+@torch.no_grad()
+def validate(objective: FlowObjective, mixture: Mixture, *, seed: int, batch_size: int, ranks: Ranks, device: torch.device) -> Values:
+    """Collective. Average loss, and loss by time, over every row once. Its noise is a function of (seed, row id).
+
+    Args:
+        batch_size: rows of one rank at a time.
+    """
+    meters = Meters(SHAPES, device)
+    parts = validation_batches(mixture, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size)
+    with closing(parts):  # type: ignore[type-var]
+        for batch in parts:
+            items = torch.tensor([text_item(row_id) for row_id in batch.ids], device=device)
+            meters.add(loss_sums(*objective(flow_batch(batch.to(device)), Draws(seed, 0, items))))
+    return meters.pop()

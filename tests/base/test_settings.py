@@ -1,0 +1,190 @@
+"""Settings: the yaml files against the dataclasses, and command lines against what they mean."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from mmaudio.base.command_line import as_value, quote
+from mmaudio.base.errors import Problems
+from mmaudio.base.settings import Command, TrainSettings, read_command
+from mmaudio.base.sources import PRESETS
+from mmaudio.base.typed import dotted_keys, read_group, setting
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+
+
+def understand(*words: str) -> tuple[Command, list[str]]:
+    """A command line of train.py, and the sentences said about it."""
+    problems = Problems()
+    command = read_command(words, TrainSettings, CONFIG, "train_config", lambda settings: "signed", problems)
+    return command, problems.sentences
+
+
+def sound(*words: str) -> TrainSettings:
+    command, sentences = understand(*words)
+    assert sentences == []
+    return command.settings
+
+
+def test_yaml_says_what_the_dataclasses_say():
+    composed, bare = sound("exp_id=x"), TrainSettings()
+    for key, _ in dotted_keys(TrainSettings):
+        if key not in ("exp_id", *(f"data.{name}" for name in ("sources", "train", "val", "test"))):
+            mine, yaml = bare, composed
+            for part in key.split("."):
+                mine, yaml = getattr(mine, part), getattr(yaml, part)
+            assert mine == yaml, key
+    keys = set(OmegaConf.load(CONFIG / "base_config.yaml")) | set(OmegaConf.load(CONFIG / "train_config.yaml"))
+    assert keys - {"defaults", "hydra"} == {key.split(".")[0] for key, _ in dotted_keys(TrainSettings)} - {"data"}
+
+
+def test_published_defaults():
+    settings = sound()
+    assert (settings.model, settings.batch_size, settings.num_iterations, settings.seed) == ("small_16k", 512, 300000, 14159265)
+    assert (settings.exp_id, settings.amp, settings.compile) == ("signed", "auto", "auto")
+    assert settings.lr_schedule_steps == (240000, 270000)
+    assert settings.data.train == ("ExtractedVGG", "AudioCaps", "AudioSetSL", "BBCSound", "FreeSound", "Clotho")
+    assert settings.data.sources["ExtractedVGG"].repeat == 5
+    assert sound("vgg_oversample_rate=3").data.sources["ExtractedVGG"].repeat == 3
+    assert settings.data.sources["ExtractedVGG_val"].output_subdir == "val"
+    assert settings.data.sources["VGGSound"].root == "../data/video"
+
+
+TEXTS = ("1e5", "00008004", "None", "true", "a,b", "it's", 'say "x"', "back\\slash\\", "a b", "[x]", "{y}", "é🎈", "=", "#")
+
+
+def test_text_stays_text():
+    sources = sound(*(f"data.s{place}.tsv={text}" for place, text in enumerate(TEXTS))).data.sources
+    assert tuple(sources[f"s{place}"].tsv for place in range(len(TEXTS))) == TEXTS
+    for text in TEXTS[:3]:
+        assert sound(f"exp_id={text}").exp_id == text
+
+
+def test_quoting():
+    assert quote("it's") == "'it\\'s'"
+    assert as_value("[1e5, 'b', c d]", tuple[str, ...]) == "['1e5','b','c d']"
+    assert as_value("null", str | None) == "null"
+    assert as_value("1e5", float) == "1e5"
+    assert sound("exp_id='${model}'").exp_id == "small_16k"
+    assert sound("exp_id=${model}").exp_id == "small_16k"
+
+
+def test_run_dir_follows_the_name():
+    command, _ = understand("exp_id=1e5")
+    assert command.run_dir == Path("output/1e5")
+    assert understand("exp_id=a", "hydra.run.dir=/elsewhere")[0].run_dir == Path("/elsewhere")
+    assert "exp_id='signed'" in understand()[0].argv
+
+
+def test_debug_is_short_unless_told_otherwise():
+    settings = sound("debug=True")
+    assert (settings.num_iterations, settings.log_text_interval, settings.log_extra_interval) == (20, 1, 1)
+    assert sound("debug=True", "num_iterations=3").num_iterations == 3
+
+
+def test_lists_follow_the_flags_and_give_way_to_explicit_ones():
+    example = sound("example_train=True").data
+    assert (example.train, example.val, example.test) == (("Example_video", "Example_audio"), ("Example_video",), ("Example_video",))
+    assert sound("example_train=True", "data.train=[Example_audio]").data.train == ("Example_audio",)
+    assert sound("example_train=True", "data.train=[Example_audio]").data.val == ("Example_video",)
+    assert sound("mini_train=True").data.train == ("ExtractedVGG_val", "AudioCaps")
+    assert all(preset in OmegaConf.load(CONFIG / "data" / "base.yaml") for preset in PRESETS)
+
+
+def test_own_source_on_the_command_line():
+    command, sentences = understand("data.birds.tsv=b.tsv", "data.birds.memmap_dir=b", "data.train=[birds]")
+    assert sentences == []
+    assert command.settings.data.train == ("birds",)
+    assert command.settings.data.val == ()  # the default one is not there, and nobody asked for it
+    assert any("no val data" in note for note in command.notes)
+    assert understand("data.birds={tsv: b.tsv, memmap_dir: b, repeat: 2}")[0].settings.data.sources["birds"].repeat == 2
+
+
+def test_own_file_of_sources(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("train: [owls]\nval: []\nowls: {tsv: o.tsv, memmap_dir: owls, repeat: 3}\n")
+    settings = sound("--config-dir", str(tmp_path), "data=mine")
+    assert settings.data.train == ("owls",)
+    assert settings.data.sources["owls"].repeat == 3
+    (tmp_path / "data" / "more.yaml").write_text("defaults: [base]\ntrain: [owls]\nowls: {tsv: o.tsv, memmap_dir: owls}\n")
+    assert "AudioCaps" in sound(f"--config-dir={tmp_path}", "data=more").data.sources
+    _, sentences = understand("--config-dir", str(tmp_path), "data=mine", "example_train=True")
+    assert sentences == ["example_train is True, but the chosen data has no lists of that name; give data.train and data.val instead"]
+
+
+def test_all_mistakes_at_once(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("train: [owl]\nowls: {tsv: o.tsv, memmapdir: owls}\nval: owls\n")
+    _, sentences = understand(
+        "--config-dir", str(tmp_path), "data=mine", "batch_siz=3", "lr_schedule=stp", "num_iterations=abc", "ema.sigma_rel=3",
+        "seed=[", "--batch_size", "foo", "learning_rate=0", "amp=maybe", "data.x.tvs=1", "ema.sigma_rels=[0.05,2]",
+    )  # fmt: skip
+    text = "\n".join(sentences)
+    for part in (
+        "unknown setting batch_siz (did you mean 'batch_size'?)",
+        "lr_schedule is 'stp'; want step or constant or poly (did you mean 'step'?)",
+        "num_iterations is 'abc'; want a whole number, at least 1",
+        "unknown setting ema.sigma_rel (did you mean 'ema.sigma_rels'?)",
+        "seed=[ cannot be read",
+        "unknown option --batch_size; settings are given without dashes: batch_size=VALUE",
+        "'foo' is no setting",
+        "learning_rate is 0; want a number, more than 0",
+        "amp is 'maybe'; want True or False or auto",
+        "unknown setting data.x.tvs (did you mean 'tsv'?)",
+        "ema.sigma_rels is [0.05, 2]; want a list, each item a number, more than 0 and at most 0.28",
+        "unknown setting data.owls.memmapdir (did you mean 'memmap_dir'?)",
+        "data.val is 'owls'; want a list, each item text",
+        "data.train names 'owl', but data has no such source (did you mean 'owls'?)",
+    ):
+        assert part in text
+    assert len(sentences) == 14
+
+
+def test_more_mistakes():
+    assert understand("data=bas")[1][0].startswith("data=bas: no bas.yaml in ")
+    assert understand("exp_id=a/b")[1] == ["exp_id is 'a/b'; want a name that can be a folder: not empty, without /"]
+    assert understand("exp_id=")[1] == ["exp_id is ''; want a name that can be a folder: not empty, without /"]
+    assert "both say what to train on" in understand("mini_train=True", "example_train=True")[1][0]
+    assert understand("-m", "seed=1")[1] == ["-m: one command trains one model; give each combination its own command"]
+    assert understand("--config-dir", "/nowhere")[1] == ["no config folder at /nowhere"]
+    assert "does not compose" in understand("hydra.foo=1")[1][0]
+    assert "does not compose" in understand("weights=${nothing}")[1][0]
+    assert understand("data.train=[VGGSound]")[1][0].startswith("data.train names 'VGGSound', which has no store")
+
+
+def test_flags_and_settings_in_any_order():
+    command, sentences = understand("seed=1", "--cfg", "job", "exp_id=x", "--resolve")
+    assert sentences == []
+    assert command.only_shows
+    assert command.argv == ["--cfg", "job", "--resolve", "seed=1", "exp_id='x'"]
+
+
+def test_only_the_first_process_writes_hydras_record():
+    problems = Problems()
+    other = read_command(["exp_id=x"], TrainSettings, CONFIG, "train_config", lambda settings: "signed", problems, is_first=False)
+    assert other.argv[-1] == "hydra.output_subdir=null"
+
+
+@dataclass(frozen=True)
+class Toy:
+    count: int = setting(1, low=1, high=5)
+    ratio: float = setting(0.5)
+    name: str | None = setting(None)
+    flag: bool = setting(False)
+
+
+def test_values_keep_their_kind():
+    problems = Problems()
+    assert read_group(Toy, {"count": 3.0, "ratio": 1, "flag": True, "name": "1"}, "", problems) == Toy(3, 1.0, "1", True)
+    assert problems.sentences == []
+    read_group(Toy, {"count": 2.5, "ratio": float("nan"), "flag": 1, "name": 7}, "toy.", problems)
+    assert problems.sentences == [
+        "toy.count is 2.5; want a whole number, at least 1 and at most 5",
+        "toy.ratio is nan; want a number",
+        "toy.name is 7; want text or null; put it in quotes",
+        "toy.flag is 1; want True or False",
+    ]
+    problems = Problems()
+    assert read_group(Toy, [1], "toy.", problems) == Toy()
+    assert problems.sentences == ["toy is [1]; want a group of settings: count, ratio, name, flag"]

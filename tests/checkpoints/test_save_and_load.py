@@ -1,0 +1,121 @@
+"""Checkpoints: names, rotation, what survives a kill, what is refused."""
+
+import json
+import logging
+import os
+
+import pytest
+import torch
+
+from mmaudio.base.errors import UserError
+from mmaudio.checkpoints import save as saving
+from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
+from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
+from mmaudio.checkpoints.save import save_checkpoint, save_weights
+
+
+def record(step: int, exp_id: str = "last_try") -> WeightsRecord:
+    return WeightsRecord("nano_16k", "16k", 8.0, "lite", step, exp_id)
+
+
+def state(step: int, value: float = 1.0) -> RunState:
+    weights = {"w": torch.full((3,), value), "n": torch.tensor(2)}
+    return RunState(step, weights, {"state": {}, "param_groups": []}, {"last_epoch": step}, None)
+
+
+@pytest.fixture
+def files(tmp_path) -> RunFiles:
+    return RunFiles(tmp_path, "last_try")
+
+
+def test_names_and_rotation(files):
+    for step in (1, 2, 3):
+        save_checkpoint(files, state(step), record(step))
+        save_weights(files, state(step).weights, record(step))
+    save_checkpoint(files, state(3), record(3), copy=True)
+    save_weights(files, state(3).weights, record(3), copy=True)
+    names = {path.name for path in files.folder.iterdir()}
+    stems = ("ckpt_last", "ckpt_shadow", "ckpt_3", "last", "shadow", "3")
+    assert names == {f"last_try_{stem}.pth{end}" for stem in stems for end in ("", ".json")}
+    assert load_checkpoint(files.checkpoint_shadow).steps_done == 2
+    assert read_record(files.weights_shadow) == record(2)
+    assert set(torch.load(files.checkpoint_last, weights_only=True)) == {"it", "weights", "optimizer", "scheduler", "ema"}
+
+
+def test_the_newest_wins(files):
+    assert newest_checkpoint(files) is None
+    save_checkpoint(files, state(5), record(5))
+    save_checkpoint(files, state(9), record(9), copy=True)
+    save_checkpoint(RunFiles(files.folder, "last_try_2"), state(50), record(50))  # another run's
+    path, found = newest_checkpoint(files)
+    assert (path, found.steps_done) == (files.checkpoint_copy(9), 9)
+
+
+@pytest.mark.parametrize("harm", ["torn", "empty", "text", "not finite", "gone"])
+def test_a_bad_last_one_gives_way_to_the_shadow(files, harm, caplog):
+    save_checkpoint(files, state(1), record(1))
+    save_checkpoint(files, state(2, float("nan") if harm == "not finite" else 1.0), record(2))
+    path = files.checkpoint_last
+    content = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    elif harm != "not finite":
+        path.write_bytes({"torn": content[: len(content) // 2], "empty": b"", "text": b"hello"}[harm])
+    with caplog.at_level(logging.WARNING):
+        assert newest_checkpoint(files)[1].steps_done == 1
+    assert ("skipped last_try_ckpt_last.pth" in caplog.text) == (harm != "gone")
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_a_kill_at_any_rename_leaves_a_checkpoint(files, monkeypatch, call):
+    save_checkpoint(files, state(1), record(1))
+    count, replace = 0, os.replace
+
+    def killed(*paths):
+        nonlocal count
+        count += 1
+        if count > call:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(saving.os, "replace", killed)
+    if call < 4:  # record and file to shadow, file, record
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(files, state(2), record(2))
+    else:
+        save_checkpoint(files, state(2), record(2))
+    assert newest_checkpoint(files)[1].steps_done == (2 if call > 2 else 1)
+
+
+def test_the_schedulers_count_is_the_reliable_one(files):
+    published = state(7).entries() | {"it": 6}  # periodic saves of the published system name the iteration just finished
+    torch.save(published, files.checkpoint_last)
+    assert load_checkpoint(files.checkpoint_last).steps_done == 7
+
+
+def test_weights_of_a_file_or_of_a_checkpoint(files, tmp_path):
+    save_checkpoint(files, state(4), record(4))
+    save_weights(files, state(4).weights, record(4))
+    for path in (files.checkpoint_last, files.weights_last):
+        assert torch.equal(load_weights(path)["w"], torch.ones(3))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="holds no weights"):
+        load_weights(tmp_path / "list.pth")
+    with pytest.raises(UserError, match="is no training checkpoint: it has no it, weights"):
+        load_checkpoint(files.weights_last)
+    with pytest.raises(UserError, match="no file at"):
+        load_weights(tmp_path / "nothing.pth")
+
+
+def test_files_that_would_run_code_are_refused(tmp_path):
+    torch.save({"w": os.system}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="no readable weights file"):
+        load_weights(tmp_path / "evil.pth")
+
+
+def test_another_format_version_is_refused(files):
+    save_checkpoint(files, state(1), record(1))
+    path = record_path(files.checkpoint_last)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
+    with pytest.raises(UserError, match="format version 99; this mmaudio reads 1"):
+        load_checkpoint(files.checkpoint_last)

@@ -1,0 +1,62 @@
+"""Stores of a second a clip, made of numbers: enough to train on, written in no time."""
+
+import zlib
+from pathlib import Path
+
+import torch
+
+from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
+from mmaudio.store import Block, write_store
+
+DURATION_S = 1.0
+SPEC = AudioSpec("16k", DURATION_S)
+
+
+def write_tiny_store(folder: Path, name: str, kind: str, num_rows: int, *, mode: str = "16k", layout: str = "compact") -> Path:
+    """Write a store of `num_rows` rows; returns its folder. Ids are `<name>-<row>`, captions repeat."""
+    spec = AudioSpec(mode, DURATION_S)
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+
+    def normals(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    ids = [f"{name}-{row}" for row in range(num_rows)]
+    captions = [f"sound {row % 3}" for row in range(num_rows)]
+    columns = {
+        "mean": 2 + 3 * normals(num_rows, spec.num_latents, spec.latent_channels),
+        "std": 0.1 * normals(num_rows, spec.num_latents, spec.latent_channels).abs(),
+    }
+    if kind == "video":
+        columns["clip_features"] = normals(num_rows, spec.num_clip_frames, CLIP_WIDTH)
+        columns["sync_features"] = normals(num_rows, spec.num_sync_tokens, SYNC_WIDTH)
+    texts = {caption: normals(TEXT_TOKENS, TEXT_WIDTH) for caption in dict.fromkeys(captions)}
+    write_store(
+        folder,
+        name,
+        kind=kind,
+        layout=layout,
+        spec=spec,
+        backend="lite",
+        index=list(zip(ids, captions, strict=True)),
+        blocks=[Block(ids, captions, columns, texts)],
+        null_text=normals(TEXT_TOKENS, TEXT_WIDTH),
+    )
+    return folder / name
+
+
+def data_overrides(folder: Path) -> list[str]:
+    """Command-line settings that train on `birds` (video) and `winds` (audio) and validate on `held`, on the CPU."""
+    overrides = [f"data.{name}.tsv={folder / name}.tsv" for name in ("birds", "winds", "held")]
+    overrides += [f"data.{name}.memmap_dir={folder / name}" for name in ("birds", "winds", "held")]
+    return [*overrides, "data.train=[birds, winds]", "data.val=[held]", "data.test=[]"]
+
+
+def write_tiny_data(folder: Path) -> Path:
+    """The three stores of `data_overrides`."""
+    write_tiny_store(folder, "birds", "video", 6)
+    write_tiny_store(folder, "winds", "audio", 4)
+    write_tiny_store(folder, "held", "video", 5)
+    return folder
+
+
+TINY = ("model=nano_16k", "backend=lite", "device=cpu", f"duration_s={DURATION_S}", "batch_size=4", "linear_warmup_steps=2")

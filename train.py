@@ -1,0 +1,76 @@
+"""Train a flow network on extracted stores: settings, build, run, close.
+
+    torchrun --standalone --nproc_per_node=1 train.py exp_id=debug compile=False debug=True example_train=True batch_size=1
+    python train.py exp_id=birds data.birds.tsv=birds.tsv data.birds.memmap_dir=birds 'data.train=[birds]' batch_size=16
+
+Settings are those of config/, results go to output/<exp_id>/; the same command goes on where a run stopped.
+"""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from mmaudio.base.errors import Problems, UserError, run_entry_point
+from mmaudio.base.files import write_text
+from mmaudio.base.logs import start_logging
+from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads
+from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
+from mmaudio.runs.signature import record_signature, signature
+from mmaudio.trainer.checks import check_training
+from mmaudio.trainer.flow_solver import train
+
+CONFIG_DIR = Path(__file__).resolve().parent / "config"
+GRACE_S = 20.0  # how long other ranks leave rank 0 to say what is wrong: the first to leave ends the others
+EXIT_STOPPED = 143  # asked to stop; the checkpoint is saved
+
+log = logging.getLogger(__name__)
+
+
+@hydra.main(version_base="1.3", config_path="config", config_name="train_config")
+def run(config: DictConfig) -> None:
+    """One training run; the working directory stays the user's."""
+    run_entry_point(lambda: train_as(config), speaks=read_ranks().is_first)
+
+
+def train_as(config: DictConfig) -> int:
+    """Train as configured; returns the exit code."""
+    ranks, problems = read_ranks(), Problems()
+    settings = settings_from(TrainSettings, plain_values(config), problems)
+    problems.raise_any()
+    run_dir, device = Path(HydraConfig.get().runtime.output_dir), pick_device(settings.device, ranks)
+    start_logging(ranks.rank, run_dir / "train.log")
+    set_threads(ranks)
+    if ranks.is_first:
+        record_signature(run_dir, settings)
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    with process_group(ranks, device):
+        finished = train(settings, run_dir, ranks, device)
+    return 0 if finished else EXIT_STOPPED
+
+
+def main() -> int:
+    """Check the whole command line, then let Hydra read it."""
+    ranks, problems = read_ranks(), Problems()
+    command = read_command(sys.argv[1:], TrainSettings, CONFIG_DIR, "train_config", signature, problems, is_first=ranks.is_first)
+    if not command.only_shows:
+        check_training(command.settings, command.run_dir, ranks, problems)
+    try:
+        problems.raise_any()
+    except UserError:
+        if not ranks.is_first:
+            time.sleep(GRACE_S)
+        raise
+    for note in command.notes if ranks.is_first else ():
+        print(f"note: {note}", flush=True)
+    sys.argv[1:] = command.argv
+    run()
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main, speaks=read_ranks().is_first)
