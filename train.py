@@ -31,7 +31,7 @@ EXIT_STOPPED = 143  # asked to stop; the checkpoint is saved
 log = logging.getLogger(__name__)
 
 
-@hydra.main(version_base="1.3", config_path="config", config_name="train_config")
+@hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="train_config")
 def run(config: DictConfig) -> None:
     """One training run; the working directory stays the user's."""
     run_entry_point(lambda: train_as(config), speaks=read_ranks().is_first)

@@ -18,6 +18,7 @@ from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
+from mmaudio.base.ranks import calm_environment
 from mmaudio.base.tables import read_table
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def _run(name: str, command: str) -> float:
     """Run one command to its end; the seconds it took. Raises: UserError naming the command that failed."""
     log.info("=== %s: python %s", name, command)
     began = time.monotonic()
-    code = subprocess.run([sys.executable, *shlex.split(command)], check=False).returncode
+    code = subprocess.run([sys.executable, *shlex.split(command)], check=False, env=calm_environment()).returncode
     if code:
         raise UserError(f"the example stopped: {name} ended with exit code {code}; its command was: python {command}")
     return time.monotonic() - began

@@ -1,27 +1,21 @@
 """Audio files to mono waves and back. Waves are float32 arrays (samples,); rates are in hertz."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import torch
-import torchaudio.transforms
 from torch import Tensor
 
 from mmaudio.base.files import atomic_path
 from mmaudio.base.specs import PEAK_LEVEL, SILENCE_PEAK, AudioSpec
+from mmaudio.media.resampling import resample as resample  # part of what this module offers
 
-RESAMPLER = {
-    "lowpass_filter_width": 64,
-    "rolloff": 0.9475937167399596,
-    "resampling_method": "sinc_interp_kaiser",
-    "beta": 14.769656459379492,
-}  # the "kaiser best" filter
-AUDIO_SUFFIXES = (".flac", ".wav")  # in the order in which a name is looked up
 SHORTEST_FILE_BYTES = 16
+UNKNOWN_SAMPLES = 1 << 62  # libsndfile tells a header without a length as a number beyond this
+BLOCK_SAMPLES = 1 << 20
 
 
 class MediaError(ValueError):
@@ -47,9 +41,13 @@ def _opened(path: Path) -> soundfile.SoundFile:
     if path.stat().st_size < SHORTEST_FILE_BYTES:
         raise MediaError(f"the file is empty ({path.stat().st_size} bytes)")
     try:
-        return soundfile.SoundFile(path)
+        file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
         raise MediaError(f"not readable as audio: {error.error_string.rstrip('.')}") from None
+    if file.frames > UNKNOWN_SAMPLES:
+        file.close()
+        raise MediaError("its header leaves out the length, as of a file written to a pipe; encode it again to a file")
+    return file
 
 
 def audio_header(path: Path) -> tuple[int, int]:
@@ -58,35 +56,31 @@ def audio_header(path: Path) -> tuple[int, int]:
         return file.frames, file.samplerate
 
 
+def _mono_blocks(file: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
+    """An open file, averaged over channels, in pieces. Raises: MediaError for damage, also for an end before the promised one."""
+    found = 0
+    while found < file.frames:
+        try:
+            channels = file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise MediaError(f"the audio is damaged: {error.error_string.rstrip('.')}") from None
+        if not len(channels):
+            raise MediaError(f"the file is truncated: {found} of {file.frames} samples")
+        found += len(channels)
+        yield channels.mean(axis=1, dtype=np.float32)
+
+
 def read_audio(path: Path, start: int = 0, stop: int | None = None) -> Sound:
     """Read a file whole, average its channels, and cut samples [start, stop) at its own rate.
 
     Raises: MediaError for a file that is missing, not audio, torn, or holds numbers that are not finite.
     """
     with _opened(path) as file:
-        try:
-            channels = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise MediaError(f"the audio is damaged: {error.error_string.rstrip('.')}") from None
-        rate_hz, promised = file.samplerate, file.frames
-    if len(channels) < promised:
-        raise MediaError(f"the file is truncated: {len(channels)} of {promised} samples")
-    if not np.isfinite(channels).all():
+        blocks, rate_hz = list(_mono_blocks(file)), file.samplerate
+    mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if not np.isfinite(mono).all():
         raise MediaError("the audio holds samples that are not finite numbers")
-    mono = channels.mean(axis=1, dtype=np.float32)
-    peak = float(np.abs(mono).max()) if len(mono) else 0.0
-    return Sound(mono[start:stop], rate_hz, peak)
-
-
-@lru_cache(maxsize=32)
-def _resampler(from_hz: int, to_hz: int) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(from_hz, to_hz, **RESAMPLER)
-
-
-def resample(wave: npt.ArrayLike, from_hz: int, to_hz: int) -> Tensor:
-    """(samples,) at one rate → (ceil(samples · to / from),) at another, by a windowed sinc (data.md section 5)."""
-    tensor = torch.as_tensor(wave, dtype=torch.float32)
-    return tensor if from_hz == to_hz else _resampler(from_hz, to_hz)(tensor)
+    return Sound(mono[start:stop], rate_hz, float(np.abs(mono).max(initial=0.0)))
 
 
 def normalise_peak(wave: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
@@ -110,13 +104,19 @@ def read_training_clip(path: Path, start: int, end: int | None, spec: AudioSpec)
     The level is set by the peak of the whole file, the cut is made at the file's rate, and only the cut is resampled.
     Raises: MediaError for a file that cannot be read, is silent, or is too short.
     """
-    sound = read_audio(path)
-    cut = normalise_peak(sound.wave, sound.file_peak)[start:end]
+    return cut_training_clip(read_audio(path), start, end, spec)
+
+
+def cut_training_clip(sound: Sound, start: int, end: int | None, spec: AudioSpec) -> Tensor:
+    """As `read_training_clip`, from a recording that was read whole: one reading serves all its clips."""
+    cut = normalise_peak(sound.wave[start:end], sound.file_peak)
     return fit_length(resample(cut, sound.rate_hz, spec.rate_hz), spec)
 
 
 def _write(path: Path, wave: npt.ArrayLike, rate_hz: int, kind: str) -> None:
     clipped = np.clip(np.asarray(wave, dtype=np.float32), -1.0, 1.0)
+    if not np.isfinite(clipped).all():
+        raise ValueError(f"the wave for {path} holds values that are not finite numbers")
     with atomic_path(path) as temporary:
         soundfile.write(temporary, clipped, rate_hz, format=kind, subtype="PCM_16")
 

@@ -2,16 +2,17 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from mmaudio.base.errors import UserError
 from mmaudio.base.files import atomic_folder, write_json, write_text
 from mmaudio.base.logs import progress
 from mmaudio.base.tables import format_table
 from mmaudio.media.audio import write_flac, write_wav
-from mmaudio.media.example import FPS, Bounces, describe, draw_bounces, render_frames, render_sound
+from mmaudio.media.example import FPS, MATERIALS, Bounces, describe, draw_bounces, render_frames, render_sound
 from mmaudio.media.write import write_video
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,16 @@ def make_guide_example(folder: Path) -> None:
 def make_learning_set(folder: Path, wanted: LearningSet) -> None:
     """Train and held-out videos and long recordings, each with a table: train/ heldout/ audio/ and <name>.tsv.
 
-    Made anew unless the folder holds exactly what is wanted; swapped in whole, so that a kill leaves no half set.
+    Made anew unless the folder holds a set with these parameters; swapped in whole, so that a kill leaves no half set.
+    Raises: UserError for a folder that holds anything but a learning set: it would be lost.
     """
     record = folder / "learning_set.json"
     want = {**wanted.__dict__, "version": 1}
-    if record.is_file() and json.loads(record.read_text())["made_with"] == want:
-        return
+    if record.is_file():
+        if json.loads(record.read_text())["made_with"] == want:
+            return
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something else than a learning set, which would replace it; name another folder")
     with atomic_folder(folder) as fresh:
         told: dict[str, object] = {"made_with": want}
         for split, count in (("train", wanted.num_train), ("heldout", wanted.num_heldout)):
@@ -103,11 +108,14 @@ def _write_captions(path: Path, column: str, clips: dict[str, Bounces]) -> None:
 
 
 def _write_wrong_captions(path: Path, clips: dict[str, Bounces]) -> None:
-    """For each clip the caption of the next one whose ball is of another material: what it is not."""
-    names, all_bounces = list(clips), list(clips.values())
+    """For each clip the caption of the next one whose ball is of another material: what it is not.
+
+    If all balls are of one material, the clip's own caption with another.
+    """
+    names, balls = list(clips), [bounces.ball for bounces in clips.values()]
     rows = []
-    for index, name in enumerate(names):
-        others = all_bounces[index + 1 :] + all_bounces[:index]
-        other = next(o for o in others if o.ball.material != all_bounces[index].ball.material)
-        rows.append((name, other.ball.caption))
+    for index, (name, ball) in enumerate(zip(names, balls, strict=True)):
+        changed = replace(ball, material=next(material for material in MATERIALS if material != ball.material))
+        others = (other for other in balls[index + 1 :] + balls[:index] if other.material != ball.material)
+        rows.append((name, next(others, changed).caption))
     write_text(path, format_table(("id", "label"), rows))

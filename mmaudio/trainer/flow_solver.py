@@ -12,6 +12,7 @@ from mmaudio.base.ranks import Ranks, wait_for_all
 from mmaudio.base.settings import TrainSettings
 from mmaudio.batches import Batch, Mixture, training_batches
 from mmaudio.checkpoints.run_state import RunFiles
+from mmaudio.flow.loss import draw_flow
 from mmaudio.network import FlowTransformer
 from mmaudio.trainer.descent import backward_, set_rate_
 from mmaudio.trainer.flow_run import FlowRun, RunKeeper, build_run, ema_folder, model_spec
@@ -67,7 +68,8 @@ class FlowTask:
     def step(self, batch: Batch, steps_done: int) -> dict[str, Sum]:
         """Collective. One training iteration; `steps_done` are finished before it."""
         run, settings, on_device = self.run, self.settings, batch.to(self.device)
-        draws = Draws(settings.seed, steps_done, on_device.positions)  # a function of (seed, step, place in the global batch)
+        chance = Draws(settings.seed, steps_done, on_device.positions)  # a function of (seed, step, place in the global batch)
+        draws = draw_flow(chance, *on_device.a_mean.shape[1:])
         rate = run.schedule.learning_rate(steps_done)
         set_rate_(run.optimizer, rate)
         loss_b, t_b = run.module(flow_batch(on_device), draws)

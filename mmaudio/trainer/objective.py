@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmaudio.base.draws import Draws
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import BaseSettings
 from mmaudio.batches import Batch
-from mmaudio.flow.loss import FlowBatch, FlowSettings, VelocityNetwork, draw_flow, flow_loss
+from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, VelocityNetwork, flow_loss
 from mmaudio.network import FlowTransformer
 
 log = logging.getLogger(__name__)
@@ -29,11 +28,10 @@ class FlowObjective(nn.Module):
         super().__init__()
         self.network, self.settings, self.amp = network, settings, amp
 
-    def forward(self, batch: FlowBatch, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Loss and time of each sample, (batch,) float32."""
+    def forward(self, batch: FlowBatch, draws: FlowDraws) -> tuple[Tensor, Tensor]:
+        """Loss and time of each sample, (batch,) float32. The draws come in as tensors, so that a new step compiles nothing anew."""
         with self._precision(batch.a_mean.device):
-            numbers = draw_flow(draws, *batch.a_mean.shape[1:])
-            loss = flow_loss(cast(VelocityNetwork, self.network), batch, numbers, self.settings)
+            loss = flow_loss(cast(VelocityNetwork, self.network), batch, draws, self.settings)
         return loss.loss_b, loss.t_b
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:

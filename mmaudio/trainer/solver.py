@@ -114,10 +114,11 @@ class Solver:
         return steps_done
 
     def _train(self, stop: StopRequest) -> int:
-        task, plan, steps_done, pace = self.task, self.plan, self.task.steps_done, Pace()
+        task, plan, steps_done = self.task, self.plan, self.task.steps_done
         stages, meters = task.stages(), Meters(task.meter_shapes, task.device)
         if steps_done == 0:
             self._run_stages([stage for stage in stages if stage.at_start], 0)
+        pace = Pace()
         with closing(task.batches(steps_done)) as batches:
             while steps_done < plan.num_iterations and not stop.is_agreed():
                 batch, waited_s = _timed_next(batches)

@@ -7,6 +7,7 @@ import torch
 from mmaudio.base.draws import Draws, text_item
 from mmaudio.base.ranks import Ranks
 from mmaudio.batches import Mixture, validation_batches
+from mmaudio.flow.loss import draw_flow
 from mmaudio.flow.times import NUM_TIME_BINS, bin_by_time
 from mmaudio.trainer.meters import Meters, Sum, Values
 from mmaudio.trainer.objective import FlowObjective, flow_batch
@@ -32,5 +33,7 @@ def validate(objective: FlowObjective, mixture: Mixture, *, seed: int, batch_siz
     with closing(parts):  # type: ignore[type-var]
         for batch in parts:
             items = torch.tensor([text_item(row_id) for row_id in batch.ids], device=device)
-            meters.add(loss_sums(*objective(flow_batch(batch.to(device)), Draws(seed, 0, items))))
+            on_device = batch.to(device)
+            draws = draw_flow(Draws(seed, 0, items), *on_device.a_mean.shape[1:])
+            meters.add(loss_sums(*objective(flow_batch(on_device), draws)))
     return meters.pop()

@@ -1,0 +1,80 @@
+"""What all tests share: one arithmetic thread a process, and scripts run the way a user runs them."""
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two pools of threads on two cores slow a small step tenfold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run a script of the repository in this process, with these words, in the current folder."""
+
+    def run(script: str, *words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", [script, *(str(word) for word in words)])
+        capfd.readouterr()
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+            code = 0
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        said = capfd.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run `mmaudio …` in this process."""
+    from mmaudio.commands.main import main
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["mmaudio", *(str(word) for word in words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leave:
+            main()
+        said = capfd.readouterr()
+        return Ended(int(leave.value.code or 0), said.out, said.err)
+
+    return run
+
+
+def torchrun(*words: object, processes: int = 2, cwd: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script under torchrun, as the training guide does."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+        *(str(word) for word in words),
+    ]
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=300)

@@ -1,0 +1,158 @@
+"""Extraction by its scripts: any number of processes, resumed or not, the same store; nothing vanishes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmaudio.base.tables import read_table, write_table
+from mmaudio.clips.rejects import read_rejects
+from mmaudio.media.audio import write_flac
+from mmaudio.media.example import draw_bounces, render_frames, render_sound
+from mmaudio.media.write import write_video
+from mmaudio.store.reader import Store
+from tests.conftest import ROOT, torchrun
+
+VIDEO_SCRIPT = "training/extract_video_training_latents.py"
+AUDIO_SCRIPT = "training/extract_audio_training_latents.py"
+LITE = ("--device", "cpu", "--backend", "lite", "--duration", 1.0)
+CAPTIONS = {"00008004": "1e5", "1e5": "None", "None": "NA", "é🎈": 'a "quoted"\ttab\nand a line', "NA": '"leading quote'}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for index, name in enumerate(CAPTIONS):
+        bounces = draw_bounces(11, "test", index, 1.2)
+        write_video(folder / "clips" / f"{name}.mp4", iter(render_frames(bounces)), 25, render_sound(bounces, 22_050), 22_050)
+    write_table(folder / "set.tsv", ("id", "label"), CAPTIONS.items())
+    return folder
+
+
+def extract(run_script, videos: Path, output: Path, *more):
+    words = ("--data_dir", videos / "clips", "--tsv", videos / "set.tsv", "--name", "some.name", "--batch_size", 2)
+    return run_script(VIDEO_SCRIPT, *words, "--latent_dir", output / "parts", "--output_dir", output, *LITE, *more)
+
+
+def content(output: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(output)): p.read_bytes() for p in sorted(output.rglob("*")) if p.is_file()}
+
+
+def test_ids_captions_and_features_survive(run_script, videos, tmp_path):
+    ended = extract(run_script, videos, tmp_path)
+    assert ended.code == 0, ended.err
+    store = Store.open(tmp_path / "some.name.tsv", tmp_path / "some.name")
+    assert dict(zip(store.ids, store.captions, strict=True)) == CAPTIONS
+    assert (store.kind, store.layout, store.num_latents, store.num_clip, store.num_sync) == ("video", "compact", 32, 8, 16)
+    rows = store.gather(torch.arange(5))
+    assert all(
+        torch.isfinite(rows[name].float()).all() and rows[name].float().std() > 0.01 for name in ("mean", "clip_features", "sync_features")
+    )
+    assert not (tmp_path / "parts").exists(), "parts are removed once the store stands"
+    assert not (tmp_path / "some.name.failed.tsv").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["some.name", "some.name.json", "some.name.tsv"]
+
+
+def test_a_killed_run_goes_on_with_two_processes_and_ends_the_same(run_script, videos, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert extract(run_script, videos, whole).code == 0
+    extract_until_parts(run_script, videos, killed)
+    (killed / "parts" / "part_000001.pth").unlink()
+    words = ("--data_dir", videos / "clips", "--tsv", videos / "set.tsv", "--name", "some.name", "--batch_size", 2)
+    ended = torchrun(VIDEO_SCRIPT, *words, "--latent_dir", killed / "parts", "--output_dir", killed, *LITE)
+    assert ended.returncode == 0, ended.stderr
+    assert content(killed) == content(whole)
+
+
+def extract_until_parts(run_script, videos, output):
+    """An extraction that dies when everything is encoded and nothing merged."""
+    import mmaudio.features.extract as stage
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "write_store", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract(run_script, videos, output)
+    assert len(list((output / "parts").glob("part_*.pth"))) == 3
+
+
+def test_parts_of_another_run_are_refused(run_script, videos, tmp_path):
+    extract_until_parts(run_script, videos, tmp_path)
+    ended = extract(run_script, videos, tmp_path, "--mode", "44k", "--num_worker", "3")
+    assert ended.code == 2
+    assert "mode is '16k' there and '44k' here" in ended.err
+    assert "unknown option --num_worker (did you mean '--num_workers'?)" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_inputs_that_fail_are_listed_and_the_rest_is_kept(run_script, videos, tmp_path):
+    shutil.copytree(videos / "clips", tmp_path / "clips")
+    (tmp_path / "clips" / "1e5.mp4").write_bytes(b"")
+    short = draw_bounces(11, "test", 9, 0.8)
+    write_video(tmp_path / "clips" / "None.mp4", iter(render_frames(short)), 25, render_sound(short, 16_000), 16_000)
+    rows = [*CAPTIONS.items(), ("absent", "nothing"), ("00008004", "again")]
+    write_table(tmp_path / "set.tsv", ("id", "label"), rows)
+    out = tmp_path / "out"
+    ended = extract(run_script, tmp_path, out)
+    assert ended.code == 3
+    rejects = {reject.id: reject for reject in read_rejects(out / "some.name.failed.tsv")}
+    assert set(rejects) == {"1e5", "None", "absent", "00008004"}
+    assert "empty" in rejects["1e5"].reason
+    assert "too short" in rejects["None"].reason
+    assert "no such file" in rejects["absent"].reason
+    assert "more than once" in rejects["00008004"].reason
+    assert read_table(out / "some.name.tsv").column("id") == ["00008004", "é🎈", "NA"]
+    assert f"3 of {len(rows)} inputs kept, 4 left out" in ended.out
+
+
+def test_when_nothing_can_be_used_the_command_says_so(run_script, videos, tmp_path):
+    (tmp_path / "clips").mkdir()
+    write_table(tmp_path / "set.tsv", ("id", "label"), [("a", "b")])
+    ended = extract(run_script, tmp_path, tmp_path / "out")
+    assert ended.code == 2
+    assert "none of the 1 inputs can be used: no such file" in ended.err
+
+
+@pytest.mark.parametrize("layout", ["compact", "published"])
+def test_recordings(run_script, tmp_path, layout):
+    sounds = {name: render_sound(draw_bounces(5, "sound", i, 4.0), 16_000) for i, name in enumerate(("00008004", "x.y"))}
+    for name, wave in sounds.items():
+        write_flac(tmp_path / "sounds" / f"{name}.flac", wave, 16_000)
+    (tmp_path / "sounds" / "readme.txt").write_text("no sound")
+    write_table(tmp_path / "captions.tsv", ("id", "caption"), [("00008004", "old"), ("00008004", "None"), ("x.y", "1")])
+    cut = ("--data_dir", tmp_path / "sounds", "--output_dir", tmp_path / "clips.tsv", "--clip_length", 1.1)
+    ended = run_script("training/partition_clips.py", *cut)
+    assert ended.code == 3, ended.err
+    assert [reject.file for reject in read_rejects(tmp_path / "clips.failed.tsv")] == ["readme.txt"]
+    words = ("--data_path", tmp_path / "sounds", "--captions_tsv", tmp_path / "captions.tsv", "--clips_tsv", tmp_path / "clips.tsv")
+    places = ("--latent_dir", tmp_path / "parts", "--output_dir", tmp_path / "stores" / "a.b", "--layout", layout)
+    ended = run_script(AUDIO_SCRIPT, *words, *places, *LITE)
+    assert ended.code == 0, ended.err
+    store = Store.open(tmp_path / "stores" / "a.b.tsv", tmp_path / "stores" / "a.b")
+    assert store.ids == ["00008004_0", "00008004_1", "00008004_2", "x.y_0", "x.y_1", "x.y_2"]
+    assert store.captions == ["None"] * 3 + ["1"] * 3
+    assert (store.kind, store.layout) == ("audio", layout)
+    assert json.loads((tmp_path / "stores" / "a.b.json").read_text())["backend"] == "lite"
+
+
+def test_all_mistakes_are_told_at_once(run_script, tmp_path):
+    words = ("--data_dir", tmp_path / "none", "--tsv", tmp_path / "none.tsv", "--batch_size", 0, "--devise", "cpu", "--duration", 0.3)
+    ended = run_script(VIDEO_SCRIPT, *words, "--output_dir", tmp_path / "out", "--backend", "lite", "--device", "gpu")
+    assert ended.code == 2
+    wanted = ("--devise (did you mean '--device'?)", "--batch_size is 0", "device is 'gpu'", "at least 0.64 s", "not a folder")
+    assert [part for part in wanted if part not in ended.err] == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_without_the_column_is_refused(run_script, videos, tmp_path):
+    write_table(videos / "wrong.tsv", ("id", "lable"), [("a", "b")])
+    ended = extract(run_script, videos, tmp_path, "--tsv", videos / "wrong.tsv")
+    assert ended.code == 2
+    assert "no column 'label' (did you mean 'lable'?)" in ended.err
+
+
+def test_the_scripts_find_the_guides_example():
+    for script in (VIDEO_SCRIPT, AUDIO_SCRIPT, "training/partition_clips.py", "training/make_example_data.py"):
+        assert (ROOT / script).is_file()
+        assert len((ROOT / script).read_text().splitlines()) <= 80

@@ -1,0 +1,184 @@
+"""train.py as a user meets it: own data, mistakes, processes."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import train
+from mmaudio.base.errors import UserError
+from mmaudio.trainer.tracker import read_metrics
+from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data, write_tiny_store
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = ("num_iterations=2", "log_text_interval=1", "val_interval=1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_tiny_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Run train.py with these words in an empty folder, in this process; its exit code."""
+    root, threads = logging.getLogger(), torch.get_num_threads()
+    handlers, level = list(root.handlers), root.level
+    root.handlers.clear()  # the entry point's own handlers take their place, and close what they find
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        try:
+            return train.main()
+        except SystemExit as leave:
+            return int(leave.code or 0)
+
+    yield call
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.handlers.extend(handlers)
+    root.setLevel(level)
+    torch.set_num_threads(threads)
+
+
+def mistakes_of(command, *words: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        command(*words)
+    assert list(Path().iterdir()) == []  # nothing was written
+    return list(caught.value.sentences)
+
+
+def test_own_data_on_the_command_line(command, data, tmp_path):
+    assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=1e5") == 0
+    folder = tmp_path / "output" / "1e5"
+    assert OmegaConf.load(folder / "config.yaml").exp_id == "1e5"
+    assert json.loads((folder / "1e5_ema_final.pth.json").read_text()) == {
+        "variant": "nano_16k",
+        "mode": "16k",
+        "duration_s": 1.0,
+        "backend": "lite",
+        "step": 2,
+        "exp_id": "1e5",
+        "format_version": 1,
+    }
+    assert len(json.loads((folder / "signature.json").read_text())["signature"]) == 10
+    assert [line["steps_done"] for line in read_metrics(folder) if "valid/loss" in line] == [0, 1, 2]
+    assert "train 2: loss" in (folder / "train.log").read_text()
+    assert len(list(folder.glob("train-*-hydra/config.yaml"))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
+
+
+def test_own_file_of_sources_and_no_name(command, data, tmp_path):
+    folder = tmp_path / "settings" / "data"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(f"train: [owls]\nval: []\nowls: {{tsv: {data}/birds.tsv, memmap_dir: {data}/birds, repeat: 2}}\n")
+    assert command("--config-dir", "settings", "data=mine", *TINY, *SHORT, "batch_size=12") == 0
+    (run,) = (tmp_path / "output").iterdir()
+    assert (run / f"{run.name}_last.pth").is_file()
+    assert json.loads((run / "signature.json").read_text())["signature"] == run.name
+    assert not any("valid/loss" in line for line in read_metrics(run))
+
+
+def test_other_settings_of_the_same_run_are_told(command, data, tmp_path):
+    words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x", "val_interval=0", "ema.enable=False")
+    assert command(*words) == 0
+    assert command(*words, "learning_rate=1e-3", "num_iterations=3") == 0
+    told = (tmp_path / "output" / "x" / "train.log").read_text()
+    assert "this run was begun with learning_rate = the default and goes on with 0.001" in told
+    with pytest.raises(UserError, match=r"holds a run with model=nano_16k .*, not model=tiny_16k"):
+        command(*words, "model=tiny_16k")
+    with pytest.raises(UserError, match=r"x_ckpt_shadow\.pth stands at 2 iterations, but this run's own .*_ckpt_last\.pth is at 3;"):
+        command(*words, f"checkpoint={tmp_path}/output/x/x_ckpt_shadow.pth")
+    with pytest.raises(UserError, match="is no training checkpoint"):
+        command(*words, f"checkpoint={tmp_path}/output/x/x_last.pth")
+
+
+def test_missing_stores_are_one_sentence(command):
+    (sentence,) = mistakes_of(command, "exp_id=exp_1", "model=small_16k", "device=cpu")
+    assert sentence.startswith("missing stores: ExtractedVGG (../data/v1-16-memmap/vgg-train), AudioCaps (")
+    assert "ExtractedVGG_val" in sentence
+    assert "`torchrun --standalone training/extract_video_training_latents.py --device cpu`" in sentence
+    assert "extract_audio_training_latents.py" in sentence
+    (sentence,) = mistakes_of(command, "example_train=True", "device=cpu", "backend=lite", "model=nano_44k")
+    assert "Example_video (" in sentence
+    assert "--mode 44k --backend lite --device cpu" in sentence
+
+
+def test_all_mistakes_at_once(command, data):
+    words = (*TINY, *data_overrides(data), "model=nano_44k", "batch_size=11", "backend=pretrained", "weights=gone.pth", "batchsize=3")
+    text = "\n".join(mistakes_of(command, *words, "sampling.method=eul", "enable_email=True", "data_dim.clip_dim=3"))
+    for part in (
+        "unknown setting batchsize (did you mean 'batch_size'?)",
+        "sampling.method is 'eul' (did you mean 'euler'?)",
+        "data_dim.clip_dim is 3; the encoders of both backends give 1024",
+        "enable_email is True, but this system sends no mail",
+        "no file at gone.pth",
+        "holds 16k latents (32 x 20, 1.0 s) but model nano_44k wants",
+        "was made by backend lite but this run uses pretrained",
+        "batch_size is 11 and the stores hold 10 rows",
+    ):
+        assert part in text
+
+
+def test_null_text_has_to_come_from_somewhere(command, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    write_tiny_store(folder, "owls", "video", 4, layout="published")
+    words = (*TINY, f"data.owls.tsv={folder}/owls.tsv", f"data.owls.memmap_dir={folder}/owls", "data.train=[owls]", "data.val=[]")
+    (sentence,) = mistakes_of(command, *words)
+    assert sentence.startswith("no store of data.train (owls) holds the text feature of the empty string;")
+
+
+def test_weights_of_another_model_are_refused(command, data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "other.pth"
+    torch.save({"w": torch.zeros(1)}, path)
+    (sentence,) = mistakes_of(command, *TINY, *data_overrides(data), f"weights={path}")
+    assert sentence.startswith("these weights are not of nano_16k: ")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_batch_must_divide_among_the_processes(command, data, monkeypatch, rank):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setattr(train, "GRACE_S", 0.0)
+    assert mistakes_of(command, *TINY, *data_overrides(data)) == ["batch_size is 4; want a multiple of the 3 processes"]
+
+
+def test_showing_the_configuration_needs_no_data(command, capsys):
+    assert command("--cfg", "job", "exp_id=00008004") == 0
+    assert OmegaConf.create(capsys.readouterr().out).exp_id == "00008004"
+    assert list(Path().iterdir()) == []
+
+
+def torchrun(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py")]
+    return subprocess.run([*launcher, *words], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_two_processes_train_as_one_does(command, data, tmp_path):
+    words = (*TINY, *data_overrides(data), "num_iterations=4", "log_text_interval=1", "val_interval=2", "learning_rate=1e-3")
+    assert command(*words, "exp_id=one") == 0
+    result = torchrun(tmp_path, *words, "exp_id=two")
+    assert result.returncode == 0, result.stderr
+    one, two = (read_metrics(tmp_path / "output" / name) for name in ("one", "two"))
+    assert len(one) == len(two) == 7
+    for alone, together in zip(one, two, strict=True):
+        for name in alone.keys() & {"train/loss", "train/grad_norm", "valid/loss"}:
+            assert together[name] == pytest.approx(alone[name], rel=1e-5), (name, alone["steps_done"])
+    assert len(list((tmp_path / "output" / "two").glob("train-*-hydra"))) == 1
+
+
+def test_two_processes_tell_a_mistake_once(tmp_path):
+    result = torchrun(tmp_path, "batchsize=3", "device=cpu")
+    assert result.returncode != 0
+    assert result.stderr.count("unknown setting batchsize (did you mean 'batch_size'?)") == 1
+    assert result.stderr.count("missing stores") == 1
+    assert "exitcode  : 2" in result.stderr
+    assert 'Traceback (most recent call last):\n  File "' + str(ROOT / "train.py") not in result.stderr
+    assert not (tmp_path / "output").exists()
