@@ -108,6 +108,13 @@ def _sample(model: Model, batch: list[_Ready], wishes: Wishes) -> Tensor:
     return model.backend.decode(sample_latents(model.network, conditions, wishes.sampling)).cpu()
 
 
+def write_sounds(model: Model, conditions: ConditionBatch, settings: SampleSettings, output_dir: Path) -> None:
+    """Sample from features that are already there, and write `<id>.flac` for each row."""
+    waves_bs = model.backend.decode(sample_latents(model.network, conditions, settings)).cpu()
+    for name, wave in zip(conditions.ids, waves_bs, strict=True):
+        write_flac(output_dir / f"{name}.flac", wave.numpy(), model.backend.spec.rate_hz)
+
+
 def _write(model: Model, job: Job, wave: Tensor, wishes: Wishes) -> None:
     rate_hz = model.backend.spec.rate_hz
     write_flac(wishes.output_dir / f"{job.name}.flac", wave.numpy(), rate_hz)

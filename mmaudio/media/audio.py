@@ -13,6 +13,7 @@ from mmaudio.base.files import atomic_path
 from mmaudio.base.specs import PEAK_LEVEL, SILENCE_PEAK, AudioSpec
 from mmaudio.media.resampling import resample as resample  # part of what this module offers
 
+AUDIO_SUFFIXES = (".flac", ".wav")  # in the order in which a name is looked up
 SHORTEST_FILE_BYTES = 16
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile tells a header without a length as a number beyond this
 BLOCK_SAMPLES = 1 << 20

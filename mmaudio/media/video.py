@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.specs import CLIP_FPS, MIN_DURATION_S, SYNC_FPS, AudioSpec
-from mmaudio.media.audio import MediaError, Sound, fit_length, normalise_peak, read_audio, resample
+from mmaudio.media.audio import AUDIO_SUFFIXES, MediaError, Sound, fit_length, normalise_peak, read_audio, resample
 from mmaudio.media.frames import FramePicker, covered_s, exact_seconds
 from mmaudio.media.soundtrack import TrackReader
 from mmaudio.media.transforms import scene_frame, sync_frame
 
-AUDIO_SUFFIXES = (".flac", ".wav")
 QUARTER_TURN_DEG = 90
 FORMATS_WITH_ANY_ORIGIN = ("mpegts", "mpeg")  # broadcast formats: their clock starts anywhere
 RESAMPLER_MARGIN_S = 0.1  # longer than the filter reaches, so that the end of a cut is not heard
@@ -49,7 +48,8 @@ class SilentVideo:
 
 
 @contextmanager
-def _opened(path: Path) -> "Iterator[av.container.InputContainer]":
+def opened_media(path: Path) -> "Iterator[av.container.InputContainer]":
+    """Open a file for reading. Raises: MediaError for one that is missing, empty, not media, or damaged where it is read."""
     if not path.is_file():
         raise MediaError(f"no file at {path}")
     if path.stat().st_size == 0:
@@ -65,7 +65,7 @@ def _opened(path: Path) -> "Iterator[av.container.InputContainer]":
             raise MediaError(f"the file is damaged ({error.strerror})") from None
 
 
-def _origin_s(container: "av.container.InputContainer") -> Fraction:
+def clock_origin_s(container: "av.container.InputContainer") -> Fraction:
     """The time in the file's clock that is our time 0."""
     if container.format.name not in FORMATS_WITH_ANY_ORIGIN or container.start_time is None:
         return Fraction(0)
@@ -79,7 +79,8 @@ def _select(container: "av.container.InputContainer", chosen: av.stream.Stream) 
     chosen.codec_context.thread_count = 1
 
 
-def _picture_of(container: "av.container.InputContainer") -> "av.VideoStream":
+def picture_of(container: "av.container.InputContainer") -> "av.VideoStream":
+    """The first moving picture. Raises: MediaError if there is none."""
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]  # no cover art
     if not moving:
         raise MediaError("the file has no picture")
@@ -89,7 +90,7 @@ def _picture_of(container: "av.container.InputContainer") -> "av.VideoStream":
 def _frames(container: "av.container.InputContainer", stream: "av.VideoStream") -> "Iterator[tuple[Fraction, av.VideoFrame]]":
     """Frames in order, with their times in seconds."""
     _select(container, stream)
-    origin_s = _origin_s(container)
+    origin_s = clock_origin_s(container)
     for frame in container.decode(stream):
         if frame.pts is None or frame.time_base is None:
             raise MediaError("a frame has no time stamp")
@@ -140,8 +141,8 @@ class _Streams:
 def _read_frames(path: Path, end_s: Fraction, num_clip: int, num_sync: int) -> _Streams:
     """Fill both streams in one pass, stopping as soon as nothing later can fill them."""
     streams = _Streams(FramePicker(CLIP_FPS, end_s, num_clip), FramePicker(SYNC_FPS, end_s, num_sync))
-    with _opened(path) as container:
-        picture = _picture_of(container)
+    with opened_media(path) as container:
+        picture = picture_of(container)
         shown_until_s = Fraction(0)
         for time_s, frame in _frames(container, picture):
             streams.take(time_s, frame)
@@ -169,12 +170,12 @@ def read_sound_track(path: Path, until_s: float | None = None, *, whole_peak: bo
     that of the whole track; without, decoding stops and it is the peak of what was read.
     Raises: MediaError, also for a track that was cut off before `until_s`; one that is merely short is returned.
     """
-    with _opened(path) as container:
+    with opened_media(path) as container:
         if not container.streams.audio:
             raise MediaError("the file has no sound")
         stream = container.streams.audio[0]
         _select(container, stream)
-        reader = TrackReader(_origin_s(container), until_s)
+        reader = TrackReader(clock_origin_s(container), until_s)
         for frame in container.decode(stream):
             reader.take(frame)
             if reader.is_full and not whole_peak:

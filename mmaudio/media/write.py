@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mmaudio.base.files import atomic_path
 from mmaudio.media.audio import MediaError
+from mmaudio.media.video import clock_origin_s, opened_media, picture_of
 
 AAC_BITS_PER_S = 128_000
 AAC_FRAME_SAMPLES = 1024
@@ -18,22 +19,35 @@ X264_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "1"}
 CONTAINER_OPTIONS = {"fflags": "+bitexact", "movflags": "+faststart"}  # the same input gives the same bytes
 
 
-def _add_aac(container: "av.container.OutputContainer", rate_hz: int) -> "av.AudioStream":
-    stream = container.add_stream("aac", rate=rate_hz, layout="mono")
-    assert isinstance(stream, av.AudioStream)
-    stream.bit_rate = AAC_BITS_PER_S
-    stream.codec_context.flags |= av.codec.context.Flags.bitexact
-    return stream
+class _AacTrack:
+    """A mono wave on its way into a container, encoded bit by bit so that sound and picture lie side by side in the file."""
 
+    def __init__(self, container: "av.container.OutputContainer", wave: npt.ArrayLike, rate_hz: int) -> None:
+        stream = container.add_stream("aac", rate=rate_hz, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        stream.bit_rate = AAC_BITS_PER_S
+        stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        self.container, self.stream, self.rate_hz = container, stream, rate_hz
+        self.samples = np.clip(np.asarray(wave, dtype=np.float32), -1.0, 1.0)
+        if not np.isfinite(self.samples).all():
+            raise ValueError("the wave holds values that are not finite numbers")
+        self.num_encoded = 0
 
-def _encode_sound(container: "av.container.OutputContainer", stream: "av.AudioStream", wave: npt.ArrayLike, rate_hz: int) -> None:
-    samples = np.clip(np.asarray(wave, dtype=np.float32), -1.0, 1.0)
-    for start in range(0, len(samples), AAC_FRAME_SAMPLES):
-        block = np.ascontiguousarray(samples[None, start : start + AAC_FRAME_SAMPLES])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = rate_hz, start, Fraction(1, rate_hz)
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+    def encode_until(self, time_s: Fraction) -> None:
+        end = min(len(self.samples), int(time_s * self.rate_hz))
+        while self.num_encoded < end:
+            block = self.samples[None, self.num_encoded : self.num_encoded + AAC_FRAME_SAMPLES]
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = self.rate_hz, self.num_encoded, Fraction(1, self.rate_hz)
+            self.container.mux(self.stream.encode(frame))
+            self.num_encoded += block.shape[1]
+
+    def finish(self, length: int | None = None) -> None:
+        """Encode what is left; with `length`, cut the wave to so many samples, or follow it by silence."""
+        if length is not None:
+            self.samples = np.pad(self.samples[:length], (0, max(0, length - len(self.samples))))
+        self.encode_until(Fraction(len(self.samples), self.rate_hz))
+        self.container.mux(self.stream.encode(None))
 
 
 def write_video(
@@ -41,8 +55,11 @@ def write_video(
 ) -> None:
     """Encode an .mp4: H.264 (yuv420p) from RGB frames (height, width, 3) uint8, and AAC from a mono wave (samples,).
 
-    The same input gives the same bytes. Atomic. Raises: MediaError for no frames, or odd sides, which yuv420p cannot hold.
+    The same input gives the same bytes. Atomic.
+    Raises: MediaError for no frames, or odd sides, which yuv420p cannot hold; ValueError for a wave without a rate.
     """
+    if (wave is None) != (rate_hz is None):
+        raise ValueError("wave and rate_hz belong together: give both or neither")
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
@@ -55,43 +72,46 @@ def write_video(
         assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.flags |= av.codec.context.Flags.bitexact
-        sound = _add_aac(container, rate_hz) if wave is not None and rate_hz is not None else None
+        sound = _AacTrack(container, wave, rate_hz) if wave is not None and rate_hz is not None else None
         for index, pixels in enumerate(chain((first,), frames)):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(video.encode(frame))
+            if sound is not None:
+                sound.encode_until(Fraction(index, fps))
         container.mux(video.encode(None))
-        if sound is not None and wave is not None and rate_hz is not None:
-            _encode_sound(container, sound, wave, rate_hz)
+        if sound is not None:
+            sound.finish()
 
 
 def mux_sound(video_in: Path, wave: npt.ArrayLike, rate_hz: int, video_out: Path) -> None:
     """Write a copy of a video whose picture packets are the same bytes and whose sound is `wave` (samples,), mono AAC.
 
-    The sound is cut, or followed by silence, to the picture's length. Atomic. Raises: MediaError for a file without picture.
+    The wave's first sample is at the video's time 0; it is cut, or followed by silence, to the picture's end. Atomic.
+    Raises: MediaError for a file that is missing, damaged, without picture, or with one an .mp4 cannot hold.
     """
-    try:
-        with av.open(str(video_in)) as source, atomic_path(video_out) as temporary:
-            if not source.streams.video:
-                raise MediaError("no video stream")
-            _mux(source, np.asarray(wave, dtype=np.float32), rate_hz, temporary)
-    except av.FFmpegError as error:
-        raise MediaError(f"not readable as video: {error.strerror}") from None
+    with opened_media(video_in) as source, atomic_path(video_out) as temporary:
+        picture = picture_of(source)
+        with av.open(str(temporary), "w", format="mp4", options=CONTAINER_OPTIONS) as container:
+            if picture.codec_context.name not in container.supported_codecs:
+                raise MediaError(f"its picture is {picture.codec_context.name}, which an .mp4 cannot hold; convert it to H.264 first")
+            _copy_picture(source, picture, container, _AacTrack(container, wave, rate_hz))
 
 
-def _mux(source: "av.container.InputContainer", wave: npt.NDArray[np.float32], rate_hz: int, target: Path) -> None:
-    picture = source.streams.video[0]
-    with av.open(str(target), "w", format="mp4", options=CONTAINER_OPTIONS) as container:
-        copy = container.add_stream_from_template(picture)
-        sound = _add_aac(container, rate_hz)
-        end_s = 0.0
-        for packet in source.demux(picture):
-            if packet.dts is None:
-                continue
-            if packet.pts is not None and packet.time_base is not None:
-                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            packet.stream = copy
-            container.mux(packet)
-        wanted = round(end_s * rate_hz)
-        fitted = np.pad(wave[:wanted], (0, max(0, wanted - len(wave))))
-        _encode_sound(container, sound, fitted, rate_hz)
+def _copy_picture(
+    source: "av.container.InputContainer", picture: "av.VideoStream", container: "av.container.OutputContainer", sound: _AacTrack
+) -> None:
+    copy = container.add_stream_from_template(picture)
+    assert picture.time_base is not None
+    origin = round(clock_origin_s(source) / picture.time_base)
+    end_s = Fraction(0)
+    for packet in source.demux(picture):
+        if packet.dts is None or packet.pts is None:  # the end of the stream, or a packet nobody can place
+            continue
+        packet.pts, packet.dts = packet.pts - origin, packet.dts - origin
+        end_s = max(end_s, (packet.pts + (packet.duration or 0)) * picture.time_base)
+        decoded_s = packet.dts * picture.time_base
+        packet.stream = copy
+        container.mux(packet)
+        sound.encode_until(decoded_s)
+    sound.finish(round(end_s * sound.rate_hz))

@@ -49,7 +49,7 @@ def recordings(tmp_path_factory):
 def test_clips_of_the_published_system(item, recordings):
     path, spec = recordings[item["name"]], AudioSpec(item["mode"])
     if item.get("skipped"):
-        with pytest.raises(MediaError, match="^silent: "):
+        with pytest.raises(MediaError, match=r"^silent: "):
             read_training_clip(path, item["start"], item["end"], spec)
         return
     wave = read_training_clip(path, item["start"], item["end"], spec)
@@ -146,15 +146,15 @@ def test_unreadable_files_say_why(tmp_path):
         read_audio(path)
     path.write_text("this is no audio, only words that go on for a while")
     for read in (read_audio, audio_header):
-        with pytest.raises(MediaError, match="^not readable as audio: "):
+        with pytest.raises(MediaError, match=r"^not readable as audio: "):
             read(path)
     torn_flac(path)
-    with pytest.raises(MediaError, match="truncated|damaged"):
+    with pytest.raises(MediaError, match=r"truncated|damaged"):
         read_audio(path)
     soundfile.write(tmp_path / "a.wav", np.array([0.1, np.nan]), 16_000, subtype="FLOAT")
     with pytest.raises(MediaError, match="not finite"):
         read_audio(tmp_path / "a.wav")
-    with pytest.raises(MediaError, match="^no file at"):
+    with pytest.raises(MediaError, match=r"^no file at"):
         read_audio(tmp_path)
 
 
@@ -173,7 +173,7 @@ def test_flac_whose_header_leaves_the_length_out(tmp_path):
     content[22:26] = bytes(4)
     path.write_bytes(content)
     for read in (read_audio, audio_header):
-        with pytest.raises(MediaError, match="^its header leaves out the length"):
+        with pytest.raises(MediaError, match=r"^its header leaves out the length"):
             read(path)
 
 

@@ -1,0 +1,49 @@
+"""What evaluate.py does: its words, the settings of the run it evaluates, and the share of rows each process samples."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmaudio.base.errors import Problems, UserError, nearest
+from mmaudio.base.ranks import Ranks, wait_for_all
+from mmaudio.base.settings import TrainSettings, plain_values, settings_from
+from mmaudio.batches import Mixture, validation_batches
+from mmaudio.generate.model import Model
+from mmaudio.generate.sampler import ConditionBatch, SampleSettings
+from mmaudio.generate.samples import write_sounds
+
+DEFAULTS = {"exp_id": "", "reference": "", "device": "cuda", "weights": "", "batch_size": "16", "output_name": ""}
+
+
+def read_words(words: list[str], problems: Problems) -> dict[str, str]:
+    """The command line's key=value words, as text."""
+    given = {key: value for key, _, value in (word.partition("=") for word in words)}
+    for key in given.keys() - DEFAULTS.keys():
+        problems.add(f"unknown key {key!r}{nearest(key, DEFAULTS)}; known are {', '.join(DEFAULTS)}")
+    asked = {**DEFAULTS, **given}
+    if not asked["exp_id"]:
+        problems.add("which run? give exp_id=NAME, the name of a folder in output/")
+    if not asked["batch_size"].isdigit() or int(asked["batch_size"]) < 1:
+        problems.add(f"batch_size is {asked['batch_size']!r}; want a whole number above 0")
+    return asked
+
+
+def read_settings(run_dir: Path, problems: Problems) -> TrainSettings:
+    """The settings a run was trained with. Raises: UserError if there is no such run."""
+    saved = run_dir / "config.yaml"
+    if not saved.is_file():
+        raise UserError(f"no run at {run_dir}: train it first (there is no {saved.name})")
+    saved_config = OmegaConf.load(saved)
+    assert isinstance(saved_config, DictConfig)
+    settings: TrainSettings = settings_from(TrainSettings, plain_values(saved_config), problems)
+    return settings
+
+
+def sample_rows(model: Model, rows: Mixture, settings: TrainSettings, output_dir: Path, batch_size: int, ranks: Ranks) -> None:
+    """Collective. Sample this rank's share of the rows."""
+    how = SampleSettings(settings.sampling.num_steps, settings.cfg_strength, settings.sampling.method, seed=settings.seed)
+    for batch in validation_batches(rows, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size):
+        video = bool(batch.video_exist.all())
+        clip, sync = (batch.clip_features, batch.sync_features) if video else (None, None)
+        write_sounds(model, ConditionBatch(batch.ids, batch.text_features, clip, sync), how, output_dir)
+    wait_for_all()
