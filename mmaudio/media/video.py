@@ -62,6 +62,8 @@ def opened_media(path: Path) -> "Iterator[av.container.InputContainer]":
         try:
             yield container
         except av.FFmpegError as error:
+            if isinstance(error, OSError):  # of the disk, not of the file
+                raise
             raise MediaError(f"the file is damaged ({error.strerror})") from None
 
 
@@ -219,7 +221,7 @@ def read_silent_video(path: Path, duration_s: float) -> SilentVideo:
     wanted_s = exact_seconds(duration_s)
     streams = _read_frames(path, wanted_s, int(wanted_s * CLIP_FPS), int(wanted_s * SYNC_FPS))
     covered = covered_s(streams.pickers, wanted_s)
-    if covered < MIN_DURATION_S:
+    if covered < exact_seconds(MIN_DURATION_S):
         raise MediaError(f"too short: {float(covered):.2f} s of picture, want at least {MIN_DURATION_S} s")
     num_clip, num_sync = int(covered * CLIP_FPS), int(covered * SYNC_FPS)
     return SilentVideo(torch.stack(streams.clip_frames[:num_clip]), torch.stack(streams.sync_frames[:num_sync]), _as_float(covered))

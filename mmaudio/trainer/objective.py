@@ -1,8 +1,9 @@
 """The training objective as a module: what is compiled, what runs in bf16, and whose gradients the ranks average."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,29 @@ class FlowObjective(nn.Module):
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
+
+
+class Compiled(nn.Module):
+    """A module, compiled; where the first call shows that this machine cannot, the module as it is."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._call: Callable[..., Any] = torch.compile(module)
+        self._has_run = False
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the module returns."""
+        try:
+            result = self._call(*inputs)
+        except RuntimeError as error:
+            if self._has_run:
+                raise
+            log.warning("compiling failed (%s); going on without, as with compile=False", str(error).strip().split("\n")[0])
+            self._call = self.module
+            result = self._call(*inputs)
+        self._has_run = True
+        return result
 
 
 def flow_settings(settings: BaseSettings) -> FlowSettings:
@@ -74,7 +98,7 @@ def uses_compile(settings: BaseSettings, device: torch.device) -> bool:
 
 def spread(objective: FlowObjective, ranks: Ranks, *, compiled: bool) -> nn.Module:
     """Collective. The objective, compiled if asked, its gradients averaged over all ranks."""
-    module: nn.Module = torch.compile(objective) if compiled else objective  # type: ignore[assignment]
+    module: nn.Module = Compiled(objective) if compiled else objective
     if ranks.world_size == 1:
         return module
     return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -1,0 +1,55 @@
+"""Small videos for the tests: plain frames whose grey level tells their number, and copies with other clocks."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from mmaudio.media.write import write_video
+
+RATE_HZ = 16_000
+
+
+def counting_frames(count, height=32, width=48):
+    """Frame n is plain grey of level 4 n mod 256."""
+    for index in range(count):
+        yield np.full((height, width, 3), 4 * index % 256, np.uint8)
+
+
+def clicks(duration_s, *times_s, rate_hz=RATE_HZ, level=0.8):
+    wave = np.zeros(round(duration_s * rate_hz), np.float32)
+    for time_s in times_s:
+        start = round(time_s * rate_hz)
+        wave[start : start + 100] = level
+    return wave
+
+
+def make_video(path, duration_s, fps=25, wave=None):
+    write_video(path, counting_frames(round(duration_s * fps)), fps, wave, None if wave is None else RATE_HZ)
+    return path
+
+
+def copy_packets(source, target, shifts_s, keep=("video", "audio"), format_name="mp4"):
+    """Copy streams with their time stamps moved by so many seconds per kind."""
+    with av.open(str(source)) as reading, av.open(str(target), "w", format=format_name) as writing:
+        kept = [stream for stream in reading.streams if stream.type in keep]
+        copies = {stream.index: writing.add_stream_from_template(stream) for stream in kept}
+        for packet in reading.demux(kept):
+            if packet.dts is None:
+                continue
+            ticks = round(Fraction(shifts_s.get(packet.stream.type, 0)) / packet.time_base)
+            packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+            packet.stream = copies[packet.stream.index]
+            writing.mux(packet)
+    return target
+
+
+def picture_packets(path):
+    """(presentation time, decoding time, bytes) of every picture packet."""
+    with av.open(str(path)) as container:
+        return [(p.pts * p.time_base, p.dts * p.time_base, bytes(p)) for p in container.demux(video=0) if p.dts is not None]
+
+
+def levels(frames_u8):
+    """The frame numbers (mod 64) that grey levels tell, from (frames, 3, height, width)."""
+    return [round(frame.float().mean().item() / 4) for frame in frames_u8]
