@@ -15,17 +15,19 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from mmaudio.base.errors import Problems, UserError, run_entry_point
+from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.files import write_text
 from mmaudio.base.logs import start_logging
-from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads
+from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads, wait_for_all
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
 from mmaudio.runs.signature import record_signature, signature
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.flow_solver import train
+from mmaudio.trainer.stopping import NonFiniteError
 
 CONFIG_DIR = Path(__file__).resolve().parent / "config"
 GRACE_S = 20.0  # how long other ranks leave rank 0 to say what is wrong: the first to leave ends the others
+EXIT_NOT_FINITE = 1  # a loss or gradient that is no number; the last checkpoint stands
 EXIT_STOPPED = 143  # asked to stop; the checkpoint is saved
 
 log = logging.getLogger(__name__)
@@ -49,8 +51,13 @@ def train_as(config: DictConfig) -> int:
         record_signature(run_dir, settings)
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     with process_group(ranks, device):
-        finished = train(settings, run_dir, ranks, device)
-    return 0 if finished else EXIT_STOPPED
+        try:
+            return 0 if train(settings, run_dir, ranks, device) else EXIT_STOPPED
+        except NonFiniteError as error:  # raised on every rank at once
+            if ranks.is_first:
+                log.error("%s", error)
+            wait_for_all()
+            return EXIT_NOT_FINITE
 
 
 def main() -> int:
@@ -59,12 +66,9 @@ def main() -> int:
     command = read_command(sys.argv[1:], TrainSettings, CONFIG_DIR, "train_config", signature, problems, is_first=ranks.is_first)
     if not command.only_shows:
         check_training(command.settings, command.run_dir, ranks, problems)
-    try:
-        problems.raise_any()
-    except UserError:
-        if not ranks.is_first:
-            time.sleep(GRACE_S)
-        raise
+    if problems.sentences and not ranks.is_first:
+        time.sleep(GRACE_S)
+    problems.raise_any()
     for note in command.notes if ranks.is_first else ():
         print(f"note: {note}", flush=True)
     sys.argv[1:] = command.argv

@@ -4,12 +4,14 @@ Everything is on the file's own clock: frame times and the sound's first sample 
 starts late stays late. Frames stay uint8 (frames, 3, height, width), and only those that are used are converted.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import inf, nextafter
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import av.stream
@@ -23,9 +25,12 @@ from mmaudio.media.frames import FramePicker, covered_s, exact_seconds
 from mmaudio.media.soundtrack import TrackReader
 from mmaudio.media.transforms import scene_frame, sync_frame
 
+AnyStream = TypeVar("AnyStream", bound=av.stream.Stream)
 QUARTER_TURN_DEG = 90
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,mxf,ogg,ivf,gif,mp3,aac,flac,wav"  # no lists of other files, which may name themselves
 FORMATS_WITH_ANY_ORIGIN = ("mpegts", "mpeg")  # broadcast formats: their clock starts anywhere
 RESAMPLER_MARGIN_S = 0.1  # longer than the filter reaches, so that the end of a cut is not heard
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of where a copy is written, not of the file that is read
 CUT_OFF_S = 0.5  # a track that ends this much before its header says was cut off
 
 
@@ -55,14 +60,14 @@ def opened_media(path: Path) -> "Iterator[av.container.InputContainer]":
     if path.stat().st_size == 0:
         raise MediaError("the file is empty (0 bytes)")
     try:
-        container = av.open(str(path.absolute()), metadata_errors="replace")
+        container = av.open(str(path.absolute()), metadata_errors="replace", options={"format_whitelist": FORMATS})
     except av.FFmpegError as error:
         raise MediaError(f"not a media file, or cut off before its index ({error.strerror})") from None
     with container:
         try:
             yield container
         except av.FFmpegError as error:
-            if isinstance(error, OSError):  # of the disk, not of the file
+            if error.errno in DISK_FAULTS:
                 raise
             raise MediaError(f"the file is damaged ({error.strerror})") from None
 
@@ -81,12 +86,18 @@ def _select(container: "av.container.InputContainer", chosen: av.stream.Stream) 
     chosen.codec_context.thread_count = 1
 
 
+def _decodable(stream: AnyStream, what: str) -> AnyStream:
+    if stream.codec_context is None:
+        raise MediaError(f"its {what} is in a format that cannot be decoded here")
+    return stream
+
+
 def picture_of(container: "av.container.InputContainer") -> "av.VideoStream":
-    """The first moving picture. Raises: MediaError if there is none."""
+    """The first moving picture. Raises: MediaError if there is none, or none that can be decoded."""
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]  # no cover art
     if not moving:
         raise MediaError("the file has no picture")
-    return moving[0]
+    return _decodable(moving[0], "picture")
 
 
 def _frames(container: "av.container.InputContainer", stream: "av.VideoStream") -> "Iterator[tuple[Fraction, av.VideoFrame]]":
@@ -175,7 +186,7 @@ def read_sound_track(path: Path, until_s: float | None = None, *, whole_peak: bo
     with opened_media(path) as container:
         if not container.streams.audio:
             raise MediaError("the file has no sound")
-        stream = container.streams.audio[0]
+        stream = _decodable(container.streams.audio[0], "sound")
         _select(container, stream)
         reader = TrackReader(clock_origin_s(container), until_s)
         for frame in container.decode(stream):

@@ -15,6 +15,7 @@ from mmaudio.media.video import clock_origin_s, opened_media, picture_of
 
 AAC_BITS_PER_S = 128_000
 AAC_FRAME_SAMPLES = 1024
+LONGEST_JUMP_S = 600  # time stamps that jump further are wrong
 X264_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "1"}
 CONTAINER_OPTIONS = {"fflags": "+bitexact", "movflags": "+faststart"}  # the same input gives the same bytes
 
@@ -67,7 +68,7 @@ def write_video(
     height, width = first.shape[:2]
     if height % 2 or width % 2:
         raise MediaError(f"frames of {width} x {height} pixels; an H.264 video needs even sides")
-    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4", options=CONTAINER_OPTIONS) as container:
+    with atomic_path(path.absolute()) as temporary, av.open(str(temporary), "w", format="mp4", options=CONTAINER_OPTIONS) as container:
         video = container.add_stream("libx264", rate=fps, options=X264_OPTIONS)
         assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -90,7 +91,7 @@ def mux_sound(video_in: Path, wave: npt.ArrayLike, rate_hz: int, video_out: Path
     The wave's first sample is at the video's time 0; it is cut, or followed by silence, to the picture's end. Atomic.
     Raises: MediaError for a file that is missing, damaged, without picture, or with one an .mp4 cannot hold.
     """
-    with opened_media(video_in) as source, atomic_path(video_out) as temporary:
+    with opened_media(video_in) as source, atomic_path(video_out.absolute()) as temporary:  # "a:b.mp4" alone were a URL to FFmpeg
         picture = picture_of(source)
         with av.open(str(temporary), "w", format="mp4", options=CONTAINER_OPTIONS) as container:
             if picture.codec_context.name not in container.supported_codecs:
@@ -109,9 +110,14 @@ def _copy_picture(
         if packet.dts is None or packet.pts is None:  # the end of the stream, or a packet nobody can place
             continue
         packet.pts, packet.dts = packet.pts - origin, packet.dts - origin
-        end_s = max(end_s, (packet.pts + (packet.duration or 0)) * picture.time_base)
+        shown_until_s = (packet.pts + (packet.duration or 0)) * picture.time_base
+        if shown_until_s > end_s + LONGEST_JUMP_S:
+            raise MediaError(f"its time stamps jump by {float(shown_until_s - end_s):.0f} s")
+        end_s = max(end_s, shown_until_s)
         decoded_s = packet.dts * picture.time_base
         packet.stream = copy
         container.mux(packet)
         sound.encode_until(decoded_s)
+    if not end_s:
+        raise MediaError("the file has no picture")
     sound.finish(round(end_s * sound.rate_hz))

@@ -150,6 +150,14 @@ def test_a_batch_must_divide_among_the_processes(command, data, monkeypatch, ran
     assert mistakes_of(command, *TINY, *data_overrides(data)) == ["batch_size is 4; want a multiple of the 3 processes"]
 
 
+def test_a_number_that_is_none_is_told_without_traceback(command, data, capsys):
+    assert command(*TINY, *data_overrides(data), "num_iterations=3", "learning_rate=1e30", "exp_id=x", "validate_first=False") == 1
+    said = capsys.readouterr()
+    assert "the loss of iteration 1 is not finite; rows: " in said.out
+    assert "Traceback" not in said.err
+    assert not list(Path("output/x").glob("*.pth"))
+
+
 def test_showing_the_configuration_needs_no_data(command, capsys):
     assert command("--cfg", "job", "exp_id=00008004") == 0
     assert OmegaConf.create(capsys.readouterr().out).exp_id == "00008004"
@@ -172,6 +180,9 @@ def test_two_processes_train_as_one_does(command, data, tmp_path):
         for name in alone.keys() & {"train/loss", "train/grad_norm", "valid/loss"}:
             assert together[name] == pytest.approx(alone[name], rel=1e-5), (name, alone["steps_done"])
     assert len(list((tmp_path / "output" / "two").glob("train-*-hydra"))) == 1
+    alone, together = (torch.load(tmp_path / f"output/{name}/{name}_last.pth", weights_only=True) for name in ("one", "two"))
+    for name, tensor in alone.items():  # null features are used outside the network's forward: their gradients, too, are averaged
+        torch.testing.assert_close(together[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_two_processes_tell_a_mistake_once(tmp_path):
