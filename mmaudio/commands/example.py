@@ -126,7 +126,7 @@ def summarise(wall_s: dict[str, float], page: Path) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     parser: argparse.ArgumentParser = options_parser("mmaudio example", "The whole way on made-up data.", "mmaudio example")
-    parser.add_argument("--num_iterations", type=int, default=1500, help="training steps (default 1500)")
+    parser.add_argument("--num_iterations", type=int, default=1200, help="training steps (default 1200)")
     problems = Problems()
     options = parse_options(parser, argv, problems)
     if not Path("train.py").is_file():

@@ -118,6 +118,8 @@ class Solver:
         stages, meters = task.stages(), Meters(task.meter_shapes, task.device)
         if steps_done == 0:
             self._run_stages([stage for stage in stages if stage.at_start], 0)
+        if steps_done >= plan.num_iterations:
+            log.info("all %d iterations are done already", plan.num_iterations)
         pace = Pace()
         with closing(task.batches(steps_done)) as batches:
             while steps_done < plan.num_iterations and not stop.is_agreed():
