@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,12 @@ def audio_header(path: Path) -> tuple[int, int]:
         return file.frames, file.samplerate
 
 
+def average_channels(channels: npt.NDArray[Any], axis: int) -> npt.NDArray[np.float32]:
+    """The mean over channels. Numbers too large to add become infinite, which is for the caller to refuse."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(channels.mean(axis=axis, dtype=np.float32))
+
+
 def _mono_blocks(file: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
     """An open file, averaged over channels, in pieces. Raises: MediaError for damage, also for an end before the promised one."""
     found = 0
@@ -68,7 +75,7 @@ def _mono_blocks(file: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]
         if not len(channels):
             raise MediaError(f"the file is truncated: {found} of {file.frames} samples")
         found += len(channels)
-        yield channels.mean(axis=1, dtype=np.float32)
+        yield average_channels(channels, axis=1)
 
 
 def read_audio(path: Path, start: int = 0, stop: int | None = None) -> Sound:

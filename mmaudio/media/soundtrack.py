@@ -6,7 +6,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from mmaudio.media.audio import MediaError, Sound
+from mmaudio.media.audio import MediaError, Sound, average_channels
 
 Wave = npt.NDArray[np.float32]
 LONGEST_GAP_S = 600  # time stamps that jump further are wrong
@@ -41,7 +41,7 @@ class TrackReader:
         if self.layout != frame.layout.name:  # a broadcast may change from stereo to mono and back
             self.to_float, self.layout = av.AudioResampler(format="fltp"), frame.layout.name
         is_first, self.rate_hz = self.rate_hz == 0, frame.sample_rate
-        mono = np.concatenate([part.to_ndarray().mean(axis=0, dtype=np.float32) for part in self.to_float.resample(frame)])
+        mono = np.concatenate([average_channels(part.to_ndarray(), axis=0) for part in self.to_float.resample(frame)])
         if not np.isfinite(mono).all():
             raise MediaError("the sound holds samples that are not finite numbers")
         self._place(mono, self._gap_samples(frame, is_first))

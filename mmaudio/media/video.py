@@ -26,6 +26,7 @@ from mmaudio.media.soundtrack import TrackReader
 from mmaudio.media.transforms import scene_frame, sync_frame
 
 AnyStream = TypeVar("AnyStream", bound=av.stream.Stream)
+Item = TypeVar("Item")
 QUARTER_TURN_DEG = 90
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,mxf,ogg,ivf,gif,mp3,aac,flac,wav"  # no lists of other files, which may name themselves
 FORMATS_WITH_ANY_ORIGIN = ("mpegts", "mpeg")  # broadcast formats: their clock starts anywhere
@@ -86,6 +87,14 @@ def _select(container: "av.container.InputContainer", chosen: av.stream.Stream) 
     chosen.codec_context.thread_count = 1
 
 
+def of_known_tracks(items: Iterator[Item]) -> Iterator[Item]:
+    """Pass on what a container yields. PyAV has no place for a track that appears halfway. Raises: MediaError for one."""
+    try:
+        yield from items
+    except IndexError:
+        raise MediaError("the file is damaged (another track appears halfway)") from None
+
+
 def _decodable(stream: AnyStream, what: str) -> AnyStream:
     if stream.codec_context is None:
         raise MediaError(f"its {what} is in a format that cannot be decoded here")
@@ -104,7 +113,7 @@ def _frames(container: "av.container.InputContainer", stream: "av.VideoStream") 
     """Frames in order, with their times in seconds."""
     _select(container, stream)
     origin_s = clock_origin_s(container)
-    for frame in container.decode(stream):
+    for frame in of_known_tracks(container.decode(stream)):
         if frame.pts is None or frame.time_base is None:
             raise MediaError("a frame has no time stamp")
         yield frame.pts * frame.time_base - origin_s, frame
@@ -189,7 +198,7 @@ def read_sound_track(path: Path, until_s: float | None = None, *, whole_peak: bo
         stream = _decodable(container.streams.audio[0], "sound")
         _select(container, stream)
         reader = TrackReader(clock_origin_s(container), until_s)
-        for frame in container.decode(stream):
+        for frame in of_known_tracks(container.decode(stream)):
             reader.take(frame)
             if reader.is_full and not whole_peak:
                 break

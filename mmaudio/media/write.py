@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mmaudio.base.files import atomic_path
 from mmaudio.media.audio import MediaError
-from mmaudio.media.video import clock_origin_s, opened_media, picture_of
+from mmaudio.media.video import clock_origin_s, of_known_tracks, opened_media, picture_of
 
 AAC_BITS_PER_S = 128_000
 AAC_FRAME_SAMPLES = 1024
@@ -106,7 +106,7 @@ def _copy_picture(
     assert picture.time_base is not None
     origin = round(clock_origin_s(source) / picture.time_base)
     end_s = Fraction(0)
-    for packet in source.demux(picture):
+    for packet in of_known_tracks(source.demux(picture)):
         if packet.dts is None or packet.pts is None:  # the end of the stream, or a packet nobody can place
             continue
         packet.pts, packet.dts = packet.pts - origin, packet.dts - origin

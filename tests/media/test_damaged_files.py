@@ -9,10 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from mmaudio.base.specs import AudioSpec
-from mmaudio.media.audio import MediaError
-from mmaudio.media.video import read_silent_video, read_video
+from mmaudio.media.audio import MediaError, read_audio
+from mmaudio.media.video import of_known_tracks, read_silent_video, read_video
 from mmaudio.media.write import mux_sound, write_video
 from tests.media.made_videos import RATE_HZ, clicks, copy_packets, counting_frames, make_video
 
@@ -119,6 +120,23 @@ def test_sound_that_cannot_be_decoded_is_damage(tmp_path, good):
         path.write_bytes(content)
         told.add(reasons(path, tmp_path)[0])
     assert all(reason.startswith("the file is damaged (") for reason in told)
+
+
+def test_samples_too_large_to_add_are_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full((100, 2), 3e38), RATE_HZ, subtype="FLOAT")
+    with pytest.raises(MediaError, match="not finite"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_a_track_that_appears_halfway_is_damage():
+    def packets():
+        yield 1
+        raise IndexError("list index out of range")  # as PyAV's containers do
+
+    read = of_known_tracks(packets())
+    assert next(read) == 1
+    with pytest.raises(MediaError, match="another track appears halfway"):
+        next(read)
 
 
 def test_names_that_mean_something_else_to_ffmpeg(tmp_path, monkeypatch):
