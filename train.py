@@ -8,7 +8,6 @@ Settings are those of config/, results go to output/<exp_id>/; the same command 
 
 import logging
 import sys
-import time
 from pathlib import Path
 
 import hydra
@@ -26,7 +25,6 @@ from mmaudio.trainer.flow_solver import train
 from mmaudio.trainer.stopping import NonFiniteError
 
 CONFIG_DIR = Path(__file__).resolve().parent / "config"
-GRACE_S = 20.0  # how long other ranks leave rank 0 to say what is wrong: the first to leave ends the others
 EXIT_NOT_FINITE = 1  # a loss or gradient that is no number; the last checkpoint stands
 EXIT_STOPPED = 143  # asked to stop; the checkpoint is saved
 
@@ -66,8 +64,6 @@ def main() -> int:
     command = read_command(sys.argv[1:], TrainSettings, CONFIG_DIR, "train_config", signature, problems, is_first=ranks.is_first)
     if not command.only_shows:
         check_training(command.settings, command.run_dir, ranks, problems)
-    if problems.sentences and not ranks.is_first:
-        time.sleep(GRACE_S)
     problems.raise_any()
     for note in command.notes if ranks.is_first else ():
         print(f"note: {note}", flush=True)

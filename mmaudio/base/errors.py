@@ -2,12 +2,14 @@
 
 import difflib
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
 
 EXIT_USER_ERROR = 2  # found before any work; nothing was changed
+GRACE_S = 20.0  # how long a process that does not speak leaves the one that does
 EXIT_REJECTS = 3  # everything else was done and saved, but some inputs failed
 
 
@@ -57,13 +59,16 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None:
     """Run a script's main and leave the process: 0 or main's code, 2 with one line per mistake, traceback and 1 for bugs.
 
-    Of several processes that all find the same mistakes, only the one that `speaks` prints them.
+    Of several processes that all find the same mistakes, only the one that `speaks` prints them; the others wait for it,
+    since the first to leave ends them all.
     """
     try:
         code = main()
     except UserError as error:
         sys.stdout.flush()
+        if not speaks:
+            time.sleep(GRACE_S)
         for sentence in error.sentences if speaks else ():
-            print(f"error: {sentence}", file=sys.stderr)
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_USER_ERROR) from None
     raise SystemExit(code or 0)

@@ -14,9 +14,14 @@ from mmaudio.flow.times import logit_normal_times
 class VelocityNetwork(Protocol):
     """What the loss needs of a network: its velocity, its normalisation, and its null features."""
 
-    empty_clip_feat: Tensor
-    empty_sync_feat: Tensor
-    empty_string_feat: Tensor
+    @property
+    def empty_clip_feat(self) -> Tensor: ...
+
+    @property
+    def empty_sync_feat(self) -> Tensor: ...
+
+    @property
+    def empty_string_feat(self) -> Tensor: ...
 
     def __call__(self, latent: Tensor, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, t: Tensor) -> Tensor: ...
 

@@ -75,7 +75,9 @@ def _encode(model: Model, jobs: Sequence[Job], wishes: Wishes, failed: dict[str,
             yield _Ready(job, wishes.duration_s)
         else:
             if media.duration_s < wishes.duration_s:
-                log.warning("%s: the picture lasts %.2f s, so the sound does too, not %.2f s", job.name, media.duration_s, wishes.duration_s)
+                log.warning(
+                    "%s: the picture lasts %.2f s, so the sound does too, not %.2f s", job.name, media.duration_s, wishes.duration_s
+                )
             clip = None if wishes.mask_clip else model.backend.encode_clip(media.clip_u8[None])[0]
             yield _Ready(job, media.duration_s, clip, model.backend.encode_sync(media.sync_u8[None])[0])
 

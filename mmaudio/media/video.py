@@ -119,10 +119,20 @@ def _frames(container: "av.container.InputContainer", stream: "av.VideoStream") 
         yield frame.pts * frame.time_base - origin_s, frame
 
 
+def _is_mirrored(frame: "av.VideoFrame") -> bool:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
+    return a * d < b * c
+
+
 def _pixels(frame: "av.VideoFrame") -> Tensor:
     """(3, height, width) uint8 RGB, turned upright, channels last in memory."""
     rgb = frame.to_ndarray(format="rgb24", channel_last=True, threads=1)
-    turns = round(frame.rotation / QUARTER_TURN_DEG) % 4  # counter-clockwise, both here and in the file
+    turns = round(frame.rotation / QUARTER_TURN_DEG)  # counter-clockwise, both here and in the file
+    if _is_mirrored(frame):  # first left to right; what is left to do is a turn, half a turn from the one told
+        rgb, turns = rgb[:, ::-1], turns + 2
     return torch.from_numpy(np.ascontiguousarray(np.rot90(rgb, turns))).permute(2, 0, 1)
 
 

@@ -5,5 +5,6 @@ from mmaudio.network.transformer import FlowTransformer as FlowTransformer
 from mmaudio.network.variants import VARIANTS as VARIANTS
 from mmaudio.network.variants import Variant as Variant
 from mmaudio.network.variants import build_network as build_network
+from mmaudio.network.variants import check_weights as check_weights
 from mmaudio.network.variants import find_variant as find_variant
 from mmaudio.network.variants import load_network as load_network

@@ -89,19 +89,26 @@ def _fitting_variant(state: dict[str, Tensor]) -> str | None:
     return None
 
 
+def check_weights(state_dict: dict[str, Tensor], variant: str) -> None:
+    """Whether weights are of a variant, by names and shapes alone. Raises: UserError, as `load_network`."""
+    state = {name: tensor for name, tensor in state_dict.items() if name not in STALE_KEYS}
+    with torch.device("meta"):
+        wrong = _mismatches(state, build_network(variant))
+    if wrong:
+        fits = _fitting_variant(state)
+        advice = f"they are weights of {fits}" if fits else "they fit no known model"
+        raise UserError(f"these weights are not of {variant}: {'; '.join(wrong[:3])} ({len(wrong)} in all); {advice}")
+
+
 def load_network(state_dict: dict[str, Tensor], variant: str, *, duration_s: float = DEFAULT_DURATION_S) -> FlowTransformer:
     """A network of `variant` with the weights of a published or own file, in float32; the caller's dictionary is not changed.
 
     Raises: UserError naming the first tensors that do not fit, and the variant that would.
     """
+    check_weights(state_dict, variant)
     state = {name: tensor for name, tensor in state_dict.items() if name not in STALE_KEYS}
     with torch.device("meta"):
         network = build_network(variant, duration_s=duration_s)
-    wrong = _mismatches(state, network)
-    if wrong:
-        fits = _fitting_variant(state)
-        advice = f"they are weights of {fits}" if fits else "they fit no known model"
-        raise UserError(f"these weights are not of {variant}: {'; '.join(wrong[:3])} ({len(wrong)} in all); {advice}")
     network.to_empty(device="cpu")
     network.load_state_dict(state)
     return network

@@ -14,7 +14,7 @@ from mmaudio.batches import check_batch_size, check_sources
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.flow.ode import METHODS
-from mmaudio.network import VARIANTS, build_network, load_network
+from mmaudio.network import VARIANTS, check_weights
 from mmaudio.trainer.sources import null_text, open_sources
 
 _EXTRACTION = {
@@ -66,7 +66,7 @@ def _check_weights(settings: TrainSettings, files: RunFiles, problems: Problems)
     if settings.weights:
         weights = problems.check(lambda: load_weights(Path(str(settings.weights))))
         if weights is not None and model:
-            problems.check(lambda: _refuse_other_model(weights, model))
+            problems.check(lambda: check_weights(weights, model))
     if settings.checkpoint:
         asked = problems.check(lambda: load_checkpoint(Path(str(settings.checkpoint))))
         own = newest_checkpoint(files)
@@ -76,16 +76,8 @@ def _check_weights(settings: TrainSettings, files: RunFiles, problems: Problems)
                 f" {own[1].steps_done}; leave checkpoint out to go on, or choose another exp_id"
             )
         if asked is not None and model:
-            problems.check(lambda: _refuse_other_model(asked.weights, model))
+            problems.check(lambda: check_weights(asked.weights, model))
     problems.check(lambda: _refuse_other_run(settings, files))
-
-
-def _refuse_other_model(weights: dict[str, torch.Tensor], model: str) -> None:
-    """Raises: UserError if these are not weights of the model. Allocates nothing if they are."""
-    with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in build_network(model).state_dict().items()}
-    if any(name not in weights or weights[name].shape != shape for name, shape in wanted.items()):
-        load_network(weights, model)  # says what differs, and which model would fit
 
 
 def _refuse_other_run(settings: TrainSettings, files: RunFiles) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import BaseSettings
 from mmaudio.batches import Batch
-from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, VelocityNetwork, flow_loss
+from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, flow_loss
 from mmaudio.network import FlowTransformer
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class FlowObjective(nn.Module):
     def forward(self, batch: FlowBatch, draws: FlowDraws) -> tuple[Tensor, Tensor]:
         """Loss and time of each sample, (batch,) float32. The draws come in as tensors, so that a new step compiles nothing anew."""
         with self._precision(batch.a_mean.device):
-            loss = flow_loss(cast(VelocityNetwork, self.network), batch, draws, self.settings)
+            loss = flow_loss(self.network, batch, draws, self.settings)
         return loss.loss_b, loss.t_b
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:

@@ -157,6 +157,28 @@ def test_a_turned_picture_is_shown_upright(tmp_path, degrees):
     assert shown[230:].mean() < 10 and shown[:, 170:].mean() < 10
 
 
+MIRRORS = {"left to right": (-1, 0, 0, 1), "top to bottom": (1, 0, 0, -1), "both axes": (0, 1, 1, 0), "other diagonal": (0, -1, -1, 0)}
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_a_mirrored_picture_is_shown_as_a_player_shows_it(tmp_path, mirror):
+    a, b, c, d = MIRRORS[mirror]
+    stored = np.zeros((32, 32, 3), np.uint8)
+    stored[:16, :8] = 255
+    path = tmp_path / "a.mp4"
+    write_video(path, [stored] * 20, 25)
+    content = bytearray(path.read_bytes())
+    matrix_at = content.index(b"tkhd") + 4 + 40
+    matrix = (v << 16 for v in (a, b, 0, c, d, 0, 0, 0, 1 << 14))
+    content[matrix_at : matrix_at + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in matrix)
+    path.write_bytes(content)
+    shown = read_silent_video(path, 0.64).clip_u8[0].float().mean(dim=0) > 128
+    for y, x in ((8, 4), (24, 4), (8, 12), (8, 28), (4, 12), (28, 28), (12, 12)):  # the pixel at (x, y) goes to (ax + cy, bx + dy)
+        to_x, to_y = ((a * (x - 16) + c * (y - 16)) + 16) * 12, ((b * (x - 16) + d * (y - 16)) + 16) * 12
+        if abs(to_x - 192) > 6 and abs(to_y - 192) > 6:
+            assert shown[to_y, to_x] == (stored[y, x, 0] > 128), (y, x)
+
+
 def test_cover_art_is_no_picture(tmp_path):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
