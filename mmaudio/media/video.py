@@ -5,18 +5,19 @@ starts late stays late. Frames stay uint8 (frames, 3, height, width), and only t
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import inf, nextafter
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import av
 import av.stream
 import numpy as np
 import torch
+from av.buffer import Buffer
 from torch import Tensor
 
 from mmaudio.base.specs import CLIP_FPS, MIN_DURATION_S, SYNC_FPS, AudioSpec
@@ -120,7 +121,7 @@ def _frames(container: "av.container.InputContainer", stream: "av.VideoStream") 
 
 
 def _is_mirrored(frame: "av.VideoFrame") -> bool:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix = cast(Mapping[str, Buffer], frame.side_data).get("DISPLAYMATRIX")
     if matrix is None:
         return False
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])

@@ -13,10 +13,13 @@ class Moments:
         self._squares_c = torch.zeros(0, dtype=torch.float64)
 
     def add(self, latent_bnc: Tensor) -> None:
-        """Take in a block, (rows, time, channels)."""
-        values = latent_bnc.to(torch.float64).flatten(0, 1)
-        count, mean_c = len(values), values.mean(0)
-        squares_c = (values - mean_c).square().sum(0)
+        """Take in a block, (rows, time, channels); row by row, so that the result does not depend on where blocks end."""
+        for values_nc in latent_bnc.to(torch.float64):
+            self._add_row(values_nc)
+
+    def _add_row(self, values_nc: Tensor) -> None:
+        count, mean_c = len(values_nc), values_nc.mean(0)
+        squares_c = (values_nc - mean_c).square().sum(0)
         if self._count == 0:
             self._count, self._mean_c, self._squares_c = count, mean_c, squares_c
             return
