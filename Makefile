@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 # Idle threads sleep instead of spinning: on shared cores spinning slows small steps many times over.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup example test test-slow lint bench clean
+.PHONY: setup example test test-slow lint bench
 
 setup: $(READY)
 

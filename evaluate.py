@@ -32,7 +32,9 @@ def main() -> int:
     weights = Path(asked["weights"] or run_dir / f"{asked['exp_id']}_ema_final.pth")
     device = problems.check(lambda: pick_device(asked["device"], ranks))
     model = problems.check(lambda: load_model(ModelChoice(weights), device)) if device is not None else None
-    rows = problems.check(lambda: open_mixture(settings, settings.data.test, model.backend.spec)) if model is not None else None
+    if not settings.data.test:
+        problems.add(f"the run {run_dir} names no test data; train it with 'data.test=[NAME]'")
+    rows = problems.check(lambda: open_mixture(settings, settings.data.test, model.backend.spec)) if model and settings.data.test else None
     reference = problems.check(lambda: reference_files(Path(asked["reference"]), None)) if asked["reference"] else None
     problems.raise_any()
     assert model is not None

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mmaudio.commands.main import SUBCOMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(path.name for path in (ROOT / "mmaudio").iterdir() if (path / "__init__.py").is_file())
 EVERYTHING = {*PACKAGES, ""}
@@ -69,6 +71,7 @@ def test_imports_of(path, package, inside):
         homes = LIVES_IN.get(parts[0])
         assert homes is None or package in homes or inside in homes, f"{inside} imports {name}"
     reads = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")]
+    reads += [name for name in imported(tree) if name in ("os.environ", "os.getenv")]
     assert not reads or package in READS_ENVIRONMENT or inside in READS_ENVIRONMENT, f"{inside} reads the environment"
 
 
@@ -101,7 +104,7 @@ assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.c
     fresh(code)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["generate", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in SUBCOMMANDS)])
 def test_help_comes_without_torch(words):
     code = f"""
 import sys

@@ -10,7 +10,7 @@ from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import read_ranks
 from mmaudio.commands.extraction import add_common_options, run_extraction
 from mmaudio.features.extract import Target
-from mmaudio.features.inputs import find_audio_clips
+from mmaudio.features.inputs import Inputs, find_audio_clips
 
 
 def main() -> int:
@@ -24,12 +24,13 @@ def main() -> int:
     add_common_options(parser, batch_size=32, num_workers=8)
     problems = Problems()
     options = parse_options(parser, None, problems)
-    output = Path(options.output_dir)
+    output, captions_tsv, clips_tsv = Path(options.output_dir), Path(options.captions_tsv), Path(options.clips_tsv)
 
-    def find():  # type: ignore[no-untyped-def]
-        return find_audio_clips(Path(options.data_dir), Path(options.captions_tsv), Path(options.clips_tsv))
+    def find() -> Inputs:
+        return find_audio_clips(Path(options.data_dir), captions_tsv, clips_tsv)
 
-    return run_extraction(options, problems, find, Target(output.parent, output.name, options.layout), normalised=True)
+    target = Target(output.parent, output.name, options.layout)
+    return run_extraction(options, problems, find, target, tables=(captions_tsv, clips_tsv), normalised=True)
 
 
 if __name__ == "__main__":

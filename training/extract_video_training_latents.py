@@ -39,8 +39,8 @@ def main() -> int:
             make_guide_example(EXAMPLE_FOLDER)
         return find_videos(folder, tsv)
 
-    normalised = options.normalize_audio == "true"
-    return run_extraction(options, problems, find, Target(output, options.name, options.layout), normalised=normalised)
+    target, normalised = Target(output, options.name, options.layout), options.normalize_audio == "true"
+    return run_extraction(options, problems, find, target, tables=(tsv,), normalised=normalised)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ python training/partition_clips.py --data_dir my/recordings --output_dir my/clip
 import logging
 from pathlib import Path
 
-from mmaudio.base.errors import EXIT_REJECTS, Problems, run_entry_point
+from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, run_entry_point
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.clips.partition import CLIP_LENGTH_S, MAX_CLIPS, partition_folder
@@ -39,8 +39,12 @@ def main() -> int:
     start_logging()
     if folder == DEFAULT_DATA:
         make_guide_example(EXAMPLE_FOLDER)
+    if not any(folder.iterdir()):
+        raise UserError(f"--data_dir is {folder}, which is empty")
     clips_tsv = output if output.suffix == ".tsv" else output / "clips.tsv"
     made = partition_folder(folder, start=options.start, end=options.end, clip_length_s=options.clip_length, max_clips=options.max_clips)
+    if not made.num_files:
+        raise UserError(f"--start {options.start} --end {options.end} leaves no file of {folder}")
     write_clips(clips_tsv, made.rows)
     failed_tsv = rejects_path(clips_tsv)
     write_rejects(failed_tsv, made.rejects)

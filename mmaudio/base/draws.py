@@ -19,7 +19,7 @@ _ROUNDS = 10
 
 
 def _multiply(constant: int, word: Tensor) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of constant · word, with every intermediate below 2^63."""
+    """High and low 32 bits of constant · word. Bits above the 64th fall off, and none of those that are kept is among them."""
     low, high = constant * (word & 0xFFFF), constant * (word >> 16)
     total_high = (high + (low >> 16)) >> 16
     return total_high, ((high << 16) + low) & _MASK

@@ -59,8 +59,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None:
     """Run a script's main and leave the process: 0 or main's code, 2 with one line per mistake, traceback and 1 for bugs.
 
-    Of several processes that all find the same mistakes, only the one that `speaks` prints them; the others wait for it,
-    since the first to leave ends them all.
+    Of several processes that find the same mistakes, the one that `speaks` prints them. The others wait for it, since the
+    first to leave ends them all; one that is still alive then found something the first did not, and prints it too.
     """
     try:
         code = main()
@@ -68,7 +68,7 @@ def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None
         sys.stdout.flush()
         if not speaks:
             time.sleep(GRACE_S)
-        for sentence in error.sentences if speaks else ():
+        for sentence in error.sentences:
             print(f"error: {sentence}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_USER_ERROR) from None
     raise SystemExit(code or 0)

@@ -5,10 +5,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from mmaudio.base.errors import UserError
 
 
 def _sync_folder(folder: Path) -> None:
@@ -55,13 +58,28 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def check_replaceable(path: Path, contents: Sequence[str]) -> None:
+    """Raises: UserError if `path` is a file, or a folder that holds anything but `contents` (names, or patterns of names)."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; a folder is to be written there, so name another place")
+    foreign = (
+        [entry.name for entry in path.iterdir() if not any(fnmatchcase(entry.name, name) for name in contents)] if path.exists() else []
+    )
+    if foreign:
+        raise UserError(f"{path} holds other files (such as {min(foreign)}), which would be lost; name another folder")
+
+
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, contents: Sequence[str]) -> Iterator[Path]:
     """Yield a temporary sibling folder; swap it in for `path` if the block succeeds.
+
+    Only a folder of the same kind is replaced: one that holds nothing but `contents`, names or patterns of names.
+    Raises: UserError for any other.
 
     A kill between the two renames leaves the old folder under `.<name>.old`; it is never deleted before the new one
     stands in its place. What a killed process left of its own try is removed by the next one.
     """
+    check_replaceable(path, contents)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.old")

@@ -26,6 +26,7 @@ class Ranks:
     world_size: int = 1
     local_rank: int = 0
     local_world_size: int = 1
+    is_launched: bool = False  # by torchrun or the like, whose end is this process's end
 
     @property
     def is_first(self) -> bool:
@@ -35,24 +36,30 @@ class Ranks:
 def read_ranks() -> Ranks:
     """The place torchrun gave this process, or the only one where no launcher did."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return Ranks(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101", strict=True)))
+    rank, world_size, local_rank, local_world_size = (int(os.environ.get(name, alone)) for name, alone in zip(names, "0101", strict=True))
+    return Ranks(rank, world_size, local_rank, local_world_size, is_launched="RANK" in os.environ)
 
 
 def pick_device(name: str, ranks: Ranks) -> torch.device:
-    """The device a setting names: `cuda` (this rank's), `cuda:1`, `cpu`, `mps`, or `auto` (CUDA if there is one).
+    """The device a setting names: `cuda` (this rank's), `cuda:1`, `cpu`, or `auto` (CUDA if there is one).
 
-    Raises: UserError where the device is not there or the name is unknown.
+    Raises: UserError where the device is not there, the name is unknown, or a machine has fewer devices than processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device is {name!r}; want cuda, cuda:N, mps, cpu or auto") from None
+        device = torch.device("meta")  # no device anyone means
+    if device.type not in ("cuda", "cpu"):
+        raise UserError(f"device is {name!r}; want cuda, cuda:N, cpu or auto")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda' but this machine has no CUDA device; use the CPU instead: --device cpu (train.py: device=cpu)")
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", ranks.local_rank)
+    if device.type == "cuda" and max(device.index or 0, ranks.local_world_size - 1) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"device is {name!r} and this machine has {count} for {ranks.local_world_size} processes; start fewer of them")
     return device
 
 
@@ -93,10 +100,11 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
 
     A worker whose launcher is gone ends itself within seconds.
     """
+    if ranks.is_launched:
+        threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     if ranks.world_size == 1:
         yield
         return
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_COLLECTIVE_TIMEOUT)

@@ -26,28 +26,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def reference_files(folder: Path, ids: Sequence[str] | None) -> dict[str, Path]:
-    """Id → file of every reference sound in a folder, or of the ids asked for.
+    """Id → file of every reference sound in a folder, or of the ids asked for (one without a file is a reference too).
 
     Raises: UserError for a folder that is missing or holds none of them.
     """
     if not folder.is_dir():
         raise UserError(f"--reference is {folder}, which is not a folder")
     found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in REFERENCE_SUFFIXES}
-    wanted = {name: path for name, path in found.items() if ids is None or name in set(ids)}
-    if not wanted:
+    wanted = list(found) if ids is None else ids
+    if not any(name in found for name in wanted):
         raise UserError(f"--reference {folder} holds no {', '.join(REFERENCE_SUFFIXES)} file{' of the ids asked for' if ids else ''}")
-    return wanted
+    return {name: found.get(name, folder / f"{name}{REFERENCE_SUFFIXES[0]}") for name in wanted}
 
 
 def main(argv: Sequence[str]) -> int:
-    from mmaudio.metrics.scoring import score_folder
-
     problems = Problems()
     options = parse_options(_parser(), argv, problems)
     captions = problems.check(lambda: read_captions(Path(options.captions))) if options.captions else None
     reference = problems.check(lambda: reference_files(Path(options.reference), list(captions) if captions else None))
     problems.raise_any()
     assert reference is not None
+    from mmaudio.metrics.scoring import score_folder
+
     start_logging()
     generated = Path(options.generated)
     scores = score_folder(generated, reference, duration_s=options.duration, captions=captions)

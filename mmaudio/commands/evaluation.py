@@ -41,9 +41,9 @@ def read_settings(run_dir: Path, problems: Problems) -> TrainSettings:
 
 def sample_rows(model: Model, rows: Mixture, settings: TrainSettings, output_dir: Path, batch_size: int, ranks: Ranks) -> None:
     """Collective. Sample this rank's share of the rows."""
-    how = SampleSettings(settings.sampling.num_steps, settings.cfg_strength, settings.sampling.method, seed=settings.seed)
+    sampling = settings.sampling
+    how = SampleSettings(sampling.num_steps, settings.cfg_strength, sampling.method, sampling.min_sigma, settings.seed)
     for batch in validation_batches(rows, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size):
-        video = bool(batch.video_exist.all())
-        clip, sync = (batch.clip_features, batch.sync_features) if video else (None, None)
-        write_sounds(model, ConditionBatch(batch.ids, batch.text_features, clip, sync), how, output_dir)
+        conditions = ConditionBatch(batch.ids, batch.text_features, batch.clip_features, batch.sync_features, None, batch.video_exist)
+        write_sounds(model, conditions, how, output_dir)
     wait_for_all()

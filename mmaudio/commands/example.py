@@ -18,7 +18,6 @@ from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.base.ranks import calm_environment
 from mmaudio.base.tables import read_table
 
 log = logging.getLogger(__name__)
@@ -77,6 +76,8 @@ def commands(num_iterations: int) -> dict[str, str]:
 
 def _run(name: str, command: str) -> float:
     """Run one command to its end; the seconds it took. Raises: UserError naming the command that failed."""
+    from mmaudio.base.ranks import calm_environment
+
     log.info("=== %s: python %s", name, command)
     began = time.monotonic()
     code = subprocess.run([sys.executable, *shlex.split(command)], check=False, env=calm_environment()).returncode

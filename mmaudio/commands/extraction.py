@@ -2,16 +2,16 @@
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
 from mmaudio.base.logs import start_logging
-from mmaudio.base.ranks import num_cores, pick_device, process_group, read_ranks, share_from_first
+from mmaudio.base.ranks import num_cores, pick_device, process_group, read_ranks
 from mmaudio.base.specs import DEFAULT_DURATION_S, MODES
-from mmaudio.features.backend import BACKENDS, build_backend
+from mmaudio.features.backend import BACKENDS, Backend, build_backend
 from mmaudio.features.extract import Target, extract_parts, merge_parts, plan_parts
 from mmaudio.features.inputs import Inputs
 from mmaudio.store.schema import LAYOUTS
@@ -32,8 +32,19 @@ def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num_
     parser.add_argument("--num_workers", type=int, default=workers, help=f"threads that read files (default {workers} here)")
 
 
-def run_extraction(options: argparse.Namespace, problems: Problems, find: Callable[[], Inputs], target: Target, *, normalised: bool) -> int:
+def run_extraction(
+    options: argparse.Namespace,
+    problems: Problems,
+    find: Callable[[], Inputs],
+    target: Target,
+    *,
+    tables: Sequence[Path],
+    normalised: bool,
+) -> int:
     """Check everything, extract, merge, and report. Returns the exit code: 0, or 3 where inputs were left out.
+
+    Args:
+        find: what there is to extract, from `tables`.
 
     Raises: UserError with every mistake found before any work.
     """
@@ -45,6 +56,7 @@ def run_extraction(options: argparse.Namespace, problems: Problems, find: Callab
     device = problems.check(lambda: pick_device(options.device, ranks))
     backend = problems.check(lambda: _backend(options, device or torch.device("cpu")))
     inputs = problems.check(find)
+    problems.check(lambda: target.check(tables))
     if backend is None or inputs is None:
         problems.raise_any()
     assert backend is not None
@@ -58,18 +70,15 @@ def run_extraction(options: argparse.Namespace, problems: Problems, find: Callab
     torch.set_num_threads(1)
     with process_group(ranks, backend.device):
         extract_parts(parts, inputs, backend, ranks, options.num_workers)
-        merged = Problems()
-        outcome = merged.check(lambda: merge_parts(parts, inputs, backend, target)) if ranks.is_first else None
-        merged.sentences = share_from_first(merged.sentences)
-    merged.raise_any()
-    if outcome is None:
+    if not ranks.is_first:
         return 0
+    outcome = merge_parts(parts, inputs, backend, target)  # as long as it takes: no other process waits for it
     left_out = f", {len(outcome.rejects)} left out (reasons in {target.failed_tsv})" if outcome.rejects else ""
-    log.info("%s: %d of %d inputs kept%s", target.output_dir / target.name, outcome.num_kept, outcome.num_seen, left_out)
+    log.info("%s: %d of %d inputs kept%s", target.folder, outcome.num_kept, outcome.num_seen, left_out)
     return EXIT_REJECTS if outcome.rejects else 0
 
 
-def _backend(options: argparse.Namespace, device: torch.device):  # type: ignore[no-untyped-def]
+def _backend(options: argparse.Namespace, device: torch.device) -> Backend:
     try:
         return build_backend(options.backend, options.mode, duration_s=options.duration, device=device)
     except ValueError as error:

@@ -68,6 +68,17 @@ def _captioned(folder: Path, table_path: Path) -> list[tuple[str, str, Path | No
     return jobs
 
 
+def _check_outputs(jobs: list[tuple[str, str, Path | None]], output: Path) -> None:
+    """Raises: UserError where samples would replace one another, or a video they are made from."""
+    names = [name for name, _, _ in jobs]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise UserError(f"--video holds several files named {twice[0]!r} that differ only in their suffix; keep one of each name")
+    for name, _, video in jobs:
+        if video is not None and (output / f"{name}.mp4").resolve() == video.resolve():
+            raise UserError(f"--output is {output}, where {video.name} would be replaced by its copy with new sound; name another folder")
+
+
 def main(argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(_parser(), argv, problems)
@@ -76,6 +87,7 @@ def main(argv: Sequence[str]) -> int:
         problems.add(f"--num_steps {options.num_steps} and --batch_size {options.batch_size} have to be at least 1")
     if not Path(options.weights).is_file():
         problems.add(f"--weights is {options.weights}, which is not a file; training writes output/<exp_id>/<exp_id>_ema_final.pth")
+    problems.check(lambda: _check_outputs(jobs or [], Path(options.output)))
     problems.raise_any()
     assert jobs is not None
     return _generate(options, jobs)

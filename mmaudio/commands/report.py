@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmaudio.base.errors import Problems
+from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
 
@@ -52,7 +52,7 @@ def _write(options: argparse.Namespace, run: Path) -> Path:
     from mmaudio.report.content import Report, score_metrics
     from mmaudio.report.page import write_page
 
-    scores: dict[str, Any] | None = json.loads(Path(options.scores).read_text()) if options.scores else None
+    scores = _read_scores(Path(options.scores)) if options.scores else None
     log = run / "metrics.jsonl"
     report = Report(
         title=run.name,
@@ -82,7 +82,23 @@ def _samples(options: argparse.Namespace, scores: Mapping[str, Any]) -> "list[Sa
 
 
 def _playable(folder: Path, name: str) -> Path:
-    return next(path for path in (folder / f"{name}{suffix}" for suffix in PLAYABLE) if path.is_file())
+    """Raises: UserError where the folder has no file of a scored clip."""
+    files = (path for path in (folder / f"{name}{suffix}" for suffix in PLAYABLE) if path.is_file())
+    found = next(files, None)
+    if found is None:
+        raise UserError(f"{folder} has no sound of {name!r}, which the scores name; give the folders that were scored")
+    return found
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    """Raises: UserError for a file that mmaudio evaluate did not write."""
+    try:
+        scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if {"clips", "onset_f1", "protocol"} <= scores.keys():
+            return scores
+    except (ValueError, AttributeError):
+        pass
+    raise UserError(f"--scores is {path}, which is no file of scores; mmaudio evaluate writes it")
 
 
 def _sample(row: Mapping[str, Any], options: argparse.Namespace, protocol: Mapping[str, Any]) -> "Sample":

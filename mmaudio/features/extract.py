@@ -4,7 +4,7 @@ Reading runs ahead in threads while this process encodes, clip by clip, so that 
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,17 +14,18 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.files import check_replaceable
 from mmaudio.base.logs import progress
 from mmaudio.base.ranks import Ranks, wait_for_all
 from mmaudio.base.specs import AudioSpec
-from mmaudio.clips.rejects import Reject, write_rejects
+from mmaudio.clips.rejects import Reject, rejects_path, write_rejects
 from mmaudio.features.backend import Backend
 from mmaudio.features.inputs import Input, Inputs
 from mmaudio.features.parts import Manifest, Part, Parts
 from mmaudio.media.ahead import read_ahead
 from mmaudio.media.audio import MediaError, read_training_clip
 from mmaudio.media.video import VideoMedia, read_video
-from mmaudio.store.schema import StoreRecord
+from mmaudio.store.schema import STORE_FILES, StoreRecord, record_path, table_path
 from mmaudio.store.writer import Block, write_store
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,22 @@ class Target:
     layout: str = "compact"
 
     @property
+    def folder(self) -> Path:
+        return self.output_dir / self.name
+
+    @property
     def failed_tsv(self) -> Path:
-        return self.output_dir / f"{self.name}.failed.tsv"
+        return rejects_path(self.folder)
+
+    def check(self, tables: Sequence[Path]) -> None:
+        """Raises: UserError if writing the store would replace something else: other files, or one of the tables read."""
+        check_replaceable(self.folder, STORE_FILES)
+        written = [path.resolve() for path in (table_path(self.folder), record_path(self.folder), self.failed_tsv)]
+        for table in tables:
+            if table.resolve() in written:
+                raise UserError(
+                    f"the store {self.folder} would replace {table}, which it is made from; give the store another name or folder"
+                )
 
 
 def plan_parts(latent_dir: Path, inputs: Inputs, backend: Backend, *, block_rows: int, normalised: bool) -> Parts:
@@ -64,7 +79,17 @@ def plan_parts(latent_dir: Path, inputs: Inputs, backend: Backend, *, block_rows
         reasons = "; ".join(sorted({reject.reason for reject in inputs.rejects})[:3]) or "the table has no rows"
         raise UserError(f"none of the {inputs.num_seen} inputs can be used: {reasons}")
     spec = backend.spec
-    manifest = Manifest(inputs.kind, spec.mode, backend.name, spec.duration_s, normalised, block_rows, len(inputs.items), inputs.hash)
+    manifest = Manifest(
+        kind=inputs.kind,
+        mode=spec.mode,
+        backend=backend.name,
+        weights=dict(backend.weights),
+        duration_s=spec.duration_s,
+        normalised=normalised,
+        block_rows=block_rows,
+        num_inputs=len(inputs.items),
+        inputs_hash=inputs.hash,
+    )
     parts = Parts(latent_dir, manifest)
     parts.check()
     return parts

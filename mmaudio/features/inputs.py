@@ -24,7 +24,7 @@ class Input:
 
     @property
     def identity(self) -> str:
-        return "\t".join((self.id, self.caption, self.path.name, str(self.start_sample), str(self.end_sample)))
+        return "\t".join((self.id, self.caption, str(self.path.resolve()), str(self.start_sample), str(self.end_sample)))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Manifest:
     kind: str
     mode: str
     backend: str
+    weights: dict[str, str]
     duration_s: float
     normalised: bool
     block_rows: int

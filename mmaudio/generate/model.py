@@ -49,7 +49,11 @@ def load_model(choice: ModelChoice, device: torch.device) -> Model:
     record = read_record(choice.weights)
     variant = choice.variant or (record.variant if record else None)
     backend_name = choice.backend or (record.backend if record else "pretrained")
-    duration_s = choice.duration_s or (record.duration_s if record else DEFAULT_DURATION_S)
+    duration_s = choice.duration_s if choice.duration_s is not None else (record.duration_s if record else DEFAULT_DURATION_S)
+    try:
+        AudioSpec(duration_s=duration_s)
+    except ValueError as error:
+        raise UserError(f"--duration: {error}") from None
     if variant is None:
         raise UserError(f"{choice.weights} has no record beside it; say which model it is with --variant")
     problems = Problems()

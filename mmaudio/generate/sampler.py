@@ -27,8 +27,8 @@ class SampleSettings:
 class ConditionBatch:
     """Features to sample from: one id a row, text (b, 77, width), and video (b, tokens, width) or None for no video.
 
-    `negative_text` (1 or b, 77, width) replaces the empty caption in guidance. Where `mask_clip` is set, the scene is
-    withheld and only the synchronisation stream is used.
+    `negative_text` (1 or b, 77, width) replaces the empty caption in guidance. `video_exist` (b,) bool marks the rows that
+    have a video where not all have; None means all.
     """
 
     ids: list[str]
@@ -36,6 +36,7 @@ class ConditionBatch:
     clip: Tensor | None = None
     sync: Tensor | None = None
     negative_text: Tensor | None = None
+    video_exist: Tensor | None = None
 
 
 @torch.inference_mode()
@@ -47,7 +48,11 @@ def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: Sa
     num, device = len(batch.ids), network.sync_pos_emb.device
 
     def stream(features: Tensor | None, null: Tensor, length: int) -> Tensor:
-        return null[None].expand(num, length, -1) if features is None else features.to(device, torch.float32)
+        nulls = null[None].expand(num, length, -1)
+        if features is None:
+            return nulls
+        there = torch.ones(num, dtype=torch.bool) if batch.video_exist is None else batch.video_exist
+        return torch.where(there.to(device)[:, None, None], features.to(device, torch.float32), nulls)
 
     conditions = network.preprocess_conditions(
         stream(batch.clip, network.empty_clip_feat, network.clip_seq_len),

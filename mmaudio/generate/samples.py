@@ -53,13 +53,17 @@ class _Ready:
 
 
 def generate_samples(model: Model, jobs: Sequence[Job], wishes: Wishes) -> dict[str, str]:
-    """Make every sample that is not there yet. Returns the names that failed, each with its reason."""
+    """Make every sample. Returns the names that failed, each with its reason."""
     failed: dict[str, str] = {}
     ready = progress(_encode(model, jobs, wishes, failed), len(jobs), "generate")
     for batch in _batches(ready, wishes.batch_size):
         waves_bs = _sample(model, batch, wishes)
         for item, wave in zip(batch, waves_bs, strict=True):
-            _write(model, item.job, wave, wishes)
+            try:
+                _write(model, item.job, wave, wishes)
+            except MediaError as error:  # the sound is written; the video cannot take it
+                log.warning("%s: no video with sound: %s", item.job.name, error)
+                failed[item.job.name] = str(error)
     return failed
 
 

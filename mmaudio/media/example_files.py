@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mmaudio.base.errors import UserError
 from mmaudio.base.files import atomic_folder, write_json, write_text
 from mmaudio.base.logs import progress
 from mmaudio.base.tables import format_table
@@ -19,6 +18,7 @@ log = logging.getLogger(__name__)
 
 GUIDE_VIDEOS = ("0B4dYTMsgHA_000130", "F8Zt3mYlOqU_000094")
 GUIDE_AUDIOS = ("00008004", "00008009")
+LEARNING_SET_FILES = ("train", "heldout", "audio", "*.tsv", "learning_set.json")
 GUIDE_VIDEO_S = 10.2
 GUIDE_AUDIO_S = 29.0
 GUIDE_AUDIO_HZ = 48_000
@@ -75,12 +75,9 @@ def make_learning_set(folder: Path, wanted: LearningSet) -> None:
     """
     record = folder / "learning_set.json"
     want = {**wanted.__dict__, "version": 1}
-    if record.is_file():
-        if json.loads(record.read_text())["made_with"] == want:
-            return
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something else than a learning set, which would replace it; name another folder")
-    with atomic_folder(folder) as fresh:
+    if record.is_file() and json.loads(record.read_text())["made_with"] == want:
+        return
+    with atomic_folder(folder, LEARNING_SET_FILES) as fresh:
         told: dict[str, object] = {"made_with": want}
         for split, count in (("train", wanted.num_train), ("heldout", wanted.num_heldout)):
             clips = {f"{split}_{i:04d}": draw_bounces(wanted.seed, split, i, wanted.clip_s) for i in range(count)}

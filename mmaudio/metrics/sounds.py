@@ -12,7 +12,6 @@ from mmaudio.media.audio import resample
 from mmaudio.media.video import read_sound
 
 Wave = npt.NDArray[np.float32]
-_RESAMPLER_MARGIN_S = 0.1  # longer than its filter reaches, so that the end of the cut is not heard
 GENERATED_SUFFIXES = (".flac", ".wav")
 
 

@@ -114,6 +114,9 @@ def _samples_section(folder: Path, samples: Sequence[Sample]) -> str:
     return f'<section aria-labelledby="samples">{heading}{toolbar if names else ""}<ul class="cards">{cards}</ul></section>'
 
 
+PAGE_FILES = ("index.html", "media")
+
+
 def write_page(folder: Path, report: Report) -> Path:
     """Write the page into `folder`, replacing it whole; an earlier page stays until the new one is complete.
 
@@ -121,9 +124,9 @@ def write_page(folder: Path, report: Report) -> Path:
         folder: made if missing; everything the page needs is copied into it.
         report: what to show.
     Returns: the path of index.html, which opens from disk.
-    Raises: OSError if a sample's media cannot be copied.
+    Raises: UserError for a folder that holds anything but a page. OSError if a sample's media cannot be copied.
     """
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, PAGE_FILES) as temporary:
         (temporary / "media").mkdir()
         samples = _samples_section(temporary, report.samples) if report.samples else ""
         subtitle = f'<p class="soft">{escape(report.subtitle)}</p>' if report.subtitle else ""

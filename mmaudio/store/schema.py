@@ -15,7 +15,7 @@ from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, 
 FORMAT_VERSION = 1
 KINDS = ("video", "audio")
 LAYOUTS = ("compact", "published")
-FRAME_RULES = ("exact", "ffmpeg")
+STORE_FILES = ("meta.json", "*.memmap")
 CAPTION_COLUMNS = {"video": "label", "audio": "caption"}  # the published system's names of the same thing
 TEXT_SHAPE = (TEXT_TOKENS, TEXT_WIDTH)
 TEXT = "text_features"  # published layout: one text feature a row

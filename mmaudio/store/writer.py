@@ -69,7 +69,7 @@ def write_store(
         raise ValueError(f"the index of store {folder} names an id twice")
     shapes, dtypes = _layout(kind, layout, spec, index, feature_dtype)
     moments = Moments()
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, schema.STORE_FILES) as temporary:
         with ColumnFiles(temporary, shapes, dtypes) as files:
             _stream(files, tuple(schema.columns(kind, spec)), layout, index, blocks, moments)
             if layout == "compact":

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from mmaudio.base.files import atomic_folder, atomic_path, text_hash, write_json, write_text
+from mmaudio.base.errors import UserError
+from mmaudio.base.files import atomic_folder, atomic_path, check_replaceable, text_hash, write_json, write_text
 
 
 def test_text_is_written_as_given(tmp_path):
@@ -40,10 +41,10 @@ def test_a_write_that_fails_changes_nothing(tmp_path):
 def test_a_folder_is_swapped_whole(tmp_path):
     path = tmp_path / "v1.16"
     for text in ("one", "two"):
-        with atomic_folder(path) as temporary:
+        with atomic_folder(path, ["*"]) as temporary:
             (temporary / text).write_text(text)
         assert [file.name for file in path.iterdir()] == [text]
-    with pytest.raises(ZeroDivisionError), atomic_folder(path) as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_folder(path, ["*"]) as temporary:
         (temporary / "three").write_text(f"half {1 / 0}")
     assert [file.name for file in path.iterdir()] == ["two"]
     assert [file.name for file in tmp_path.iterdir()] == ["v1.16"]
@@ -55,7 +56,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     other = tmp_path / f".s.v2.{int(done.stdout)}.tmp"  # of the store `s.v2`
     for folder in (dead, alive, other):
         folder.mkdir()
-    with atomic_folder(tmp_path / "s") as temporary:
+    with atomic_folder(tmp_path / "s", ["*"]) as temporary:
         (temporary / "x").touch()
     assert not dead.exists()
     assert alive.exists()
@@ -68,3 +69,13 @@ def test_hash_of_texts():
     assert len(set(hashes)) == len(lists)
     assert all(len(each) == 16 for each in hashes)
     assert text_hash(["ab", "c"]) == hashes[2]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "weights.pth").write_text("precious")
+    with pytest.raises(UserError, match="holds other files"), atomic_folder(tmp_path / "run", ["index.html", "*.png"]):
+        raise AssertionError("the block must not run")
+    assert (tmp_path / "run" / "weights.pth").read_text() == "precious"
+    with pytest.raises(UserError, match="is a file"):
+        check_replaceable(tmp_path / "run" / "weights.pth", [])

@@ -80,6 +80,31 @@ def test_one_video_or_a_prompt_alone(run_command, world, tmp_path):
     assert len(soundfile.read(tmp_path / "rain_on_a_roof.flac")[0]) == 63 * 512
 
 
+def test_nothing_a_user_has_is_replaced(run_command, world, tmp_path):
+    ended = generate(run_command, world, world / "videos", "--video", world / "videos", "--prompt", "x")
+    assert ended.code == 2
+    assert "would be replaced" in ended.err
+    (tmp_path / "weights.pth").write_text("precious")
+    ended = run_command("report", tmp_path, "--output", tmp_path)
+    assert ended.code == 2
+    assert "holds other files" in ended.err
+    assert (tmp_path / "weights.pth").read_text() == "precious"
+    for suffix in (".mp4", ".MOV"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"a{suffix}").write_bytes((world / "videos" / "a.b.mp4").read_bytes())
+    ended = generate(run_command, world, tmp_path / "out", "--video", tmp_path / "in", "--prompt", "x")
+    assert ended.code == 2
+    assert "several files named 'a'" in ended.err
+
+
+def test_scores_of_something_else(run_command, world, tmp_path):
+    (tmp_path / "scores.json").write_text("no json")
+    words = ("--samples", tmp_path, "--reference", tmp_path, "--scores", tmp_path / "scores.json")
+    ended = run_command("report", tmp_path, *words)
+    assert ended.code == 2
+    assert "which is no file of scores" in ended.err
+
+
 def test_a_broken_video_is_named_and_the_rest_is_made(run_command, world, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "good.mp4").write_bytes((world / "videos" / "é🎈.mp4").read_bytes())
@@ -121,3 +146,6 @@ def test_weights_and_wishes_that_contradict_each_other(run_command, world, tmp_p
     ended = generate(run_command, world, tmp_path, "--prompt", "x", "--backend", "pretrained")
     assert ended.code == 2
     assert "trained on features of the lite backend" in ended.err
+    ended = generate(run_command, world, tmp_path, "--prompt", "x", "--duration", 0.3)
+    assert ended.code == 2
+    assert "--duration: duration is 0.3 s; want at least 0.64 s" in ended.err

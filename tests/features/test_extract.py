@@ -13,7 +13,7 @@ from mmaudio.media.audio import write_flac
 from mmaudio.media.example import draw_bounces, render_frames, render_sound
 from mmaudio.media.write import write_video
 from mmaudio.store.reader import Store
-from tests.conftest import ROOT, torchrun
+from tests.conftest import torchrun
 
 VIDEO_SCRIPT = "training/extract_video_training_latents.py"
 AUDIO_SCRIPT = "training/extract_audio_training_latents.py"
@@ -145,14 +145,30 @@ def test_all_mistakes_are_told_at_once(run_script, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_nothing_a_user_has_is_replaced(run_script, videos, tmp_path):
+    shutil.copy(videos / "set.tsv", tmp_path / "some.name.tsv")
+    (tmp_path / "some.name").mkdir()
+    (tmp_path / "some.name" / "thesis.txt").write_text("years of work")
+    ended = extract(run_script, videos, tmp_path, "--tsv", tmp_path / "some.name.tsv")
+    assert ended.code == 2
+    assert "holds other files (such as thesis.txt)" in ended.err
+    (tmp_path / "some.name" / "thesis.txt").unlink()
+    ended = extract(run_script, videos, tmp_path, "--tsv", tmp_path / "some.name.tsv")
+    assert ended.code == 2
+    assert "which it is made from" in ended.err
+    assert (tmp_path / "some.name.tsv").read_bytes() == (videos / "set.tsv").read_bytes()
+
+
+def test_nothing_to_partition(run_script, tmp_path):
+    (tmp_path / "empty").mkdir()
+    ended = run_script("training/partition_clips.py", "--data_dir", tmp_path / "empty", "--output_dir", tmp_path / "clips.tsv")
+    assert ended.code == 2
+    assert "which is empty" in ended.err
+    assert not (tmp_path / "clips.tsv").exists()
+
+
 def test_a_table_without_the_column_is_refused(run_script, videos, tmp_path):
     write_table(videos / "wrong.tsv", ("id", "lable"), [("a", "b")])
     ended = extract(run_script, videos, tmp_path, "--tsv", videos / "wrong.tsv")
     assert ended.code == 2
     assert "no column 'label' (did you mean 'lable'?)" in ended.err
-
-
-def test_the_scripts_find_the_guides_example():
-    for script in (VIDEO_SCRIPT, AUDIO_SCRIPT, "training/partition_clips.py", "training/make_example_data.py"):
-        assert (ROOT / script).is_file()
-        assert len((ROOT / script).read_text().splitlines()) <= 80

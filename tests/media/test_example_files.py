@@ -120,7 +120,7 @@ def test_learning_set_is_made_again_only_if_another_is_wanted(tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match=r"holds something else.*name another folder"):
+    with pytest.raises(UserError, match=r"holds other files.*name another folder"):
         make_learning_set(tmp_path, SMALL)
     assert files_under(tmp_path) == {"thesis.txt": b"years of work"}
 
