@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from mmaudio.base.command_line import as_value, quote
 from mmaudio.base.errors import Problems
-from mmaudio.base.settings import Command, TrainSettings, read_command
-from mmaudio.base.sources import PRESETS
+from mmaudio.base.settings import WITHOUT_EFFECT, Command, TrainSettings, read_command
+from mmaudio.base.sources import PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, source_fields
 from mmaudio.base.typed import dotted_keys, read_group, setting
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -151,6 +151,28 @@ def test_more_mistakes():
     assert "does not compose" in understand("hydra.foo=1")[1][0]
     assert "does not compose" in understand("weights=${nothing}")[1][0]
     assert understand("data.train=[VGGSound]")[1][0].startswith("data.train names 'VGGSound', which has no store")
+
+
+def test_a_name_that_is_none_is_replaced():
+    for words in (["exp_id="], ["exp_id=a/b"], ["exp_id=null"], ["~exp_id"], ["weights=${nothing}"]):
+        command, sentences = understand(*words)
+        assert command.settings.name() == "signed"
+        assert len(sentences) == (0 if words[0] in ("exp_id=null", "~exp_id") else 1)
+    command, _ = understand("exp_id=null")
+    assert command.run_dir == Path("output/signed")
+    assert [word for word in command.argv if "exp_id" in word] == ["exp_id='signed'"]
+
+
+def test_keys_without_effect_are_keys_and_are_told():
+    keys = {key for key, _ in dotted_keys(TrainSettings)}
+    assert set(WITHOUT_EFFECT) <= keys
+    assert set(SOURCE_KEYS_WITHOUT_EFFECT) <= set(source_fields())
+    assert understand("seed=1", "data.birds.repeat=2")[0].notes == ()
+    for key, value in (("pin_memory", "True"), ("vae_16k_ckpt", "x"), ("data.birds.gt_cache", "x"), ("save_eval_interval", "5")):
+        (note,) = understand(f"{key}={value}")[0].notes
+        assert note.startswith(f"{key} has no effect in this version: ")
+    (note,) = understand("data.birds={tsv: b.tsv, memmap_dir: b, output_subdir: o}")[0].notes
+    assert note.startswith("data.birds.output_subdir has no effect in this version: ")
 
 
 def test_flags_and_settings_in_any_order():

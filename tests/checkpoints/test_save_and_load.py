@@ -1,7 +1,6 @@
 """Checkpoints: names, rotation, what survives a kill, what is refused."""
 
 import json
-import logging
 import os
 
 import pytest
@@ -47,27 +46,68 @@ def test_the_newest_wins(files):
     save_checkpoint(files, state(5), record(5))
     save_checkpoint(files, state(9), record(9), copy=True)
     save_checkpoint(RunFiles(files.folder, "last_try_2"), state(50), record(50))  # another run's
-    path, found = newest_checkpoint(files)
-    assert (path, found.steps_done) == (files.checkpoint_copy(9), 9)
+    found = newest_checkpoint(files)
+    assert (found.path, found.state.steps_done, found.skipped) == (files.checkpoint_copy(9), 9, ())
 
 
-@pytest.mark.parametrize("harm", ["torn", "empty", "text", "not finite", "gone"])
-def test_a_bad_last_one_gives_way_to_the_shadow(files, harm, caplog):
+@pytest.mark.parametrize("harm", ["torn", "empty", "text", "zeros", "other content", "not finite", "gone"])
+def test_a_bad_last_one_gives_way_to_the_shadow(files, harm):
     save_checkpoint(files, state(1), record(1))
     save_checkpoint(files, state(2, float("nan") if harm == "not finite" else 1.0), record(2))
     path = files.checkpoint_last
     content = path.read_bytes()
     if harm == "gone":
         path.unlink()
+    elif harm == "other content":
+        torch.save({"it": 3}, path)
     elif harm != "not finite":
-        path.write_bytes({"torn": content[: len(content) // 2], "empty": b"", "text": b"hello"}[harm])
-    with caplog.at_level(logging.WARNING):
-        assert newest_checkpoint(files)[1].steps_done == 1
-    assert ("skipped last_try_ckpt_last.pth" in caplog.text) == (harm != "gone")
+        path.write_bytes({"torn": content[: len(content) // 2], "empty": b"", "text": b"hello", "zeros": bytes(len(content))}[harm])
+    found = newest_checkpoint(files)
+    assert (found.path, found.state.steps_done) == (files.checkpoint_shadow, 1)
+    assert [sentence.split()[0] for sentence in found.skipped] == ([] if harm == "gone" else [str(path)])
+
+
+def test_a_checkpoint_torn_anywhere_gives_way(files):
+    save_checkpoint(files, state(1), record(1))
+    save_checkpoint(files, state(2), record(2))
+    content = files.checkpoint_last.read_bytes()
+    for length in range(0, len(content), 97):
+        files.checkpoint_last.write_bytes(content[:length])
+        assert newest_checkpoint(files).state.steps_done == 1
+
+
+def test_nothing_usable_is_no_new_start(files):
+    save_checkpoint(files, state(1, float("nan")), record(1))
+    save_checkpoint(files, state(2), record(2))
+    files.checkpoint_last.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no checkpoint of this run can be used \(.*_ckpt_last\.pth .*_ckpt_shadow\.pth .*not finite\); move") as caught:
+        newest_checkpoint(files)
+    assert len(caught.value.sentences) == 1
+
+
+def test_what_is_no_damage_is_never_skipped(files, monkeypatch):
+    save_checkpoint(files, state(1), record(1))
+    save_checkpoint(files, state(2), record(2))
+    path = record_path(files.checkpoint_last)
+    whole = path.read_text()
+    path.write_text(whole.replace('"format_version": 1', '"format_version": 99'))
+    with pytest.raises(UserError, match="format version 99"):
+        newest_checkpoint(files)
+    path.write_text(whole[:20])
+    with pytest.raises(UserError, match="is no readable record"):
+        newest_checkpoint(files)
+    path.write_text(whole)
+
+    def broken_disk(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", broken_disk)
+    with pytest.raises(UserError, match=r"_ckpt_last\.pth cannot be read: Input/output error"):
+        newest_checkpoint(files)
 
 
 @pytest.mark.parametrize("call", range(6))
-def test_a_kill_at_any_rename_leaves_a_checkpoint(files, monkeypatch, call):
+def test_a_kill_at_any_rename_leaves_a_checkpoint_with_its_record(files, monkeypatch, call):
     save_checkpoint(files, state(1), record(1))
     count, replace = 0, os.replace
 
@@ -79,12 +119,23 @@ def test_a_kill_at_any_rename_leaves_a_checkpoint(files, monkeypatch, call):
         replace(*paths)
 
     monkeypatch.setattr(saving.os, "replace", killed)
-    if call < 4:  # record and file to shadow, file, record
+    if call < 4:  # the shadow's record, the shadow, the new record, the new file
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(files, state(2), record(2))
     else:
         save_checkpoint(files, state(2), record(2))
-    assert newest_checkpoint(files)[1].steps_done == (2 if call > 2 else 1)
+    assert newest_checkpoint(files).state.steps_done == (2 if call > 3 else 1)
+    assert all(read_record(path).variant == "nano_16k" for path in files.folder.glob("*.pth"))
+
+
+def test_a_file_without_record_leaves_none_to_the_shadow(files):
+    save_checkpoint(files, state(1), record(1))
+    save_checkpoint(files, state(2), record(2))
+    torch.save(state(3).entries(), files.checkpoint_last)  # as the published system writes it
+    record_path(files.checkpoint_last).unlink()
+    save_checkpoint(files, state(4), record(4))
+    assert load_checkpoint(files.checkpoint_shadow).steps_done == 3
+    assert read_record(files.checkpoint_shadow) is None
 
 
 def test_the_schedulers_count_is_the_reliable_one(files):

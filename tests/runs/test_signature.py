@@ -8,7 +8,7 @@ import pytest
 
 from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.base.sources import DataSettings, SourceSettings
-from mmaudio.runs.signature import defining_values, record_signature, signature
+from mmaudio.runs.signature import defining_values, record_signature, recorded_settings, signature
 
 SOURCES = {"a": SourceSettings(tsv="a.tsv", memmap_dir="a"), "b": SourceSettings(tsv="b.tsv", memmap_dir="b")}
 BASE = TrainSettings(data=DataSettings(SOURCES, train=("a",)))
@@ -50,9 +50,11 @@ def test_defaults_are_left_out_so_that_new_settings_rename_nothing():
 
 def test_going_on_with_other_settings_is_told(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
+        assert recorded_settings(tmp_path) is None
         record_signature(tmp_path, BASE)
         record_signature(tmp_path, BASE)
         assert caplog.text == ""
         record_signature(tmp_path, replace(BASE, batch_size=8))
     assert "begun with batch_size = the default and goes on with 8" in caplog.text
+    assert recorded_settings(tmp_path)["batch_size"] == 8
     assert json.loads((tmp_path / "signature.json").read_text())["signature"] == signature(replace(BASE, batch_size=8))

@@ -94,5 +94,7 @@ def test_other_states_are_refused():
     one = PowerAverages(toy().state_dict(), (0.05,)).state_dict()
     with pytest.raises(ValueError, match="holds 1 averages"):
         averages.load_state_dict(one)
+    with pytest.raises(ValueError, match="holds 2 averages; these settings want 1"):
+        PowerAverages(toy().state_dict(), (0.05,)).load_state_dict(averages.state_dict())
     with pytest.raises(ValueError, match="differs in bias"):
         PowerAverages({"w": torch.zeros(1)}, (0.05,)).load_state_dict(one)

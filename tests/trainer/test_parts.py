@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 
+from mmaudio.runs.names import METRICS_FILE
 from mmaudio.trainer.meters import Meters, Sum
 from mmaudio.trainer.pace import Pace, eta_words
 from mmaudio.trainer.solver import Cadence
 from mmaudio.trainer.stopping import NonFiniteError, stop_if_not_finite
-from mmaudio.trainer.tracker import METRICS_FILE, Tracker, read_metrics
+from mmaudio.trainer.tracker import Tracker, read_metrics
 
 CPU = torch.device("cpu")
 

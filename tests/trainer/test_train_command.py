@@ -48,11 +48,16 @@ def command(monkeypatch, tmp_path):
     torch.set_num_threads(threads)
 
 
-def mistakes_of(command, *words: str) -> list[str]:
+def sentences_of(command, *words: str) -> list[str]:
     with pytest.raises(UserError) as caught:
         command(*words)
-    assert list(Path().iterdir()) == []  # nothing was written
     return list(caught.value.sentences)
+
+
+def mistakes_of(command, *words: str) -> list[str]:
+    sentences = sentences_of(command, *words)
+    assert list(Path().iterdir()) == []  # nothing was written
+    return sentences
 
 
 def test_own_data_on_the_command_line(command, data, tmp_path):
@@ -98,6 +103,68 @@ def test_other_settings_of_the_same_run_are_told(command, data, tmp_path):
         command(*words, f"checkpoint={tmp_path}/output/x/x_ckpt_shadow.pth")
     with pytest.raises(UserError, match="is no training checkpoint"):
         command(*words, f"checkpoint={tmp_path}/output/x/x_last.pth")
+
+
+@pytest.fixture(scope="module")
+def averaged(data, tmp_path_factory) -> Path:
+    """The folder of a run that keeps one average, updated at every second iteration."""
+    folder = tmp_path_factory.mktemp("averaged")
+    words = ["ema.sigma_rels=[0.1]", "ema.update_every=2", "exp_id=x", "val_interval=0"]
+    subprocess.run([sys.executable, ROOT / "train.py", *TINY, *data_overrides(data), *SHORT[:2], *words], cwd=folder, check=True)
+    return folder / "output" / "x"
+
+
+@pytest.mark.parametrize("words", [["ema.sigma_rels=[0.1]"], ["ema.update_every=2"], ["ema.sigma_rels=[0.2]", "ema.update_every=2"]])
+def test_averages_keep_what_they_began_with(command, data, averaged, words):
+    (sentence,) = sentences_of(command, *TINY, *data_overrides(data), "exp_id=x", f"hydra.run.dir={averaged}", *words)
+    assert sentence.startswith(f"{averaged}/x_ckpt_last.pth holds averages begun with ema.sigma_rels=[0.1] ema.update_every=2, not ema.")
+    assert sentence.endswith(f"start a new run from its weights: exp_id=NEW weights={averaged}/x_ckpt_last.pth")
+
+
+def test_averages_of_a_checkpoint_from_elsewhere(command, data, averaged, tmp_path):
+    words = (*TINY, *data_overrides(data), *SHORT, "exp_id=y")
+    (sentence,) = sentences_of(command, *words, f"checkpoint={averaged}/x_ckpt_last.pth")
+    assert "holds averages begun with ema.sigma_rels=[0.1]" in sentence
+    alone = tmp_path / "alone.pth"  # nothing beside it says how it was trained
+    alone.write_bytes((averaged / "x_ckpt_last.pth").read_bytes())
+    (sentence,) = sentences_of(command, *words, f"checkpoint={alone}")
+    assert sentence.startswith(f"{alone} holds 1 average and ema.sigma_rels is [0.05, 0.1]; want 1 width, or start a new run from")
+    assert command(*words, f"checkpoint={alone}", "ema.sigma_rels=[0.1]", "ema.update_every=2", "num_iterations=3") == 0
+
+
+def test_checkpoints_that_are_all_bad_stop_the_run(command, data, averaged, tmp_path):
+    folder = tmp_path / "output" / "x"
+    folder.mkdir(parents=True)
+    (folder / "x_ckpt_last.pth").write_bytes(b"torn")
+    for words in ([], [f"checkpoint={averaged}/x_ckpt_last.pth", "ema.sigma_rels=[0.1]", "ema.update_every=2"]):
+        (sentence,) = sentences_of(command, *TINY, *data_overrides(data), *SHORT, "exp_id=x", *words)
+        assert sentence.startswith(f"no checkpoint of this run can be used ({Path('output/x/x_ckpt_last.pth')} ")
+    assert (folder / "x_ckpt_last.pth").read_bytes() == b"torn"
+
+
+def test_rows_held_out_count_once(command, data, tmp_path):
+    words = (*TINY, *data_overrides(data), *SHORT, "batch_size=12", "num_iterations=1", "data.held.repeat=3", "data.birds.repeat=2")
+    assert command(*words, "exp_id=x", "data.val=[held, birds]") == 0
+    assert command(*words, "exp_id=y", "data.held.repeat=1", "data.val=[held, birds]") == 0
+    first, second = (read_metrics(tmp_path / "output" / name)[0]["valid/loss"] for name in "xy")
+    assert first == second
+
+
+def test_keys_without_effect_are_told(command, data, capsys):
+    assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=x", "num_workers=2", "data.held.tag=t", "eval_interval=3") == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert [note.split()[1] for note in notes] == ["num_workers", "data.held.tag", "eval_interval"]
+    assert all("has no effect in this version" in note for note in notes)
+
+
+@pytest.mark.parametrize("words", [["exp_id="], ["exp_id=a/b"], ["weights=${nothing}"]])
+def test_a_run_without_a_name_is_told_without_traceback(run_script, monkeypatch, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    ended = run_script("train.py", *words, "device=cpu")
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert "Traceback" not in ended.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_stores_are_one_sentence(command):
@@ -146,7 +213,6 @@ def test_weights_of_another_model_are_refused(command, data, tmp_path_factory):
 def test_a_batch_must_divide_among_the_processes(command, data, monkeypatch, rank):
     monkeypatch.setenv("RANK", str(rank))
     monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setattr(train, "GRACE_S", 0.0)
     assert mistakes_of(command, *TINY, *data_overrides(data)) == ["batch_size is 4; want a multiple of the 3 processes"]
 
 

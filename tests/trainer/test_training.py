@@ -184,5 +184,10 @@ def test_previews_come_first_and_at_their_interval(base, tmp_path):
     assert finished == [tmp_path / f"{NAME}_ema_final.pth"]
 
 
+def test_no_validation_at_all(base, tmp_path):
+    assert run(replace(base, num_iterations=2, val_interval=0), tmp_path)
+    assert not any("valid/loss" in line for line in read_metrics(tmp_path))
+
+
 def test_audio_alone_trains(base, tmp_path):
     assert run(replace(base, num_iterations=2, data=replace(base.data, train=("winds",), val=())), tmp_path)
