@@ -15,7 +15,7 @@ from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads
 from mmaudio.commands.evaluate import reference_files
-from mmaudio.commands.evaluation import read_settings, read_words, sample_rows
+from mmaudio.commands.evaluation import DEFAULTS, read_settings, read_words, sample_rows
 from mmaudio.generate.model import ModelChoice, load_model
 from mmaudio.metrics.scoring import score_folder
 from mmaudio.trainer.sources import open_mixture
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
+    if sys.argv[1:2] in (["--help"], ["-h"]):
+        print(f"{__doc__}\nkeys and defaults: {' '.join(f'{key}={value}' for key, value in DEFAULTS.items())}")
+        return 0
     problems, ranks = Problems(), read_ranks()
     asked = read_words(sys.argv[1:], problems)
     problems.raise_any()

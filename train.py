@@ -19,6 +19,7 @@ from mmaudio.base.files import write_text
 from mmaudio.base.logs import start_logging
 from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads, wait_for_all
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
+from mmaudio.runs.names import CONFIG_FILE, LOG_FILE
 from mmaudio.runs.signature import record_signature, signature
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.flow_solver import train
@@ -43,11 +44,11 @@ def train_as(config: DictConfig) -> int:
     settings = settings_from(TrainSettings, plain_values(config), problems)
     problems.raise_any()
     run_dir, device = Path(HydraConfig.get().runtime.output_dir), pick_device(settings.device, ranks)
-    start_logging(ranks.rank, run_dir / "train.log")
+    start_logging(ranks.rank, run_dir / LOG_FILE)
     set_threads(ranks)
     if ranks.is_first:
         record_signature(run_dir, settings)
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
     with process_group(ranks, device):
         try:
             return 0 if train(settings, run_dir, ranks, device) else EXIT_STOPPED

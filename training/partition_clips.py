@@ -12,7 +12,7 @@ from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.clips.partition import CLIP_LENGTH_S, MAX_CLIPS, partition_folder
 from mmaudio.clips.rejects import rejects_path, write_rejects
-from mmaudio.clips.table import write_clips
+from mmaudio.clips.table import read_clips, write_clips
 from mmaudio.media.example_files import make_guide_example
 
 log = logging.getLogger("partition_clips")
@@ -33,15 +33,17 @@ def main() -> int:
     folder, output = Path(options.data_dir), Path(options.output_dir)
     if folder != DEFAULT_DATA and not folder.is_dir():
         problems.add(f"--data_dir is {folder}, which is not a folder")
-    if options.clip_length <= 0 or options.max_clips < 1:
-        problems.add(f"--clip_length {options.clip_length} and --max_clips {options.max_clips} have to be above 0")
+    if not 0 < options.clip_length < float("inf") or options.max_clips < 1:
+        problems.add(f"--clip_length {options.clip_length} and --max_clips {options.max_clips} have to be numbers above 0")
+    clips_tsv = output if output.suffix == ".tsv" else output / "clips.tsv"
+    if clips_tsv.is_file():
+        problems.check(lambda: read_clips(clips_tsv))  # only a table of clips is replaced by one
     problems.raise_any()
     start_logging()
     if folder == DEFAULT_DATA:
         make_guide_example(EXAMPLE_FOLDER)
     if not any(folder.iterdir()):
         raise UserError(f"--data_dir is {folder}, which is empty")
-    clips_tsv = output if output.suffix == ".tsv" else output / "clips.tsv"
     made = partition_folder(folder, start=options.start, end=options.end, clip_length_s=options.clip_length, max_clips=options.max_clips)
     if not made.num_files:
         raise UserError(f"--start {options.start} --end {options.end} leaves no file of {folder}")

@@ -1,6 +1,7 @@
 """What a user or a file got wrong, said in one sentence, and the exit codes that go with it."""
 
 import difflib
+import errno
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -10,7 +11,14 @@ T = TypeVar("T")
 
 EXIT_USER_ERROR = 2  # found before any work; nothing was changed
 GRACE_S = 20.0  # how long a process that does not speak leaves the one that does
+EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
 EXIT_REJECTS = 3  # everything else was done and saved, but some inputs failed
+
+# What a place a user named can do to a write; with a file name, these are told in a sentence and need no traceback.
+PLACE_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EEXIST", "EISDIR", "ENOTDIR", "ENOENT", "ENAMETOOLONG")
+)
 
 
 class UserError(Exception):
@@ -70,5 +78,13 @@ def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None
             time.sleep(GRACE_S)
         for sentence in error.sentences:
             print(f"error: {sentence}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_USER_ERROR) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except OSError as error:
+        if error.errno not in PLACE_ERRORS or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; name another place, or make room", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_USER_ERROR) from None
     raise SystemExit(code or 0)

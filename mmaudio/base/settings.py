@@ -3,7 +3,7 @@
 `read_command` runs before Hydra does: it hears of every mistake at once and hands Hydra a command line it reads as meant.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,18 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mmaudio.base.command_line import Override, config_folders, quote, take_apart, understand
 from mmaudio.base.errors import Problems
-from mmaudio.base.ranks import num_cores
-from mmaudio.base.sources import LISTS, PRESETS, DataSettings, read_data
+from mmaudio.base.sources import LISTS, PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, DataSettings, read_data, source_key
+from mmaudio.base.specs import DEFAULT_DURATION_S, MIN_DURATION_S
 from mmaudio.base.typed import dotted_keys, read_group, setting
 
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
-_MOST_WORKERS = 10
+_EVALUATION = "training makes no previews and no evaluation yet; when it is done, use evaluate.py"
+_WEIGHTS = "the pretrained codec and encoders are not part of it yet"
+WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
+    **dict.fromkeys(("log_extra_interval", "eval_interval", "save_eval_interval", "eval_batch_size"), _EVALUATION),
+    **dict.fromkeys(("num_workers", "pin_memory"), "training reads ahead in one thread, into ordinary memory"),
+    **dict.fromkeys(("vae_16k_ckpt", "vae_44k_ckpt", "bigvgan_vocoder_ckpt", "synchformer_ckpt"), _WEIGHTS),
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class BaseSettings:
     exp_id: str | None = setting(None, defines_run=False)  # None: the run's signature
     backend: Literal["pretrained", "lite"] = setting("pretrained")
     device: str = setting("cuda", defines_run=False)
-    duration_s: float = setting(8.0, low=0.64)
+    duration_s: float = setting(DEFAULT_DURATION_S, low=MIN_DURATION_S)
     enable_email: bool = setting(False, defines_run=False)
     debug: bool = setting(False, defines_run=False)
     cudnn_benchmark: bool = setting(True, defines_run=False)
@@ -82,10 +88,6 @@ class BaseSettings:
     bigvgan_vocoder_ckpt: str = setting("./ext_weights/best_netG.pt", defines_run=False)
     synchformer_ckpt: str = setting("./ext_weights/synchformer_state_dict.pth", defines_run=False)
     data: DataSettings = field(default_factory=DataSettings)
-
-    def workers(self) -> int:
-        """Worker threads or processes of this process: the published 10, at most cores − 1, unless given."""
-        return min(_MOST_WORKERS, max(1, num_cores() - 1)) if self.num_workers is None else self.num_workers
 
     def name(self) -> str:
         """The run's name in its file names. Raises: ValueError where no exp_id was settled."""
@@ -141,12 +143,13 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 
 
 def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any:
-    """Build a settings class from plain values; every mistake in them goes to `problems`."""
+    """Build a settings class from plain values; every mistake in them goes to `problems`, and the default stands in for it."""
     data = read_data(plain.get("data") or {}, problems)
     settings = replace(read_group(cls, {key: value for key, value in plain.items() if key != "data"}, "", problems), data=data)
     name = settings.exp_id
     if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
         problems.add(f"exp_id is {name!r}; want a name that can be a folder: not empty, without /")
+        settings = replace(settings, exp_id=None)
     return settings
 
 
@@ -160,7 +163,7 @@ def read_command(
     *,
     is_first: bool = True,
 ) -> Command:
-    """Understand a command line before Hydra reads it. Mistakes go to `problems`; nothing is written.
+    """Understand a command line before Hydra reads it. Mistakes go to `problems`; nothing is written. The settings have a name.
 
     Args:
         name_run: gives settings without exp_id their name.
@@ -176,13 +179,15 @@ def read_command(
     config = _compose([*implied, *given], folders, name, problems) if implied else config
     settings = settings_from(cls, plain_values(config), problems)
     if settings.exp_id is None:
-        implied.append(Override("", "exp_id", quote(name_run(settings))))
+        run_name = name_run(settings)
+        given = [override for override in given if override.key != "exp_id"]  # null, removed, or no name
+        implied.append(Override("", "exp_id", quote(run_name)))
         config = _compose([*implied, *given], folders, name, problems)
-        settings = settings_from(cls, plain_values(config), problems)
+        settings = replace(settings_from(cls, plain_values(config), problems), exp_id=run_name)
     quiet = [] if is_first else [Override("", "hydra.output_subdir", "null")]
     words_for_hydra = words.argv([str(override) for override in (*implied, *given, *quiet)])
     run_dir = Path(OmegaConf.select(config, "hydra.run.dir") or "output")
-    return Command(settings, run_dir, words_for_hydra, words.only_shows, tuple(notes))
+    return Command(settings, run_dir, words_for_hydra, words.only_shows, (*notes, *_idle_notes(given)))
 
 
 def _is_sound(override: Override, problems: Problems) -> bool:
@@ -216,7 +221,7 @@ def _compose(overrides: Sequence[Override], folders: Sequence[Path], config_name
 def _implied(config: DictConfig, given: set[str], problems: Problems) -> tuple[list[Override], list[str]]:
     """What some settings imply for others that the command does not give, and what to tell the user about it."""
     chosen, notes = dict[str, Any](), list[str]()
-    data = config.get("data") or {}
+    data, sources = config.get("data") or {}, read_data(plain_values(config).get("data") or {}, Problems()).sources
     if config.get("debug") is True:
         chosen |= {"num_iterations": DEBUG_ITERATIONS, "log_text_interval": 1, "log_extra_interval": 1}
     presets = [preset for preset in PRESETS if config.get(preset) is True]
@@ -228,12 +233,18 @@ def _implied(config: DictConfig, given: set[str], problems: Problems) -> tuple[l
         chosen |= {f"data.{key}": f"${{data.{presets[0]}.{key}}}" for key in LISTS}
     elif "data.train" in given:
         for key in ("val", "test"):
-            missing = [name for name in data.get(key) or () if not _has_store(data.get(name))]
+            missing = [name for name in data.get(key) or () if name not in sources or not sources[name].is_there()]
             if missing and f"data.{key}" not in given:
                 chosen[f"data.{key}"] = "[]"
                 notes.append(f"no {key} data: {', '.join(missing)} is not there; name other sources with 'data.{key}=[...]'")
     return [Override("", key, str(value)) for key, value in chosen.items() if key not in given], notes
 
 
-def _has_store(source: Any) -> bool:
-    return bool(source) and Path(str(source.get("tsv"))).is_file() and Path(str(source.get("memmap_dir"))).is_dir()
+def _idle_notes(given: Sequence[Override]) -> Iterator[str]:
+    """A sentence for every given setting that this version accepts and makes no use of."""
+    for override in given:
+        source = source_key(override.key)
+        if override.key in WITHOUT_EFFECT:
+            yield f"{override.key} has no effect in this version: {WITHOUT_EFFECT[override.key]}"
+        elif source and source[1] in SOURCE_KEYS_WITHOUT_EFFECT:
+            yield f"{override.key} has no effect in this version: a source is its store, and only tsv, memmap_dir, kind and repeat count"

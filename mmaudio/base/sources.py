@@ -12,6 +12,12 @@ LISTS = ("train", "val", "test")
 PRESETS = ("example_train", "mini_train")  # lists that the setting of this name puts in place of the three above
 
 
+SOURCE_KEYS_WITHOUT_EFFECT = (
+    *("tag", "gt_cache", "output_subdir"),
+    *("root", "subset_name", "fps", "height", "width", "sample_duration_sec"),
+)
+
+
 @dataclass(frozen=True)
 class SourceSettings:
     """One source of data: a store (tsv and memmap_dir), or the folder of the videos themselves (root)."""
@@ -20,6 +26,7 @@ class SourceSettings:
     tsv: str | None = setting(None)
     memmap_dir: str | None = setting(None)
     repeat: int = setting(1, low=1)  # times each row counts in the training set
+    # what follows is kept for published configurations; see SOURCE_KEYS_WITHOUT_EFFECT
     tag: str | None = setting(None, defines_run=False)
     gt_cache: str | None = setting(None, defines_run=False)
     output_subdir: str | None = setting(None, defines_run=False)

@@ -78,10 +78,6 @@ class AudioSpec:
         return math.ceil(((self.duration_s * self.rate_hz) / self.constants.hop_samples) / LATENT_DOWNSAMPLING)
 
     @property
-    def num_mel_frames(self) -> int:
-        return self.num_latents * LATENT_DOWNSAMPLING
-
-    @property
     def num_samples(self) -> int:
         return self.num_latents * self.constants.hop_samples * LATENT_DOWNSAMPLING
 

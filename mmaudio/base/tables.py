@@ -6,7 +6,7 @@ one line unless a line break stands inside such a quoted field. No field is ever
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +109,3 @@ def read_table(path: Path, wanted: Sequence[str] = ()) -> Table:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table file atomically."""
     write_text(path, format_table(columns, rows))
-
-
-def write_records(path: Path, columns: Sequence[str], records: Iterable[Mapping[str, str]]) -> None:
-    """Write dictionaries as a table, atomically."""
-    write_table(path, columns, ([record[column] for column in columns] for record in records))

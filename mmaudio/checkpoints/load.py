@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,43 +13,67 @@ from torch import Tensor
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.run_state import FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_path
 
-log = logging.getLogger(__name__)
 _ENTRIES = ("it", "weights", "optimizer", "scheduler", "ema")
 
 
+class DamagedFileError(UserError):
+    """A file whose content is torn or not what its name says; another file may stand in for it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Newest:
+    """The checkpoint a run goes on from, and one sentence for each file that was skipped on the way to it."""
+
+    path: Path
+    state: RunState
+    skipped: tuple[str, ...]
+
+
 def _read(path: Path) -> Any:
-    """Read a torch file lazily, tensors on the CPU. Raises: UserError if it is missing, torn or holds more than data."""
+    """Read a torch file lazily, tensors on the CPU.
+
+    Raises: DamagedFileError if it is torn or holds more than data, UserError if it is missing or the disk does not give it.
+    """
     if not path.is_file():
         raise UserError(f"no file at {path}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is no readable weights file ({str(error).strip().splitlines()[0]}); copy or download it anew") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DamagedFileError(f"{path} is no readable weights file ({reason}); copy or download it anew") from None
 
 
 def read_record(path: Path) -> WeightsRecord | None:
     """The record beside a weights file; None where there is none (files of the published system).
 
-    Raises: UserError for a record of another format version.
+    Raises: UserError for a record that cannot be read or is of another format version.
     """
+    beside = record_path(path)
     try:
-        content = json.loads(record_path(path).read_text(encoding="utf-8"))
+        content = json.loads(beside.read_text(encoding="utf-8"))
+        if content["format_version"] == FORMAT_VERSION:
+            return WeightsRecord(**{field.name: content[field.name] for field in dataclasses.fields(WeightsRecord)})
     except FileNotFoundError:
         return None
-    if content.get("format_version") != FORMAT_VERSION:
-        raise UserError(f"{record_path(path)} has format version {content.get('format_version')}; this mmaudio reads {FORMAT_VERSION}")
-    return WeightsRecord(**{field.name: content[field.name] for field in dataclasses.fields(WeightsRecord)})
+    except OSError as error:
+        raise UserError(f"{beside} cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{beside} is no readable record of {path.name}; copy it anew, or remove it") from None
+    raise UserError(f"{beside} has format version {content['format_version']}; this mmaudio reads {FORMAT_VERSION}")
 
 
 def load_checkpoint(path: Path) -> RunState:
     """A training checkpoint. Its step count is the scheduler's, which alone is right in every published file.
 
-    Raises: UserError if the file is missing, torn, or no training checkpoint.
+    Raises: DamagedFileError if the file is torn or no training checkpoint, UserError if it is missing, unreadable or of another
+        format version.
     """
     content = _read(path)
     missing = [name for name in _ENTRIES if not isinstance(content, Mapping) or name not in content]
     if missing:
-        raise UserError(f"{path} is no training checkpoint: it has no {', '.join(missing)}; for weights alone use weights={path}")
+        raise DamagedFileError(f"{path} is no training checkpoint: it has no {', '.join(missing)}; for weights alone use weights={path}")
     read_record(path)  # checks the format version
     steps_done = int((content["scheduler"] or {}).get("last_epoch", content["it"]))
     return RunState(steps_done, dict(content["weights"]), content["optimizer"], content["scheduler"], content["ema"])
@@ -73,16 +96,25 @@ def _is_finite(state: RunState) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in state.weights.values() if tensor.is_floating_point())
 
 
-def newest_checkpoint(files: RunFiles) -> tuple[Path, RunState] | None:
-    """The checkpoint of this run with most steps done. One that is torn or not finite is skipped with a warning."""
+def newest_checkpoint(files: RunFiles) -> Newest | None:
+    """The checkpoint of this run with most steps done; None where there is none at all.
+
+    One that is torn or not finite gives way to the next.
+    Raises: UserError where there are some and none can be used (starting anew would write over them), and for one that is
+        not damaged but cannot be read, or not by this version.
+    """
     readable: list[tuple[Path, RunState]] = []
+    skipped: list[str] = []
     for path in files.checkpoints():
         try:
             readable.append((path, load_checkpoint(path)))
-        except UserError as error:
-            log.warning("skipped %s: %s", path.name, error)
+        except DamagedFileError as error:
+            skipped.append(str(error))
     for path, state in sorted(readable, key=lambda found: -found[1].steps_done):
         if _is_finite(state):
-            return path, state
-        log.warning("skipped %s: its weights are not finite", path.name)
+            return Newest(path, state, tuple(skipped))
+        skipped.append(f"{path} holds weights that are not finite")
+    if skipped:
+        found = "; ".join(skipped)
+        raise UserError(f"no checkpoint of this run can be used ({found}); move them away to start anew, or choose another exp_id")
     return None

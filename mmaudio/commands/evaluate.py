@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--generated", required=True, help="folder of {id}.flac")
     parser.add_argument("--reference", required=True, help="folder of {id}.flac, {id}.wav, or {id}.mp4 with sound")
     parser.add_argument("--captions", default=None, help="table with id and label or caption: only its ids are scored")
-    parser.add_argument("--duration", type=float, default=DEFAULT_DURATION_S, help="seconds compared, from the start (default 8.0)")
+    parser.add_argument("--duration", type=float, default=None, help="seconds compared, from the start (default: all generated, at most 8)")
     parser.add_argument("--output", default=None, help="JSON file of the scores (default: scores.json in the generated folder)")
     return parser
 
@@ -39,19 +39,33 @@ def reference_files(folder: Path, ids: Sequence[str] | None) -> dict[str, Path]:
     return {name: found.get(name, folder / f"{name}{REFERENCE_SUFFIXES[0]}") for name in wanted}
 
 
+def _longest_s(generated: Path) -> float:
+    """Seconds of the longest generated sound, at most those of a published sample."""
+    from mmaudio.media.audio import AUDIO_SUFFIXES, audio_header
+
+    headers = [audio_header(path) for path in generated.iterdir() if path.suffix in AUDIO_SUFFIXES]
+    return min(DEFAULT_DURATION_S, max((samples / rate_hz for samples, rate_hz in headers), default=DEFAULT_DURATION_S))
+
+
 def main(argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(_parser(), argv, problems)
+    generated = Path(options.generated)
+    output = Path(options.output) if options.output else generated / "scores.json"
     captions = problems.check(lambda: read_captions(Path(options.captions))) if options.captions else None
     reference = problems.check(lambda: reference_files(Path(options.reference), list(captions) if captions else None))
+    if options.duration is not None and not options.duration > 0:
+        problems.add(f"--duration is {options.duration}; want a number of seconds above 0")
+    if not generated.is_dir():
+        problems.add(f"--generated is {generated}, which is not a folder")
+    if output.suffix != ".json":
+        problems.add(f"--output is {output}; want a .json file")
     problems.raise_any()
     assert reference is not None
     from mmaudio.metrics.scoring import score_folder
 
     start_logging()
-    generated = Path(options.generated)
-    scores = score_folder(generated, reference, duration_s=options.duration, captions=captions)
-    output = Path(options.output) if options.output else generated / "scores.json"
+    scores = score_folder(generated, reference, duration_s=options.duration or _longest_s(generated), captions=captions)
     write_json(output, scores)
     counts, onsets = scores["counts"], scores["onset_f1"]
     print(f"{counts['paired']} of {counts['reference']} sounds scored: onset F1 {onsets['generated']:.3f}", end="")

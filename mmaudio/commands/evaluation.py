@@ -11,6 +11,7 @@ from mmaudio.batches import Mixture, validation_batches
 from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import ConditionBatch, SampleSettings
 from mmaudio.generate.samples import write_sounds
+from mmaudio.runs.names import CONFIG_FILE
 
 DEFAULTS = {"exp_id": "", "reference": "", "device": "cuda", "weights": "", "batch_size": "16", "output_name": ""}
 
@@ -25,12 +26,14 @@ def read_words(words: list[str], problems: Problems) -> dict[str, str]:
         problems.add("which run? give exp_id=NAME, the name of a folder in output/")
     if not asked["batch_size"].isdigit() or int(asked["batch_size"]) < 1:
         problems.add(f"batch_size is {asked['batch_size']!r}; want a whole number above 0")
+    if asked["output_name"] != Path(asked["output_name"]).name:
+        problems.add(f"output_name is {asked['output_name']!r}; want a name without slashes")
     return asked
 
 
 def read_settings(run_dir: Path, problems: Problems) -> TrainSettings:
     """The settings a run was trained with. Raises: UserError if there is no such run."""
-    saved = run_dir / "config.yaml"
+    saved = run_dir / CONFIG_FILE
     if not saved.is_file():
         raise UserError(f"no run at {run_dir}: train it first (there is no {saved.name})")
     saved_config = OmegaConf.load(saved)

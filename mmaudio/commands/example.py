@@ -19,6 +19,7 @@ from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.tables import read_table
+from mmaudio.runs.names import METRICS_FILE
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def _counts() -> dict[str, dict[str, int]]:
 
 def _losses() -> list[tuple[int, float]]:
     """(steps done, validation loss), in order."""
-    lines = [json.loads(line) for line in (RUN / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (RUN / METRICS_FILE).read_text().splitlines()]
     return sorted((line["steps_done"], line["valid/loss"]) for line in lines if "valid/loss" in line)
 
 

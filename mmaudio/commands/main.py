@@ -3,6 +3,7 @@
 import importlib
 import sys
 
+from mmaudio import __version__
 from mmaudio.base.errors import UserError, nearest, run_entry_point
 
 SUBCOMMANDS = {
@@ -24,6 +25,9 @@ def _run() -> int:
     if not words or words[0] in ("-h", "--help"):
         lines = [f"  {name:<10} {what}" for name, what in SUBCOMMANDS.items()]
         print("usage: mmaudio COMMAND [OPTIONS]\n\n" + "\n".join(lines) + "\n\nexample:\n  mmaudio generate --help")
+        return 0
+    if words[0] == "--version":
+        print(f"mmaudio {__version__}")
         return 0
     name, *rest = words
     if name not in SUBCOMMANDS:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
+from mmaudio.runs.names import METRICS_FILE
 
 if TYPE_CHECKING:
     from mmaudio.report.content import Sample
@@ -53,7 +54,7 @@ def _write(options: argparse.Namespace, run: Path) -> Path:
     from mmaudio.report.page import write_page
 
     scores = _read_scores(Path(options.scores)) if options.scores else None
-    log = run / "metrics.jsonl"
+    log = run / METRICS_FILE
     report = Report(
         title=run.name,
         subtitle="What the run learned: its losses, its scores, and its sound beside the real one.",

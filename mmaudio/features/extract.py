@@ -64,6 +64,8 @@ class Target:
 
     def check(self, tables: Sequence[Path]) -> None:
         """Raises: UserError if writing the store would replace something else: other files, or one of the tables read."""
+        if not self.name or self.name != Path(self.name).name:
+            raise UserError(f"the name of the store is {self.name!r}; want a name without slashes")
         check_replaceable(self.folder, STORE_FILES)
         written = [path.resolve() for path in (table_path(self.folder), record_path(self.folder), self.failed_tsv)]
         for table in tables:

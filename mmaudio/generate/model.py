@@ -46,6 +46,8 @@ def load_model(choice: ModelChoice, device: torch.device) -> Model:
     Raises: UserError for weights that are missing or of another variant, and where neither the user nor a record says
     which variant they are.
     """
+    if not choice.weights.is_file():
+        raise UserError(f"no weights at {choice.weights}; training writes output/<exp_id>/<exp_id>_ema_final.pth")
     record = read_record(choice.weights)
     variant = choice.variant or (record.variant if record else None)
     backend_name = choice.backend or (record.backend if record else "pretrained")

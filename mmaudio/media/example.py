@@ -106,10 +106,11 @@ def render_frame(bounces: Bounces, time_s: float) -> NDArray[np.uint8]:
     tall, wide = radius * (1.0 - squash), radius * (1.0 + squash)
     x = bounces.start_px + bounces.drift_px_per_s * time_s
     y = FLOOR_PX - tall - _height(bounces, time_s)
-    rows, columns = np.mgrid[0:SIDE_PX, 0:SIDE_PX] + 0.5
-    distance = np.hypot((columns - x) / wide, (rows - y) / tall)
+    places = np.arange(SIDE_PX) + 0.5
+    distance = np.hypot((places[None, :] - x) / wide, (places[:, None] - y) / tall)
     cover = np.clip((1.0 - distance) * min(tall, wide) + 0.5, 0.0, 1.0)[..., None]
-    ground = np.where((rows >= FLOOR_PX)[..., None], np.array(FLOOR_COLOUR), np.array(BACKGROUND)).astype(np.float64)
+    is_floor = (places >= FLOOR_PX)[:, None, None]
+    ground = np.where(is_floor, np.array(FLOOR_COLOUR, dtype=np.float64), np.array(BACKGROUND, dtype=np.float64))
     return (ground + cover * (np.array(COLOURS[bounces.ball.colour]) - ground) + 0.5).astype(np.uint8)
 
 

@@ -47,13 +47,19 @@ def signature(settings: Any) -> str:
     return text_hash([f"{name}={value!r}" for name, value in sorted(defining_values(settings).items())])[:SIGNATURE_DIGITS]
 
 
+def recorded_settings(run_dir: Path) -> dict[str, Any] | None:
+    """Dotted name → value of what the run in this folder was last begun with, defaults left out; None where nothing says so."""
+    path = run_dir / SIGNATURE_FILE
+    return dict(json.loads(path.read_text(encoding="utf-8"))["settings"]) if path.is_file() else None
+
+
 def record_signature(run_dir: Path, settings: Any) -> None:
     """Keep the signature and what it is made of in the run's folder; warn where the run was begun with other settings."""
-    path = run_dir / SIGNATURE_FILE
     values = json.loads(json.dumps(defining_values(settings)))  # tuples become lists, as in the file
-    before = json.loads(path.read_text(encoding="utf-8"))["settings"] if path.is_file() else values
+    known = recorded_settings(run_dir)
+    before = values if known is None else known
     for name in sorted(before.keys() | values.keys()):
         if before.get(name) != values.get(name):
             was, now = (json.dumps(each[name]) if name in each else "the default" for each in (before, values))
             log.warning("this run was begun with %s = %s and goes on with %s", name, was, now)
-    write_json(path, {"signature": signature(settings), "settings": values})
+    write_json(run_dir / SIGNATURE_FILE, {"signature": signature(settings), "settings": values})

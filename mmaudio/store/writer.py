@@ -1,7 +1,7 @@
 """Writes a store: streams blocks of features into columns laid out beforehand, in memory that does not grow with the data."""
 
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +77,25 @@ def write_store(
         # Gone before the swap: new rows must never stand beside the old table.
         schema.record_path(folder).unlink(missing_ok=True)
         schema.table_path(folder).unlink(missing_ok=True)
+    record = _record(kind, layout, spec, backend, index, dtypes, moments, dict(weights or {}), frame_rule)
+    write_table(schema.table_path(folder), ("id", schema.CAPTION_COLUMNS[kind]), index)
+    write_json(schema.record_path(folder), record.to_json())
+    return record
+
+
+def _record(
+    kind: str,
+    layout: str,
+    spec: AudioSpec,
+    backend: str,
+    index: Index,
+    dtypes: Mapping[str, torch.dtype],
+    moments: Moments,
+    weights: dict[str, str],
+    frame_rule: str,
+) -> StoreRecord:
     mean_c, std_c = moments.result()
-    record = StoreRecord(
+    return StoreRecord(
         format_version=schema.FORMAT_VERSION,
         kind=kind,
         layout=layout,
@@ -90,13 +107,10 @@ def write_store(
         latent_mean=mean_c.tolist(),
         latent_std=std_c.tolist(),
         rows_hash=schema.hash_rows([row_id for row_id, _ in index], [caption for _, caption in index]),
-        weights=dict(weights or {}),
+        weights=weights,
         versions={"mmaudio": mmaudio.__version__, "torch": torch.__version__, "tensordict": importlib.metadata.version("tensordict")},
         frame_rule=frame_rule,
     )
-    write_table(schema.table_path(folder), ("id", schema.CAPTION_COLUMNS[kind]), index)
-    write_json(schema.record_path(folder), record.to_json())
-    return record
 
 
 def _layout(

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.ranks import Ranks, pick_device
-from mmaudio.base.settings import TrainSettings
+from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.base.sources import SourceSettings
 from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
 from mmaudio.batches import check_batch_size, check_sources
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
-from mmaudio.checkpoints.run_state import RunFiles
+from mmaudio.checkpoints.run_state import RunFiles, RunState
 from mmaudio.flow.ode import METHODS
 from mmaudio.network import VARIANTS, check_weights
+from mmaudio.runs.signature import recorded_settings
+from mmaudio.trainer.ema import count_averages
 from mmaudio.trainer.sources import null_text, open_sources
 
 _EXTRACTION = {
@@ -31,18 +31,11 @@ def check_training(settings: TrainSettings, run_dir: Path, ranks: Ranks, problem
     if settings.sampling.method not in METHODS:
         method = settings.sampling.method
         problems.add(f"sampling.method is {method!r}{nearest(method, METHODS)}; known are {', '.join(METHODS)}")
-    _check_device(settings, ranks, problems)
+    problems.check(lambda: pick_device(settings.device, ranks))
     _check_contradictions(settings, problems)
     files = RunFiles(run_dir, settings.name())
     _check_weights(settings, files, problems)
     _check_data(settings, files, ranks, problems)
-
-
-def _check_device(settings: TrainSettings, ranks: Ranks, problems: Problems) -> None:
-    device = problems.check(lambda: pick_device(settings.device, ranks))
-    if device is not None and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        problems.add(f"device is {device} but this machine has {count} CUDA device{'s'[: count != 1]}; start fewer processes per machine")
 
 
 def _check_contradictions(settings: TrainSettings, problems: Problems) -> None:
@@ -67,29 +60,59 @@ def _check_weights(settings: TrainSettings, files: RunFiles, problems: Problems)
         weights = problems.check(lambda: load_weights(Path(str(settings.weights))))
         if weights is not None and model:
             problems.check(lambda: check_weights(weights, model))
+    own = problems.check(lambda: newest_checkpoint(files))
+    if own is not None:
+        problems.check(lambda: _refuse_other_run(settings, own.path))
     if settings.checkpoint:
-        asked = problems.check(lambda: load_checkpoint(Path(str(settings.checkpoint))))
-        own = newest_checkpoint(files)
-        if asked is not None and own is not None and own[1].steps_done > asked.steps_done:
+        path = Path(settings.checkpoint)
+        asked = problems.check(lambda: load_checkpoint(path))
+        if asked is not None and own is not None and own.state.steps_done > asked.steps_done:
             problems.add(
-                f"checkpoint={settings.checkpoint} stands at {asked.steps_done} iterations, but this run's own {own[0]} is at"
-                f" {own[1].steps_done}; leave checkpoint out to go on, or choose another exp_id"
+                f"checkpoint={path} stands at {asked.steps_done} iterations, but this run's own {own.path} is at"
+                f" {own.state.steps_done}; leave checkpoint out to go on, or choose another exp_id"
             )
         if asked is not None and model:
             problems.check(lambda: check_weights(asked.weights, model))
-    problems.check(lambda: _refuse_other_run(settings, files))
+        if asked is not None:
+            problems.check(lambda: _refuse_other_averages(settings.ema, path, asked))
+    elif own is not None:
+        problems.check(lambda: _refuse_other_averages(settings.ema, own.path, own.state))
 
 
-def _refuse_other_run(settings: TrainSettings, files: RunFiles) -> None:
-    """Raises: UserError if the run's folder holds a run of another model, duration or backend."""
-    record = read_record(files.checkpoint_last)
+def _refuse_other_averages(ema: EmaSettings, path: Path, state: RunState) -> None:
+    """Averages cannot change their widths or pace midway.
+
+    Raises: UserError for other ones than those of the checkpoint: as its folder says, or else by their number.
+    """
+    if state.ema is None:
+        return
+    way_out = f"or start a new run from its weights: exp_id=NEW weights={path}"
+    recorded = recorded_settings(path.parent)
+    if recorded is not None:
+        default = EmaSettings()
+        found = (list(recorded.get("ema.sigma_rels", default.sigma_rels)), recorded.get("ema.update_every", default.update_every))
+        asked = (list(ema.sigma_rels), ema.update_every)
+        if found != asked:
+            was, now = (f"ema.sigma_rels={sigmas} ema.update_every={every}" for sigmas, every in (found, asked))
+            raise UserError(f"{path} holds averages begun with {was}, not {now}; go on with those, {way_out}")
+    count = count_averages(state.ema)
+    if ema.enable and count != len(ema.sigma_rels):
+        raise UserError(
+            f"{path} holds {count} average{'s'[: count != 1]} and ema.sigma_rels is {list(ema.sigma_rels)};"
+            f" want {count} width{'s'[: count != 1]}, {way_out}"
+        )
+
+
+def _refuse_other_run(settings: TrainSettings, path: Path) -> None:
+    """Raises: UserError if the run's checkpoint is of another model, duration or backend."""
+    record = read_record(path)
     if record is None:
         return
     found = (record.variant, record.duration_s, record.backend)
     asked = (settings.model, settings.duration_s, settings.backend)
     if found != asked:
         was, now = (f"model={model} duration_s={seconds} backend={backend}" for model, seconds, backend in (found, asked))
-        raise UserError(f"{files.folder} holds a run with {was}, not {now}; give it these settings, or choose another exp_id")
+        raise UserError(f"{path.parent} holds a run with {was}, not {now}; give it these settings, or choose another exp_id")
 
 
 # ---- data
@@ -100,7 +123,7 @@ def _check_data(settings: TrainSettings, files: RunFiles, ranks: Ranks, problems
     missing = {name: source for name, source in used.items() if source.tsv and source.memmap_dir and not source.is_there()}
     if missing:
         problems.add(_missing_sentence(missing, settings))
-    train = open_sources(settings, _there(settings.data.train, settings), problems)
+    train = open_sources(settings, _there(settings.data.train, settings), problems, repeats=True)
     val = open_sources(settings, [name for name in _there(settings.data.val, settings) if name not in settings.data.train], problems)
     if settings.model in VARIANTS:
         spec = AudioSpec(VARIANTS[settings.model].mode, settings.duration_s)
@@ -125,7 +148,7 @@ def _missing_sentence(missing: dict[str, SourceSettings], settings: TrainSetting
     options = f" --mode {mode}" if mode != "16k" else ""
     options += f" --duration {settings.duration_s:g}" if settings.duration_s != AudioSpec().duration_s else ""
     options += f" --backend {settings.backend}" if settings.backend != "pretrained" else ""
-    options += f" --device {settings.device}" if settings.device != "cuda" else ""
+    options += f" --device {settings.device}" if settings.device in ("cpu", "auto") else ""
     kinds = sorted({source.kind or "video" for source in missing.values()}, reverse=True)
     commands = " and ".join(f"`{_EXTRACTION[kind]}{options}`" for kind in kinds)
     listed = ", ".join(f"{name} ({source.memmap_dir})" for name, source in missing.items())

@@ -9,6 +9,13 @@ from torch import Tensor
 
 from mmaudio.checkpoints.posthoc_ema import average_entries, decay, gamma_of, read_average, save_snapshot
 
+_MODELS = "ema_models"  # what the published layout calls the averages of a checkpoint
+
+
+def count_averages(entries: Mapping[str, Any]) -> int:
+    """How many averages an `ema` entry holds."""
+    return len({name.split(".")[1] for name in entries if name.startswith(f"{_MODELS}.")})
+
 
 class PowerAverages:
     """Power-function averages (training.md section 8) of everything a network's state dict holds, in float32.
@@ -52,16 +59,16 @@ class PowerAverages:
     def _entries(self) -> Iterator[tuple[str, Any]]:
         for index, average in enumerate(self.averages):
             for name, value in average_entries(average, self.updates_done, self.has_begun).items():
-                yield f"ema_models.{index}.{name}", value
+                yield f"{_MODELS}.{index}.{name}", value
 
     @torch.no_grad()
     def load_state_dict(self, entries: Mapping[str, Any]) -> None:
         """Continue from an `ema` entry. Raises: ValueError for another number of averages or other tensors."""
+        if count_averages(entries) != len(self.averages):
+            raise ValueError(f"the checkpoint holds {count_averages(entries)} averages; these settings want {len(self.averages)}")
         for index, average in enumerate(self.averages):
-            prefix = f"ema_models.{index}."
+            prefix = f"{_MODELS}.{index}."
             own = {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
-            if not own:
-                raise ValueError(f"the checkpoint holds {index} averages; these settings want {len(self.averages)}")
             tensors, self.updates_done, self.has_begun = read_average(own)
             if tensors.keys() != average.keys():
                 differing = sorted(tensors.keys() ^ average.keys())

@@ -53,7 +53,9 @@ def find_state(settings: TrainSettings, files: RunFiles, ranks: Ranks) -> RunSta
     path = Path(settings.checkpoint) if settings.checkpoint else None
     if path is None and ranks.is_first:
         newest = newest_checkpoint(files)
-        path = newest[0] if newest else None
+        for sentence in newest.skipped if newest else ():
+            log.warning("skipped a checkpoint: %s", sentence)
+        path = newest.path if newest else None
     path = share_from_first(path)
     if path is None:
         return None

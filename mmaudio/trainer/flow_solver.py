@@ -48,7 +48,7 @@ class FlowTask:
         """Collective. Open the data and build the run, continuing what its folder holds."""
         self.settings, self.files, self.ranks, self.device, self.extras = settings, files, ranks, device, extras
         spec = model_spec(settings)
-        self.train_rows: Mixture = open_mixture(settings, settings.data.train, spec)
+        self.train_rows: Mixture = open_mixture(settings, settings.data.train, spec, repeats=True)
         self.val_rows: Mixture | None = open_mixture(settings, settings.data.val, spec) if settings.data.val else None
         self.run: FlowRun = build_run(settings, files, ranks, device, self.train_rows)
         self.steps_done = self.run.steps_done
@@ -83,9 +83,9 @@ class FlowTask:
         return {**loss_sums(loss_b, t_b), "grad_norm": Sum.of(grad_norm[None]), "lr": Sum.of(torch.tensor([rate]))}
 
     def stages(self) -> Sequence[Stage]:
-        """Validation, and what the entry point added."""
+        """Validation (none at all where its interval is 0), and what the entry point added."""
         settings, stages = self.settings, []
-        if self.val_rows is not None:
+        if self.val_rows is not None and settings.val_interval:
             stages.append(Stage("valid", Cadence(settings.val_interval), self._validate, settings.validate_first, at_end=True))
         if self.extras.preview is not None:
             stages.append(Stage("preview", Cadence(settings.log_extra_interval), self._preview, at_start=True))

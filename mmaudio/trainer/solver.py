@@ -103,12 +103,15 @@ class Solver:
         self._saved = dict.fromkeys(("weights", "checkpoint"), task.steps_done)
 
     def run(self) -> int:
-        """Train to the last iteration, or until asked to stop. Returns the finished iterations; all is saved."""
+        """Train to the last iteration, or until asked to stop; save what is not saved yet if the plan `saves_at_exit`.
+
+        Returns: the finished iterations.
+        """
         with StopRequest(self.task.device) as stop:
             steps_done = self._train(stop)
-        if self.plan.saves_at_exit:
-            self._save(steps_done, [kind for kind, at in self._saved.items() if at != steps_done])
-        wait_for_all()
+            if self.plan.saves_at_exit:  # still inside: a second SIGTERM must not interrupt the save
+                self._save(steps_done, [kind for kind, at in self._saved.items() if at != steps_done])
+            wait_for_all()
         if steps_done < self.plan.num_iterations:
             log.warning("asked to stop after %d of %d iterations", steps_done, self.plan.num_iterations)
         return steps_done

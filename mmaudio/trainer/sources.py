@@ -16,20 +16,28 @@ from mmaudio.batches import Mixture, Source
 PUBLISHED_NULL_TEXT = Path("ext_weights/empty_string.pth")  # the pretrained text encoder's output for ""
 
 
-def open_sources(settings: BaseSettings, names: Sequence[str], problems: Problems) -> list[Source]:
-    """The stores of these sources, in order. What cannot be opened goes to `problems` and is left out."""
-    opened = (problems.check(partial(_open, name, settings.data.sources[name])) for name in names)
+def open_sources(settings: BaseSettings, names: Sequence[str], problems: Problems, *, repeats: bool = False) -> list[Source]:
+    """The stores of these sources, in order. What cannot be opened goes to `problems` and is left out.
+
+    Args:
+        repeats: whether a source's `repeat` counts, as it does in training; else every row is there once.
+    """
+    opened = (problems.check(partial(_open, name, settings.data.sources[name], repeats)) for name in names)
     return [source for source in opened if source is not None]
 
 
-def _open(name: str, given: SourceSettings) -> Source:
-    return Source.open(name, Path(str(given.tsv)), Path(str(given.memmap_dir)), kind=given.kind, repeat=given.repeat)
+def _open(name: str, given: SourceSettings, repeats: bool) -> Source:
+    repeat = given.repeat if repeats else 1
+    return Source.open(name, Path(str(given.tsv)), Path(str(given.memmap_dir)), kind=given.kind, repeat=repeat)
 
 
-def open_mixture(settings: BaseSettings, names: Sequence[str], spec: AudioSpec) -> Mixture:
-    """The rows of these sources, one after another. Raises: UserError for stores that cannot be opened."""
+def open_mixture(settings: BaseSettings, names: Sequence[str], spec: AudioSpec, *, repeats: bool = False) -> Mixture:
+    """The rows of these sources, one after another, each once, or with `repeats` as often as training counts it.
+
+    Raises: UserError for stores that cannot be opened.
+    """
     problems = Problems()
-    sources = open_sources(settings, names, problems)
+    sources = open_sources(settings, names, problems, repeats=repeats)
     problems.raise_any()
     return Mixture(sources, spec)
 

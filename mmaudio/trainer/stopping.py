@@ -27,20 +27,26 @@ def any_rank(claim: bool, device: torch.device) -> bool:
 
 
 class StopRequest:
-    """Inside the block, a SIGTERM is remembered instead of ending the process. Works in the main thread only."""
+    """Inside the block, a SIGTERM or Ctrl-C is remembered instead of ending the process; a second Ctrl-C ends it.
+
+    Works in the main thread only.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._asked = False
 
     def __enter__(self) -> "StopRequest":
-        self._before = signal.signal(signal.SIGTERM, self._remember)
+        self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _remember(self, _signum: int, _frame: FrameType | None) -> None:
+    def _remember(self, signum: int, _frame: FrameType | None) -> None:
+        if self._asked and signum == signal.SIGINT:
+            raise KeyboardInterrupt
         self._asked = True
 
     def is_agreed(self) -> bool:

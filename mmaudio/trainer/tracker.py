@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl, TensorBoard and the text log."""
+"""Where the numbers of a run go: a file of lines, TensorBoard and the text log."""
 
 import json
 import logging
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.files import write_text
+from mmaudio.runs.names import METRICS_FILE
 
 log = logging.getLogger(__name__)
-METRICS_FILE = "metrics.jsonl"
 
 
 def _as_json(value: float | list[float]) -> Any:

@@ -16,10 +16,10 @@ def test_lengths_of_the_published_system(mode, row):
     assert [spec.num_latents, spec.num_clip_frames, spec.num_sync_tokens, spec.num_samples] == TABLES[f"table_{mode}"][row].tolist()
 
 
-@pytest.mark.parametrize(("mode", "wanted"), [("16k", (250, 20, 500, 128000, 16000)), ("44k", (345, 40, 690, 353280, 44100))])
+@pytest.mark.parametrize(("mode", "wanted"), [("16k", (250, 20, 128000, 16000)), ("44k", (345, 40, 353280, 44100))])
 def test_eight_seconds(mode, wanted):
     spec = AudioSpec(mode)
-    assert (spec.num_latents, spec.latent_channels, spec.num_mel_frames, spec.num_samples, spec.rate_hz) == wanted
+    assert (spec.num_latents, spec.latent_channels, spec.num_samples, spec.rate_hz) == wanted
     assert (spec.num_clip_frames, spec.num_sync_frames, spec.num_sync_tokens) == (64, 200, 192)
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.tables import Table, format_table, parse_table, quote_field, read_table, write_records, write_table
+from mmaudio.base.tables import Table, format_table, parse_table, quote_field, read_table, write_table
 from tests.store.examples import ODD_TEXTS
 
 
@@ -79,11 +79,6 @@ def test_column_and_records():
     assert table == Table(("id", "caption"), (("1", "x"), ("2", "y")))
     assert table.column("caption") == ["x", "y"]
     assert table.records() == [{"id": "1", "caption": "x"}, {"id": "2", "caption": "y"}]
-
-
-def test_write_records(tmp_path):
-    write_records(tmp_path / "t.tsv", ("b", "a"), [{"a": "1", "b": "2", "c": "3"}])
-    assert (tmp_path / "t.tsv").read_bytes() == b"b\ta\n2\t1\n"
 
 
 @pytest.mark.parametrize(

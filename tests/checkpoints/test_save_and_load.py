@@ -80,7 +80,8 @@ def test_nothing_usable_is_no_new_start(files):
     save_checkpoint(files, state(1, float("nan")), record(1))
     save_checkpoint(files, state(2), record(2))
     files.checkpoint_last.write_bytes(b"")
-    with pytest.raises(UserError, match=r"no checkpoint of this run can be used \(.*_ckpt_last\.pth .*_ckpt_shadow\.pth .*not finite\); move") as caught:
+    sentence = r"no checkpoint of this run can be used \(.*_ckpt_last\.pth .*_ckpt_shadow\.pth .*not finite\); move"
+    with pytest.raises(UserError, match=sentence) as caught:
         newest_checkpoint(files)
     assert len(caught.value.sentences) == 1
 

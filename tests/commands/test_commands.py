@@ -123,7 +123,10 @@ def test_a_broken_video_is_named_and_the_rest_is_made(run_command, world, tmp_pa
             ["generate", "--weights", "w.pth", "--promt", "x"],
             ["--promt (did you mean '--prompt'?)", "nothing to generate", "w.pth, which is not"],
         ),
-        (["evaluate", "--generated", "g", "--reference", "r"], ["--reference is r, which is not a folder"]),
+        (
+            ["evaluate", "--generated", "g", "--reference", "r"],
+            ["--reference is r, which is not a folder", "--generated is g, which is not a folder"],
+        ),
         (["report", "nowhere", "--samples", "s"], ["no run at nowhere", "--samples is s", "--samples and --scores come together"]),
         (["store", "inf", "x"], ["no action 'inf' (did you mean 'info'?)"]),
         (["store", "info", "x"], ["no store at x"]),

@@ -72,8 +72,9 @@ def extract_until_parts(run_script, videos, output):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "write_store", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            extract(run_script, videos, output)
+        ended = extract(run_script, videos, output)
+    assert ended.code == 130
+    assert "the same command goes on where this one stopped" in ended.err
     assert len(list((output / "parts").glob("part_*.pth"))) == 3
 
 
@@ -157,6 +158,27 @@ def test_nothing_a_user_has_is_replaced(run_script, videos, tmp_path):
     assert ended.code == 2
     assert "which it is made from" in ended.err
     assert (tmp_path / "some.name.tsv").read_bytes() == (videos / "set.tsv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["", "../other", "a/b"])
+def test_a_store_stays_in_its_folder(run_script, videos, tmp_path, name):
+    ended = extract(run_script, videos, tmp_path, "--name", name)
+    assert ended.code == 2
+    assert "want a name without slashes" in ended.err
+
+
+def test_a_place_that_cannot_be_written_is_told(run_script, videos, tmp_path):
+    (tmp_path / "out").write_text("a file where a folder is wanted")
+    ended = extract(run_script, videos, tmp_path / "out")
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+
+
+def test_a_table_that_is_not_of_clips_is_not_replaced(run_script, videos):
+    before = (videos / "set.tsv").read_bytes()
+    ended = run_script("training/partition_clips.py", "--data_dir", videos / "clips", "--output_dir", videos / "set.tsv")
+    assert ended.code == 2
+    assert (videos / "set.tsv").read_bytes() == before
 
 
 def test_nothing_to_partition(run_script, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ class CountingTask:
 
     device = torch.device("cpu")
     steps_done = 0
-    meter_shapes = {"count": ()}
+    meter_shapes = MappingProxyType({"count": ()})
 
     def __init__(self, stops_after: int | None = None) -> None:
         self.stops_after = stops_after
@@ -58,6 +59,11 @@ class SignalledKeeper:
         self._save("checkpoint", steps_done)
 
 
+def plan_of(num_iterations: int, *, saves_at_exit: bool = True) -> Plan:
+    never = Cadence()
+    return Plan(num_iterations, log=Cadence(1), weights=never, checkpoint=never, copies=never, saves_at_exit=saves_at_exit)
+
+
 @pytest.fixture
 def outside():
     """A SIGTERM that gets past the engine is noted here, and does not end the tests."""
@@ -71,13 +77,13 @@ def outside():
 def test_the_save_at_the_end_cannot_be_interrupted(outside, tmp_path, stops_after, end):
     keeper = SignalledKeeper()
     tracker = Tracker(tmp_path, writes=False)
-    assert Solver(CountingTask(stops_after), keeper, Plan(4, log=Cadence(1)), tracker).run() == end
+    assert Solver(CountingTask(stops_after), keeper, plan_of(4), tracker).run() == end
     assert keeper.saved == [("weights", end), ("checkpoint", end)]
     assert outside == []
 
 
 def test_a_run_that_keeps_nothing_at_its_end(outside, tmp_path):
     keeper = SignalledKeeper()
-    plan = Plan(2, log=Cadence(1), saves_at_exit=False)
+    plan = plan_of(2, saves_at_exit=False)
     assert Solver(CountingTask(), keeper, plan, Tracker(tmp_path, writes=False)).run() == 2
     assert keeper.saved == []

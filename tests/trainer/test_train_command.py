@@ -116,7 +116,7 @@ def averaged(data, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("words", [["ema.sigma_rels=[0.1]"], ["ema.update_every=2"], ["ema.sigma_rels=[0.2]", "ema.update_every=2"]])
 def test_averages_keep_what_they_began_with(command, data, averaged, words):
-    (sentence,) = sentences_of(command, *TINY, *data_overrides(data), "exp_id=x", f"hydra.run.dir={averaged}", *words)
+    (sentence,) = sentences_of(command, *TINY, *data_overrides(data), *SHORT, "exp_id=x", f"hydra.run.dir={averaged}", *words)
     assert sentence.startswith(f"{averaged}/x_ckpt_last.pth holds averages begun with ema.sigma_rels=[0.1] ema.update_every=2, not ema.")
     assert sentence.endswith(f"start a new run from its weights: exp_id=NEW weights={averaged}/x_ckpt_last.pth")
 

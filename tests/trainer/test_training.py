@@ -184,6 +184,17 @@ def test_previews_come_first_and_at_their_interval(base, tmp_path):
     assert finished == [tmp_path / f"{NAME}_ema_final.pth"]
 
 
+def test_a_skipped_checkpoint_is_told(base, tmp_path, caplog):
+    settings = replace(base, num_iterations=2, save_checkpoint_interval=1, val_interval=0)
+    assert run(settings, tmp_path)
+    path = RunFiles(tmp_path, NAME).checkpoint_last
+    path.write_bytes(path.read_bytes()[:1000])
+    with caplog.at_level("WARNING"):
+        assert run(settings, tmp_path)
+    assert f"skipped a checkpoint: {path} is no readable weights file" in caplog.text
+    assert torch.load(path, weights_only=True)["it"] == 2
+
+
 def test_no_validation_at_all(base, tmp_path):
     assert run(replace(base, num_iterations=2, val_interval=0), tmp_path)
     assert not any("valid/loss" in line for line in read_metrics(tmp_path))
