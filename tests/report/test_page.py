@@ -138,6 +138,7 @@ def test_a_short_or_silent_sound_has_a_picture(tmp_path, media):
     for wave in (np.zeros(0, np.float32), np.zeros(10, np.float32), np.zeros(RATE_HZ, np.float32)):
         track = Track(media, wave, RATE_HZ)
         write_page(tmp_path / "page", Report("Quiet", samples=[Sample("x", "", track, Track(media, tone(300), RATE_HZ))]))
+        assert len(list((tmp_path / "page").rglob("*.png"))) == 2
 
 
 def test_numbers_read_well():
