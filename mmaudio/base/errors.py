@@ -16,8 +16,7 @@ EXIT_REJECTS = 3  # everything else was done and saved, but some inputs failed
 
 # What a place a user named can do to a write; with a file name, these are told in a sentence and need no traceback.
 PLACE_ERRORS = frozenset(
-    getattr(errno, name)
-    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EEXIST", "EISDIR", "ENOTDIR", "ENOENT", "ENAMETOOLONG")
+    getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EEXIST", "EISDIR", "ENOTDIR", "ENAMETOOLONG")
 )
 
 
