@@ -49,6 +49,10 @@ class Draws:
     step: int
     items: Tensor  # (batch,) int64 in [0, 2^32)
 
+    def to(self, device: torch.device) -> "Draws":
+        """The same numbers, drawn on a device."""
+        return Draws(self.seed, self.step, self.items.to(device))
+
     def _words(self, stream: str, num_blocks: int) -> Tensor:
         """(batch, num_blocks · 4) int64 words in [0, 2^32)."""
         device = self.items.device

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmaudio.base.draws import Draws, text_item
 from mmaudio.flow.guidance import guided
+from mmaudio.flow.nulls import Told, ToldConditions
 from mmaudio.flow.ode import integrate
 from mmaudio.network import Conditions, FlowTransformer
 
@@ -46,24 +47,25 @@ def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: Sa
     The starting noise of a row is a function of (seed, id), so neither the batch nor the number of processes matters.
     """
     num, device = len(batch.ids), network.sync_pos_emb.device
+    has_video = torch.ones(num, dtype=torch.bool) if batch.video_exist is None else batch.video_exist.cpu()
 
-    def stream(features: Tensor | None, null: Tensor, length: int) -> Tensor:
-        nulls = null[None].expand(num, length, -1)
-        if features is None:
-            return nulls
-        there = torch.ones(num, dtype=torch.bool) if batch.video_exist is None else batch.video_exist
-        return torch.where(there.to(device)[:, None, None], features.to(device, torch.float32), nulls)
+    def given(name: str, features: Tensor | None) -> Tensor:
+        return network.null_features(name).expand(num, -1, -1) if features is None else features.to(device, torch.float32)
 
-    conditions = network.preprocess_conditions(
-        stream(batch.clip, network.empty_clip_feat, network.clip_seq_len),
-        stream(batch.sync, network.empty_sync_feat, network.sync_seq_len),
-        batch.text.to(device, torch.float32),
+    def told(features: Tensor | None) -> Told:
+        return Told.of(has_video if features is not None else torch.zeros_like(has_video))
+
+    conditions = network.told_conditions(
+        given("clip", batch.clip),
+        given("sync", batch.sync),
+        given("text", batch.text),
+        ToldConditions(told(batch.clip), told(batch.sync), Told.of(torch.ones_like(has_video))).to(device),
     )
     negative = None if batch.negative_text is None else batch.negative_text.to(device, torch.float32)
     null = network.empty_conditions(negative).expand(num)
 
-    def velocity(given: Conditions) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda t, x: network.predict_flow(x, t.expand(num), given)
+    def velocity(told_so: Conditions) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda t, x: network.predict_flow(x, t.expand(num), told_so)
 
     items = torch.tensor([text_item(name) for name in batch.ids], device=device)
     x0_bnc = Draws(settings.seed, 0, items).normals("noise", network.latent_seq_len, network.latent_mean.shape[-1])

@@ -1,5 +1,6 @@
 """The flow-prediction transformer: latents, times and conditions in, velocities out."""
 
+from mmaudio.network.conditions import CONDITION_ROWS as CONDITION_ROWS
 from mmaudio.network.conditions import Conditions as Conditions
 from mmaudio.network.transformer import FlowTransformer as FlowTransformer
 from mmaudio.network.variants import VARIANTS as VARIANTS

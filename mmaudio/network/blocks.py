@@ -1,9 +1,10 @@
 """Transformer blocks: one stream modulated by a condition, three streams under one attention, and the final layer.
 
-Axes: b batch, h head, n token, d hidden channel. Condition vectors c are (b, 1, d) or (b, n, d).
+Axes: b batch, h head, n token, s row of a modulator, d hidden channel.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -52,15 +53,29 @@ class AttentionProjection(nn.Module):
         return AttentionInputs(q, k, v)
 
 
+@dataclass(frozen=True)
+class Modulator:
+    """What modulates a stream: vectors (b, s, d), and which of them each token takes, (n,) int64; None: the only one.
+
+    Several tokens take the same vector, so what follows from a vector alone is computed before it is taken.
+    """
+
+    c_bsd: Tensor
+    row_n: Tensor | None = None
+
+
 class Modulation(nn.Sequential):
-    """Shifts, scales and gates from a condition (adaLN, Peebles and Xie 2022, arXiv 2212.09748): `num` of width d."""
+    """Shifts, scales and gates (adaLN, Peebles and Xie 2022, arXiv 2212.09748): `num`, each (b, n, d) or (b, 1, d)."""
 
     def __init__(self, width: int, num: int) -> None:
         super().__init__(nn.SiLU(), nn.Linear(width, num * width))
         self.num = num
 
-    def forward(self, c_bnd: Tensor) -> tuple[Tensor, ...]:
-        return super().forward(c_bnd).chunk(self.num, dim=-1)
+    def forward(self, by: Modulator) -> tuple[Tensor, ...]:
+        all_bsd = super().forward(by.c_bsd)
+        if by.row_n is not None:
+            all_bsd = all_bsd.index_select(1, by.row_n)
+        return all_bsd.chunk(self.num, dim=-1)
 
 
 def modulate(x_bnd: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -84,9 +99,9 @@ class StreamBlock(nn.Module):
             self.ffn = GatedMLP(width, int(width * mlp_ratio), kernel)
         self.adaLN_modulation = Modulation(width, 2 if feeds_only else 6)
 
-    def before_attention(self, x_bnd: Tensor, c: Tensor, rotation: Tensor | None) -> tuple[AttentionInputs, tuple[Tensor, ...]]:
-        """The attention's inputs, and the chunks of the modulation that `after_attention` needs."""
-        shift, scale, *rest = self.adaLN_modulation(c)
+    def before_attention(self, x_bnd: Tensor, by: Modulator, rotation: Tensor | None) -> tuple[AttentionInputs, tuple[Tensor, ...]]:
+        """The attention's inputs, and the parts of the modulation that `after_attention` needs."""
+        shift, scale, *rest = self.adaLN_modulation(by)
         return self.attn(modulate(x_bnd, shift, scale), rotation), tuple(rest)
 
     def after_attention(self, x_bnd: Tensor, attended_bnd: Tensor, rest: tuple[Tensor, ...]) -> Tensor:
@@ -96,14 +111,13 @@ class StreamBlock(nn.Module):
         x_bnd = x_bnd + self.linear1(attended_bnd) * gate
         return x_bnd + self.ffn(modulate(x_bnd, ffn_shift, ffn_scale)) * ffn_gate
 
-    def forward(self, x_bnd: Tensor, c: Tensor, rotation: Tensor | None) -> Tensor:
+    def forward(self, x_bnd: Tensor, by: Modulator, rotation: Tensor | None) -> Tensor:
         """The block on its own: self-attention of one stream."""
-        inputs, rest = self.before_attention(x_bnd, c, rotation)
+        inputs, rest = self.before_attention(x_bnd, by, rotation)
         return self.after_attention(x_bnd, attend([inputs])[0], rest)
 
 
-@dataclass(frozen=True)
-class Streams:
+class Streams(NamedTuple):
     """The three token streams, each (batch, its tokens, d)."""
 
     latent: Tensor
@@ -120,10 +134,10 @@ class JointBlock(nn.Module):
         self.clip_block = StreamBlock(width, num_heads, mlp_ratio, feeds_only=is_last)
         self.text_block = StreamBlock(width, num_heads, mlp_ratio, kernel=1, feeds_only=is_last)
 
-    def forward(self, x: Streams, global_c: Tensor, extended_c: Tensor, latent_rotation: Tensor, clip_rotation: Tensor) -> Streams:
-        latent_in, latent_rest = self.latent_block.before_attention(x.latent, extended_c, latent_rotation)
-        clip_in, clip_rest = self.clip_block.before_attention(x.clip, global_c, clip_rotation)
-        text_in, text_rest = self.text_block.before_attention(x.text, global_c, None)
+    def forward(self, x: Streams, by: Modulator, latent_by: Modulator, latent_rotation: Tensor, clip_rotation: Tensor) -> Streams:
+        latent_in, latent_rest = self.latent_block.before_attention(x.latent, latent_by, latent_rotation)
+        clip_in, clip_rest = self.clip_block.before_attention(x.clip, by, clip_rotation)
+        text_in, text_rest = self.text_block.before_attention(x.text, by, None)
         latent, clip, text = attend([latent_in, clip_in, text_in])
         return Streams(
             latent=self.latent_block.after_attention(x.latent, latent, latent_rest),
@@ -140,6 +154,6 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = Modulation(width, 2)
         self.conv = TokenConv1d(width, latent_channels, 7)
 
-    def forward(self, x_bnd: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(c)
+    def forward(self, x_bnd: Tensor, by: Modulator) -> Tensor:
+        shift, scale = self.adaLN_modulation(by)
         return self.conv(modulate(x_bnd, shift, scale))

@@ -1,22 +1,53 @@
-"""What the network is told: the projected conditions, which depend on neither the time nor the latent."""
+"""What the network can be told, one row each, and the projected conditions, which depend on neither time nor latent."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 from torch import Tensor
+
+from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
+
+
+@dataclass(frozen=True)
+class ConditionRow:
+    """One condition: width of its features, how many tokens a clip has, and which parameter stands for its absence."""
+
+    name: str
+    width: int
+    num_tokens: Callable[[AudioSpec], int]
+    null_name: str
+    null_is_learned: bool
+
+
+CONDITION_ROWS = {
+    row.name: row
+    for row in (
+        ConditionRow("clip", CLIP_WIDTH, lambda spec: spec.num_clip_frames, "empty_clip_feat", null_is_learned=True),
+        ConditionRow("sync", SYNC_WIDTH, lambda spec: spec.num_sync_tokens, "empty_sync_feat", null_is_learned=True),
+        ConditionRow("text", TEXT_WIDTH, lambda _spec: TEXT_TOKENS, "empty_string_feat", null_is_learned=False),
+    )
+}
 
 
 @dataclass(frozen=True)
 class Conditions:
     """Conditions after their input projections; computed once per sample and reused over all solver steps.
 
-    clip_f (b, T, d), sync_f (b, N, d) at the latent's rate, text_f (b, L, d), pooled clip_f_c and text_f_c (b, d).
+    clip_f (b, T, d), sync_rows (b, S, d) with the row that each of the N latent tokens takes in sync_row_n (N,), text_f
+    (b, L, d), pooled clip_f_c and text_f_c (b, d).
     """
 
     clip_f: Tensor
-    sync_f: Tensor
+    sync_rows: Tensor
     text_f: Tensor
     clip_f_c: Tensor
     text_f_c: Tensor
+    sync_row_n: Tensor
+
+    @property
+    def sync_f(self) -> Tensor:
+        """Sync features at the latents' rate, (b, N, d): nearest-exact upsampling repeats rows."""
+        return self.sync_rows.index_select(1, self.sync_row_n)
 
     def expand(self, batch: int) -> "Conditions":
         """The same conditions for `batch` samples, without copying; tensors that have that many rows stay as they are.
@@ -29,4 +60,11 @@ class Conditions:
                 raise ValueError(f"conditions of {tensor.shape[0]} samples cannot be expanded to {batch}")
             return tensor.expand(batch, *tensor.shape[1:])
 
-        return Conditions(grown(self.clip_f), grown(self.sync_f), grown(self.text_f), grown(self.clip_f_c), grown(self.text_f_c))
+        per_sample = (grown(getattr(self, field.name)) for field in fields(self) if field.name != "sync_row_n")
+        return Conditions(*per_sample, self.sync_row_n)
+
+    def pick(self, clip_b: Tensor, sync_b: Tensor, text_b: Tensor) -> "Conditions":
+        """For each sample, the rows of clip, sync and text with these numbers, (b,) int64 each."""
+        clip_f, clip_f_c = (tensor.index_select(0, clip_b) for tensor in (self.clip_f, self.clip_f_c))
+        text_f, text_f_c = (tensor.index_select(0, text_b) for tensor in (self.text_f, self.text_f_c))
+        return Conditions(clip_f, self.sync_rows.index_select(0, sync_b), text_f, clip_f_c, text_f_c, self.sync_row_n)

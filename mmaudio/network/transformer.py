@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmaudio.base.specs import SYNC_TOKENS_PER_SEGMENT, TEXT_TOKENS
-from mmaudio.network.blocks import FinalLayer, JointBlock, StreamBlock, Streams
-from mmaudio.network.conditions import Conditions
+from mmaudio.flow.nulls import Told, ToldConditions
+from mmaudio.network.blocks import FinalLayer, JointBlock, Modulator, StreamBlock, Streams
+from mmaudio.network.conditions import CONDITION_ROWS, Conditions
 from mmaudio.network.embed import GatedMLP, TimeEmbedding, input_projection
 from mmaudio.network.initialise import initialise_
 from mmaudio.network.rope import rotation_table
 
 V1_SINUSOIDS = 256
 V2_TIME_MULTIPLIER = 10_000.0
+FINAL_CONDS = ("global", "extended")
 
 
 def _frozen(value: Tensor | None, shape: tuple[int, ...], fill: float, name: str) -> nn.Parameter:
@@ -32,7 +34,8 @@ def _frozen(value: Tensor | None, shape: tuple[int, ...], fill: float, name: str
 class FlowTransformer(nn.Module):
     """Predicts the velocity of a normalised latent. A freshly built one returns exactly zero.
 
-    Args: sizes as in the published class; `v2` chooses its second flavour of input projections and time embedding.
+    Args: sizes as in the published class; `v2` chooses its second flavour of input projections and time embedding;
+        `final_cond` is what modulates the final layer: `global` (time and pooled conditions) or `extended` (with sync).
     Raises: ValueError for sizes that contradict each other.
     """
 
@@ -56,6 +59,7 @@ class FlowTransformer(nn.Module):
         latent_std: Tensor | None = None,
         empty_string_feat: Tensor | None = None,
         v2: bool = False,
+        final_cond: str = "global",
     ) -> None:
         super().__init__()
         if hidden_dim % (2 * num_heads):
@@ -64,7 +68,9 @@ class FlowTransformer(nn.Module):
             raise ValueError(f"fused_depth is {fused_depth}; want 0 to {depth - 1}, less than depth")
         if (latent_mean is None) != (latent_std is None):
             raise ValueError("latent_mean and latent_std come together; one of them is missing")
-        width, self.num_heads, self.text_seq_len = hidden_dim, num_heads, text_seq_len
+        if final_cond not in FINAL_CONDS:
+            raise ValueError(f"final_cond is {final_cond!r}; want {' or '.join(FINAL_CONDS)}")
+        width, self.num_heads, self.text_seq_len, self.final_cond = hidden_dim, num_heads, text_seq_len, final_cond
 
         self.sync_pos_emb = nn.Parameter(torch.zeros(1, 1, SYNC_TOKENS_PER_SEGMENT, sync_dim))
         self.latent_mean = _frozen(latent_mean, (1, 1, latent_dim), float("nan"), "latent_mean")
@@ -97,17 +103,20 @@ class FlowTransformer(nn.Module):
         if sync_seq_len <= 0 or sync_seq_len % SYNC_TOKENS_PER_SEGMENT or min(latent_seq_len, clip_seq_len) <= 0:
             raise ValueError(f"token counts {latent_seq_len}/{clip_seq_len}/{sync_seq_len}; want positive ones, sync a multiple of 8")
         self.latent_seq_len, self.clip_seq_len, self.sync_seq_len = latent_seq_len, clip_seq_len, sync_seq_len
-        self._build_rotations()
+        self._build_tables()
 
-    def _build_rotations(self) -> None:
+    def _build_tables(self) -> None:
         head_width, device = self.clip_cond_proj.in_features // self.num_heads, self.sync_pos_emb.device
         stretch = self.latent_seq_len / self.clip_seq_len
         self.register_buffer("latent_rot", rotation_table(self.latent_seq_len, head_width, device=device), persistent=False)
         self.register_buffer("clip_rot", rotation_table(self.clip_seq_len, head_width, stretch, device), persistent=False)
+        row_s = torch.arange(self.sync_seq_len, device=device, dtype=torch.float32)[None, None]
+        row_n = F.interpolate(row_s, size=self.latent_seq_len, mode="nearest-exact")[0, 0]  # its float32 rounding is part of the format
+        self.register_buffer("sync_row", row_n.long(), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FlowTransformer":
         super()._apply(fn, recurse)
-        self._build_rotations()  # a cast of the whole network leaves the tables float32
+        self._build_tables()  # a cast of the whole network leaves the tables float32
         return self
 
     # ---- latents
@@ -131,16 +140,32 @@ class FlowTransformer(nn.Module):
         clip_btd = self.clip_input_proj(clip_f)
         sync_bsd = self.sync_input_proj(segments_bgkc.flatten(1, 2))
         text_bld = self.text_input_proj(text_f)
-        sync_bnd = F.interpolate(sync_bsd.transpose(1, 2), size=self.latent_seq_len, mode="nearest-exact").transpose(1, 2)
-        return Conditions(clip_btd, sync_bnd, text_bld, self.clip_cond_proj(clip_btd.mean(1)), self.text_cond_proj(text_bld.mean(1)))
+        clip_bd, text_bd = self.clip_cond_proj(clip_btd.mean(1)), self.text_cond_proj(text_bld.mean(1))
+        return Conditions(clip_btd, sync_bsd, text_bld, clip_bd, text_bd, self.sync_row)
+
+    def null_features(self, name: str) -> Tensor:
+        """What stands for the absence of a condition: raw features of one sample, (1, tokens, width)."""
+        num_tokens = {"clip": self.clip_seq_len, "sync": self.sync_seq_len, "text": self.text_seq_len}[name]
+        return getattr(self, CONDITION_ROWS[name].null_name).expand(num_tokens, -1)[None]
+
+    def told_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, told: ToldConditions) -> Conditions:
+        """Conditions of a batch in which not every sample is told everything; a null is projected once for all who get it."""
+
+        def null_first(name: str, features_btc: Tensor, who: Told) -> Tensor:
+            return torch.cat([self.null_features(name), features_btc.index_select(0, who.rows)])
+
+        projected = self.preprocess_conditions(
+            null_first("clip", clip_f, told.clip), null_first("sync", sync_f, told.sync), null_first("text", text_f, told.text)
+        )
+        return projected.pick(told.clip.source, told.sync.source, told.text.source)
 
     def empty_conditions(self, negative_text: Tensor | None = None) -> Conditions:
-        """What guidance leads away from: null features, or null video with a negative text (1 or b, L, text)."""
-        text = self.empty_string_feat[None] if negative_text is None else negative_text
-        clip = self.empty_clip_feat[None].expand(1, self.clip_seq_len, -1)
-        sync = self.empty_sync_feat[None].expand(1, self.sync_seq_len, -1)
-        batch = text.shape[0]
-        return self.preprocess_conditions(clip.expand(batch, -1, -1), sync.expand(batch, -1, -1), text)
+        """What guidance leads away from: null features, or null video with a negative text (1 or b, L, text).
+
+        Clip and sync have one row, text as many as the negative text; `Conditions.expand` makes them equal.
+        """
+        text_f = self.null_features("text") if negative_text is None else negative_text
+        return self.preprocess_conditions(self.null_features("clip"), self.null_features("sync"), text_f)
 
     def _check(self, name: str, x_bnc: Tensor, want: int) -> None:
         if x_bnc.shape[1] != want:
@@ -152,14 +177,15 @@ class FlowTransformer(nn.Module):
         """Velocity (b, N, c) of a normalised latent (b, N, c) at times t (b,) in [0, 1]."""
         self._check("latent", latent, self.latent_seq_len)
         global_b1d = (self.t_embed(t) + self.global_cond_mlp(conditions.clip_f_c + conditions.text_f_c))[:, None]
-        extended_bnd = global_b1d + conditions.sync_f
+        by = Modulator(global_b1d)
+        latent_by = Modulator(global_b1d + conditions.sync_rows, conditions.sync_row_n)
         x = Streams(self.audio_input_proj(latent), conditions.clip_f, conditions.text_f)
         for joint in self.joint_blocks:
-            x = joint(x, global_b1d, extended_bnd, self.latent_rot, self.clip_rot)
+            x = joint(x, by, latent_by, self.latent_rot, self.clip_rot)
         latent_bnd = x.latent
         for fused in self.fused_blocks:
-            latent_bnd = fused(latent_bnd, extended_bnd, self.latent_rot)
-        return self.final_layer(latent_bnd, global_b1d)  # without sync: every published weight file was trained this way
+            latent_bnd = fused(latent_bnd, latent_by, self.latent_rot)
+        return self.final_layer(latent_bnd, {"global": by, "extended": latent_by}[self.final_cond])
 
     def forward(self, latent: Tensor, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, t: Tensor) -> Tensor:
         """Velocity from raw conditions: `preprocess_conditions`, then `predict_flow`."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError, nearest
-from mmaudio.base.specs import CLIP_WIDTH, DEFAULT_DURATION_S, SYNC_WIDTH, TEXT_WIDTH, AudioSpec
+from mmaudio.base.specs import DEFAULT_DURATION_S, AudioSpec
+from mmaudio.network.conditions import CONDITION_ROWS
 from mmaudio.network.transformer import FlowTransformer
 
 STALE_KEYS = ("t_embed.freqs", "latent_rot", "clip_rot")  # buffers that early weight files still carry
@@ -15,7 +16,11 @@ STALE_KEYS = ("t_embed.freqs", "latent_rot", "clip_rot")  # buffers that early w
 
 @dataclass(frozen=True)
 class Variant:
-    """Sizes of a network and the mode whose latents it predicts."""
+    """Sizes of a network, the mode whose latents it predicts, and how it is conditioned.
+
+    `v2` chooses its input layers and time embedding; `final_cond` must be `global` for published weights; `null_sampling`
+    says whether clip and sync are dropped together in training.
+    """
 
     mode: str
     hidden_dim: int
@@ -23,29 +28,35 @@ class Variant:
     depth: int
     fused_depth: int
     v2: bool = False
+    final_cond: str = "global"
+    null_sampling: str = "joint"
+
+    def audio(self, duration_s: float = DEFAULT_DURATION_S) -> AudioSpec:
+        """Lengths and channels of its clips."""
+        return AudioSpec(self.mode, duration_s)
 
     def sizes(self, duration_s: float) -> dict[str, Any]:
         """Constructor keywords for clips of `duration_s` seconds."""
-        spec = AudioSpec(self.mode, duration_s)
+        spec = self.audio(duration_s)
+        conditions = CONDITION_ROWS.values()
         return {
             "latent_dim": spec.latent_channels,
-            "clip_dim": CLIP_WIDTH,
-            "sync_dim": SYNC_WIDTH,
-            "text_dim": TEXT_WIDTH,
             "hidden_dim": self.hidden_dim,
             "depth": self.depth,
             "fused_depth": self.fused_depth,
             "num_heads": self.num_heads,
             "latent_seq_len": spec.num_latents,
-            "clip_seq_len": spec.num_clip_frames,
-            "sync_seq_len": spec.num_sync_tokens,
+            **{f"{row.name}_dim": row.width for row in conditions},
+            **{f"{row.name}_seq_len": row.num_tokens(spec) for row in conditions},
             "v2": self.v2,
+            "final_cond": self.final_cond,
         }
 
 
 VARIANTS = {
     "nano_16k": Variant("16k", 64, 1, 3, 1),
     "nano_44k": Variant("44k", 64, 1, 3, 1),
+    "nano_44k_v2": Variant("44k", 64, 1, 3, 1, v2=True),
     "tiny_16k": Variant("16k", 128, 2, 4, 2),
     "tiny_44k": Variant("44k", 128, 2, 4, 2),
     "small_16k": Variant("16k", 448, 7, 12, 8),
@@ -100,15 +111,18 @@ def check_weights(state_dict: dict[str, Tensor], variant: str) -> None:
         raise UserError(f"these weights are not of {variant}: {'; '.join(wrong[:3])} ({len(wrong)} in all); {advice}")
 
 
-def load_network(state_dict: dict[str, Tensor], variant: str, *, duration_s: float = DEFAULT_DURATION_S) -> FlowTransformer:
+def load_network(state_dict: dict[str, Tensor], variant: str, *, duration_s: float = DEFAULT_DURATION_S, **sizes: Any) -> FlowTransformer:
     """A network of `variant` with the weights of a published or own file, in float32; the caller's dictionary is not changed.
+
+    Args:
+        sizes: keywords that override the variant's row without changing a parameter, such as `final_cond`.
 
     Raises: UserError naming the first tensors that do not fit, and the variant that would.
     """
     check_weights(state_dict, variant)
     state = {name: tensor for name, tensor in state_dict.items() if name not in STALE_KEYS}
     with torch.device("meta"):
-        network = build_network(variant, duration_s=duration_s)
+        network = build_network(variant, duration_s=duration_s, **sizes)
     network.to_empty(device="cpu")
     network.load_state_dict(state)
     return network

@@ -15,7 +15,7 @@ from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.flow.loss import draw_flow
 from mmaudio.network import FlowTransformer
 from mmaudio.trainer.descent import backward_, set_rate_
-from mmaudio.trainer.flow_run import FlowRun, RunKeeper, build_run, ema_folder, model_spec
+from mmaudio.trainer.flow_run import FlowRun, RunKeeper, build_run, model_spec, take_snapshot
 from mmaudio.trainer.meters import Sum, Values
 from mmaudio.trainer.objective import flow_batch, set_backend_flags
 from mmaudio.trainer.solver import Batches, Cadence, Plan, Solver, Stage
@@ -67,19 +67,19 @@ class FlowTask:
 
     def step(self, batch: Batch, steps_done: int) -> dict[str, Sum]:
         """Collective. One training iteration; `steps_done` are finished before it."""
-        run, settings, on_device = self.run, self.settings, batch.to(self.device)
-        chance = Draws(settings.seed, steps_done, on_device.positions)  # a function of (seed, step, place in the global batch)
-        draws = draw_flow(chance, *on_device.a_mean.shape[1:])
+        run, settings = self.run, self.settings
+        chance = Draws(settings.seed, steps_done, batch.positions)  # a function of (seed, step, place in the global batch)
+        draws = draw_flow(chance.to(self.device), *batch.a_mean.shape[1:])
         rate = run.schedule.learning_rate(steps_done)
         set_rate_(run.optimizer, rate)
-        loss_b, t_b = run.module(flow_batch(on_device), draws)
+        loss_b, t_b = run.module(flow_batch(batch, chance, run.objective.settings.nulls, self.device), draws)
         grad_norm = backward_(loss_b.mean(), run.optimizer, settings.clip_grad_norm, scaled=settings.enable_grad_scaler)
         stop_if_not_finite(loss_b, grad_norm, batch.ids, steps_done)
         run.optimizer.step()
         if run.ema and steps_done >= settings.ema.start:
             run.ema.follow()
             if run.ema.updates_done % settings.ema.checkpoint_every == 0:
-                run.ema.snapshot(ema_folder(settings, self.files))
+                take_snapshot(settings, self.files, run.ema)
         return {**loss_sums(loss_b, t_b), "grad_norm": Sum.of(grad_norm[None]), "lr": Sum.of(torch.tensor([rate]))}
 
     def stages(self) -> Sequence[Stage]:

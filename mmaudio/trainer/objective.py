@@ -9,17 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmaudio.base.draws import Draws
 from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import BaseSettings
+from mmaudio.base.settings import BaseSettings, TrainSettings
 from mmaudio.batches import Batch
-from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, flow_loss
-from mmaudio.network import FlowTransformer
+from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, draw_nulls, flow_loss
+from mmaudio.flow.nulls import NullSettings, choose_told
+from mmaudio.network import FlowTransformer, find_variant
 
 log = logging.getLogger(__name__)
 
 
 class FlowObjective(nn.Module):
-    """The flow loss of a batch. The null features are used outside the network's forward, so the loss is the module.
+    """The flow loss of a batch. It calls more of the network than its forward, so the loss is the module.
 
     Args:
         amp: whether it runs under bf16 autocast.
@@ -62,22 +64,28 @@ class Compiled(nn.Module):
         return result
 
 
-def flow_settings(settings: BaseSettings) -> FlowSettings:
-    """The constants of the objective, as the settings name them."""
-    sampling = settings.sampling
-    return FlowSettings(sampling.mean, sampling.scale, sampling.min_sigma, settings.null_condition_probability)
+def flow_settings(settings: TrainSettings) -> FlowSettings:
+    """The constants of the objective, as the settings name them, or where they do not, as the variant has them."""
+    sampling, variant = settings.sampling, find_variant(settings.model)
+    nulls = NullSettings(settings.null_condition_probability, settings.null_sampling or variant.null_sampling, settings.drop_conditions)
+    return FlowSettings(sampling.mean, sampling.scale, sampling.min_sigma, nulls)
 
 
-def flow_batch(batch: Batch) -> FlowBatch:
-    """What the objective needs of a batch."""
+def flow_batch(batch: Batch, chance: Draws, nulls: NullSettings, device: torch.device) -> FlowBatch:
+    """What the objective needs of a batch, on the device. Who is told what is decided on the CPU, where nothing has to wait.
+
+    Args:
+        chance: of the rows of the batch, on the CPU.
+    """
+    told = choose_told(batch.video_exist, batch.text_exist, draw_nulls(chance), nulls)
+    on_device = batch.to(device)
     return FlowBatch(
-        a_mean=batch.a_mean,
-        a_std=batch.a_std,
-        clip_features=batch.clip_features,
-        sync_features=batch.sync_features,
-        text_features=batch.text_features,
-        video_exist=batch.video_exist,
-        text_exist=batch.text_exist,
+        a_mean=on_device.a_mean,
+        a_std=on_device.a_std,
+        clip_features=on_device.clip_features,
+        sync_features=on_device.sync_features,
+        text_features=on_device.text_features,
+        told=told.to(device),
     )
 
 

@@ -32,8 +32,7 @@ def validate(objective: FlowObjective, mixture: Mixture, *, seed: int, batch_siz
     parts = validation_batches(mixture, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size)
     with closing(parts):  # type: ignore[type-var]
         for batch in parts:
-            items = torch.tensor([text_item(row_id) for row_id in batch.ids], device=device)
-            on_device = batch.to(device)
-            draws = draw_flow(Draws(seed, 0, items), *on_device.a_mean.shape[1:])
-            meters.add(loss_sums(*objective(flow_batch(on_device), draws)))
+            chance = Draws(seed, 0, torch.tensor([text_item(row_id) for row_id in batch.ids]))
+            draws = draw_flow(chance.to(device), *batch.a_mean.shape[1:])
+            meters.add(loss_sums(*objective(flow_batch(batch, chance, objective.settings.nulls, device), draws)))
     return meters.pop()

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, conditions_with_nulls, flow_loss
+from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, flow_loss
+from mmaudio.flow.nulls import NullDraws, NullSettings, choose_told
 from mmaudio.flow.times import bin_by_time
 from mmaudio.network import build_network
 from tests.golden.fill import GOLDEN, error, fill_, given
 from tests.network.test_golden_network import TINY
 
-SETTINGS = FlowSettings(null_probability=0.35)
+SETTINGS = FlowSettings(nulls=NullSettings(probability=0.35))
 
 
 @pytest.fixture(params=["v1", "v2"])
@@ -18,24 +19,27 @@ def case(request):
     golden = np.load(GOLDEN / f"train_tiny_{request.param}.npz")
     network = build_network(None, **TINY, v2=request.param == "v2")
     fill_(network)
+    u_video, u_text = (torch.from_numpy(golden[key]) for key in ("u_video", "u_text"))
+    exist = (torch.from_numpy(golden[key]).bool() for key in ("video_exist", "text_exist"))
     batch = FlowBatch(
         a_mean=given("tiny/train_a_mean", 4, 63, 20),
         a_std=0.1 * given("tiny/train_a_std", 4, 63, 20).abs(),
         clip_features=given("tiny/train_clip_f", 4, 16, 96),
         sync_features=given("tiny/train_sync_f", 4, 40, 80),
         text_features=given("tiny/train_text_f", 4, 77, 112),
-        video_exist=torch.from_numpy(golden["video_exist"]).bool(),
-        text_exist=torch.from_numpy(golden["text_exist"]).bool(),
+        told=choose_told(*exist, NullDraws(u_video, 1 - u_video, u_text), SETTINGS.nulls),
     )
-    stored = {"n1": "a_randn", "z": "z_t", "x0": "x0", "u_video": "u_video", "u_text": "u_text"}
+    stored = {"n1": "a_randn", "z": "z_t", "x0": "x0"}
     draws = FlowDraws(**{name: torch.from_numpy(golden[key]) for name, key in stored.items()})
     return network, batch, draws, golden
 
 
 def test_loss_and_gradients(case):
     network, batch, draws, golden = case
-    for got, key in zip(conditions_with_nulls(network, batch, draws, 0.35), ("clip", "sync", "text"), strict=True):
-        assert error(got.flatten(1).norm(dim=1), golden[f"{key}_row_norm"]) < 1e-4
+    for name in ("clip", "sync", "text"):
+        rows = torch.cat([network.null_features(name), getattr(batch, f"{name}_features")[getattr(batch.told, name).rows]])
+        reached = rows[getattr(batch.told, name).source]
+        assert error(reached.flatten(1).norm(dim=1), golden[f"{name}_row_norm"]) < 1e-4
     result = flow_loss(network, batch, draws, SETTINGS)
     assert error(result.t_b, golden["t"]) < 1e-6
     assert error(result.loss_b, golden["loss"]) < 1e-4

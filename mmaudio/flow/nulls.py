@@ -1,0 +1,70 @@
+"""Which samples of a batch are told which condition: not those that have none, nor those that drop it for guidance."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NULL_SAMPLING = ("joint", "independent")
+
+
+@dataclass(frozen=True)
+class Told:
+    """Which samples are told a condition. To all others its null is told, which is the same for all of them.
+
+    rows (k,) int64: the samples that are told; source (b,) int64: 0 for the null, i + 1 for the i-th of `rows`.
+    """
+
+    rows: Tensor
+    source: Tensor
+
+    @classmethod
+    def of(cls, is_told_b: Tensor) -> "Told":
+        """From a flag for each sample. On a GPU this waits for the device, so make it where the flags are known: on the CPU."""
+        return cls(is_told_b.nonzero()[:, 0], is_told_b.long().cumsum(0) * is_told_b)
+
+    def to(self, device: torch.device) -> "Told":
+        return Told(self.rows.to(device, non_blocking=True), self.source.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class ToldConditions:
+    """Who is told clip, sync and text."""
+
+    clip: Told
+    sync: Told
+    text: Told
+
+    def to(self, device: torch.device) -> "ToldConditions":
+        return ToldConditions(self.clip.to(device), self.sync.to(device), self.text.to(device))
+
+
+@dataclass(frozen=True)
+class NullSettings:
+    """How conditions are dropped in training (Ho and Salimans 2022, arXiv 2207.12598); defaults are the published ones.
+
+    `sampling`: clip and sync are dropped by one decision (joint), or by one each (independent). `dropped`: conditions that a
+    run does without.
+    """
+
+    probability: float = 0.1
+    sampling: str = "joint"
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NullDraws:
+    """Uniform numbers in [0, 1), (b,) each; one below the probability drops. `u_sync` counts only if sync decides alone."""
+
+    u_video: Tensor
+    u_sync: Tensor
+    u_text: Tensor
+
+
+def choose_told(video_exist: Tensor, text_exist: Tensor, draws: NullDraws, settings: NullSettings) -> ToldConditions:
+    """Who is told what, from which conditions exist (b,) bool and the draws."""
+    u_sync = draws.u_video if settings.sampling == "joint" else draws.u_sync
+    rows = {"clip": (video_exist, draws.u_video), "sync": (video_exist, u_sync), "text": (text_exist, draws.u_text)}
+    return ToldConditions(
+        **{name: Told.of(exist & (u >= settings.probability) & (name not in settings.dropped)) for name, (exist, u) in rows.items()}
+    )

@@ -1,0 +1,55 @@
+"""Who is told which condition: what is absent, what is dropped for guidance, what a run does without."""
+
+import torch
+
+from mmaudio.base.draws import Draws
+from mmaudio.flow.loss import draw_nulls
+from mmaudio.flow.nulls import NullDraws, NullSettings, Told, choose_told
+
+MANY = 20_000
+
+
+def flags(told: Told) -> torch.Tensor:
+    return told.source > 0
+
+
+def test_rows_and_sources_point_at_each_other():
+    told = Told.of(torch.tensor([True, False, True, True, False]))
+    assert told.rows.tolist() == [0, 2, 3]
+    assert told.source.tolist() == [1, 0, 2, 3, 0]
+    table = torch.cat([torch.tensor([-1]), torch.arange(10, 15)[told.rows]])
+    assert table[told.source].tolist() == [10, -1, 12, 13, -1]
+
+
+def test_absent_rows_are_not_told():
+    exist = torch.tensor([True, False])
+    keep = torch.ones(2)
+    told = choose_told(exist, ~exist, NullDraws(keep, keep, keep), NullSettings())
+    assert [flags(each).tolist() for each in (told.clip, told.sync, told.text)] == [[True, False], [True, False], [False, True]]
+
+
+def test_joint_and_independent_sampling():
+    exist = torch.ones(MANY, dtype=torch.bool)
+    draws = draw_nulls(Draws(3, 5, torch.arange(MANY)))
+    joint = choose_told(exist, exist, draws, NullSettings(0.25))
+    assert torch.equal(flags(joint.clip), flags(joint.sync))
+    alone = choose_told(exist, exist, draws, NullSettings(0.25, "independent"))
+    clip, sync, text = (~flags(each) for each in (alone.clip, alone.sync, alone.text))
+    assert torch.equal(clip, ~flags(joint.clip))  # only sync decides anew
+    for dropped in (clip, sync, text):
+        assert abs(dropped.float().mean() - 0.25) < 0.01
+    for one, other in ((clip, sync), (clip, text), (sync, text)):
+        assert abs((one & other).float().mean() - 0.25**2) < 0.01
+
+
+def test_a_run_can_do_without_a_condition():
+    exist, keep = torch.ones(3, dtype=torch.bool), torch.ones(3)
+    told = choose_told(exist, exist, NullDraws(keep, keep, keep), NullSettings(dropped=("sync",)))
+    assert [len(each.rows) for each in (told.clip, told.sync, told.text)] == [3, 0, 3]
+
+
+def test_no_probability_drops_nothing_and_one_everything():
+    exist = torch.ones(MANY, dtype=torch.bool)
+    draws = draw_nulls(Draws(3, 5, torch.arange(MANY)))
+    assert flags(choose_told(exist, exist, draws, NullSettings(0.0)).text).all()
+    assert not flags(choose_told(exist, exist, draws, NullSettings(1.0)).clip).any()
