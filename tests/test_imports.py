@@ -91,10 +91,10 @@ def test_importing_does_no_work():
     ]
     code = f"""
 import importlib, logging, os, threading
+import torch, torchvision  # what they do is theirs
 before = dict(os.environ), set(os.listdir("."))
 for name in {modules!r}:
     importlib.import_module(name)
-import torch
 assert (dict(os.environ), set(os.listdir("."))) == before, "importing changed the environment or the folder"
 assert not torch.distributed.is_initialized() and not torch.cuda.is_initialized()
 assert not logging.getLogger().handlers, "importing attached log handlers"

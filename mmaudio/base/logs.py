@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 _PLAIN_EVERY_S = 15.0
+_TALKATIVE = ("httpx", "httpx2")  # a line for every request, at INFO
 
 
 def start_logging(rank: int = 0, file: Path | None = None) -> None:
@@ -28,6 +29,8 @@ def start_logging(rank: int = 0, file: Path | None = None) -> None:
     for handler in handlers:
         handler.setFormatter(shape)
         root.addHandler(handler)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def progress(items: Iterable[T], total: int, what: str, rank: int = 0, start: int = 0) -> Iterator[T]:
