@@ -46,6 +46,7 @@ class EmaSettings:
     update_every: int = setting(1, low=1)
     checkpoint_every: int = setting(5000, low=1, defines_run=False)  # EMA updates between two snapshots
     checkpoint_folder: str | None = setting(None, defines_run=False)  # None: ema_ckpts in the run's folder
+    max_snapshots_gb: float = setting(100.0, above=0, defines_run=False)  # older snapshots are thinned out past this
     default_output_sigma: float = setting(0.05, above=0, high=0.28, defines_run=False)
     start: int = setting(0, low=0)  # finished iterations before the first update
 
@@ -122,6 +123,10 @@ class TrainSettings(BaseSettings):
     lr_schedule_steps: tuple[int, ...] = setting((240000, 270000), low=0)
     lr_schedule_gamma: float = setting(0.1, above=0)
     clip_grad_norm: float = setting(1.0, above=0)
+    freeze: tuple[str, ...] = setting(())  # parameters that are not trained, by patterns of their names
+    final_cond: Literal["global", "extended"] | None = setting(None)  # what modulates the final layer; None: as the variant has it
+    null_sampling: Literal["joint", "independent"] | None = setting(None)  # of clip and sync, for guidance; None: as the variant has it
+    drop_conditions: tuple[str, ...] = setting(())  # conditions this run does without: clip, sync, text
     weight_decay: float = setting(1e-6, low=0)
 
 

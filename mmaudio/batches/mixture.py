@@ -149,8 +149,3 @@ class Mixture:
         """Per-channel mean and standard deviation of the first video store's latents, or of the first store's if none is video."""
         first = next((source for source in self.sources if source.store.kind == "video"), self.sources[0])
         return first.store.latent_statistics()
-
-    def null_text(self) -> Tensor | None:
-        """Text feature of the empty string, float32, from the first store that keeps it; None if none does."""
-        kept = (source.store.null_text() for source in self.sources)
-        return next((feature.float() for feature in kept if feature is not None), None)

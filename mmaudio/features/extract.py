@@ -4,7 +4,7 @@ Reading runs ahead in threads while this process encodes, clip by clip, so that 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +19,13 @@ from mmaudio.base.logs import progress
 from mmaudio.base.ranks import Ranks, wait_for_all
 from mmaudio.base.specs import AudioSpec
 from mmaudio.clips.rejects import Reject, rejects_path, write_rejects
-from mmaudio.features.backend import Backend
+from mmaudio.features.backend import Backend, BackendPlan
 from mmaudio.features.inputs import Input, Inputs
 from mmaudio.features.parts import Manifest, Part, Parts
 from mmaudio.media.ahead import read_ahead
 from mmaudio.media.audio import MediaError, read_training_clip
 from mmaudio.media.video import VideoMedia, read_video
-from mmaudio.store.schema import STORE_FILES, StoreRecord, record_path, table_path
+from mmaudio.store.schema import STORE_FILES, StoreRecord, null_text_path, record_path, table_path
 from mmaudio.store.writer import Block, write_store
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ class Target:
         if not self.name or self.name != Path(self.name).name:
             raise UserError(f"the name of the store is {self.name!r}; want a name without slashes")
         check_replaceable(self.folder, STORE_FILES)
-        written = [path.resolve() for path in (table_path(self.folder), record_path(self.folder), self.failed_tsv)]
+        beside = (table_path, record_path, null_text_path)
+        written = [path.resolve() for path in (*(where(self.folder) for where in beside), self.failed_tsv)]
         for table in tables:
             if table.resolve() in written:
                 raise UserError(
@@ -75,18 +76,24 @@ class Target:
                 )
 
 
-def plan_parts(latent_dir: Path, inputs: Inputs, backend: Backend, *, block_rows: int, normalised: bool) -> Parts:
-    """The parts of an extraction. Raises: UserError where nothing is left to extract or the folder is another run's."""
+def plan_parts(
+    latent_dir: Path, inputs: Inputs, plan: BackendPlan, weights: Mapping[str, str] | None, *, block_rows: int, normalised: bool
+) -> Parts:
+    """The parts of an extraction. Raises: UserError where nothing is left to extract or the folder is another run's.
+
+    Args:
+        weights: checksums of what the backend loaded; None before it is loaded, to find other mistakes first.
+    """
     if not inputs.items:
         reasons = "; ".join(sorted({reject.reason for reject in inputs.rejects})[:3]) or "the table has no rows"
         raise UserError(f"none of the {inputs.num_seen} inputs can be used: {reasons}")
-    spec = backend.spec
     manifest = Manifest(
         kind=inputs.kind,
-        mode=spec.mode,
-        backend=backend.name,
-        weights=dict(backend.weights),
-        duration_s=spec.duration_s,
+        mode=plan.spec.mode,
+        backend=plan.name,
+        dtype=plan.dtype,
+        weights=weights,
+        duration_s=plan.spec.duration_s,
         normalised=normalised,
         block_rows=block_rows,
         num_inputs=len(inputs.items),

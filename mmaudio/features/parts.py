@@ -6,7 +6,7 @@ was, with any number of processes, and parts of another run are never mixed in.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +28,8 @@ class Manifest:
     kind: str
     mode: str
     backend: str
-    weights: dict[str, str]
+    dtype: str
+    weights: Mapping[str, str] | None  # None: not known yet, and not compared
     duration_s: float
     normalised: bool
     block_rows: int
@@ -64,7 +65,8 @@ class Parts:
         path = self.folder / MANIFEST_NAME
         if path.is_file():
             found, want = json.loads(path.read_text()), asdict(self.manifest)
-            differing = [f"{key} is {found.get(key)!r} there and {want[key]!r} here" for key in want if found.get(key) != want[key]]
+            compared = [key for key in want if not (key == "weights" and want[key] is None)]
+            differing = [f"{key} is {found.get(key)!r} there and {want[key]!r} here" for key in compared if found.get(key) != want[key]]
             if differing:
                 advice = "choose another --latent_dir, or remove that folder to start anew"
                 raise UserError(f"{self.folder} holds parts of another extraction ({'; '.join(differing)}); {advice}")

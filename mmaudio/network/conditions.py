@@ -1,7 +1,7 @@
 """What the network can be told, one row each, and the projected conditions, which depend on neither time nor latent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -60,8 +60,8 @@ class Conditions:
                 raise ValueError(f"conditions of {tensor.shape[0]} samples cannot be expanded to {batch}")
             return tensor.expand(batch, *tensor.shape[1:])
 
-        per_sample = (grown(getattr(self, field.name)) for field in fields(self) if field.name != "sync_row_n")
-        return Conditions(*per_sample, self.sync_row_n)
+        clip_f, clip_f_c, text_f, text_f_c = map(grown, (self.clip_f, self.clip_f_c, self.text_f, self.text_f_c))
+        return Conditions(clip_f, grown(self.sync_rows), text_f, clip_f_c, text_f_c, self.sync_row_n)
 
     def pick(self, clip_b: Tensor, sync_b: Tensor, text_b: Tensor) -> "Conditions":
         """For each sample, the rows of clip, sync and text with these numbers, (b,) int64 each."""

@@ -39,6 +39,10 @@ class FlowTransformer(nn.Module):
     Raises: ValueError for sizes that contradict each other.
     """
 
+    latent_rot: Tensor
+    clip_rot: Tensor
+    sync_row: Tensor
+
     def __init__(
         self,
         *,

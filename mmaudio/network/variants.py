@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.specs import DEFAULT_DURATION_S, AudioSpec
+from mmaudio.base.tensor_files import mismatches, refusal, shapes_of
 from mmaudio.network.conditions import CONDITION_ROWS
 from mmaudio.network.transformer import FlowTransformer
 
@@ -84,31 +85,17 @@ def build_network(variant: str | None = None, *, duration_s: float = DEFAULT_DUR
     return FlowTransformer(**(row | sizes))
 
 
-def _mismatches(state: dict[str, Tensor], network: FlowTransformer) -> list[str]:
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    wrong = [f"{name} is {found[name]}, want {shape}" for name, shape in wanted.items() if name in found and found[name] != shape]
-    missing = [f"{name} is missing" for name in wanted if name not in found]
-    return wrong + missing + [f"{name} is not a tensor of it" for name in found if name not in wanted]
-
-
-def _fitting_variant(state: dict[str, Tensor]) -> str | None:
-    for name in VARIANTS:
-        with torch.device("meta"):
-            if not _mismatches(state, build_network(name)):
-                return name
-    return None
+def _misfits(state: dict[str, Tensor], variant: str) -> list[str]:
+    with torch.device("meta"):
+        return mismatches(state, shapes_of(build_network(variant)))
 
 
 def check_weights(state_dict: dict[str, Tensor], variant: str) -> None:
     """Whether weights are of a variant, by names and shapes alone. Raises: UserError, as `load_network`."""
     state = {name: tensor for name, tensor in state_dict.items() if name not in STALE_KEYS}
-    with torch.device("meta"):
-        wrong = _mismatches(state, build_network(variant))
-    if wrong:
-        fits = _fitting_variant(state)
-        advice = f"they are weights of {fits}" if fits else "they fit no known model"
-        raise UserError(f"these weights are not of {variant}: {'; '.join(wrong[:3])} ({len(wrong)} in all); {advice}")
+    if wrong := _misfits(state, variant):
+        fits = next((name for name in VARIANTS if not _misfits(state, name)), None)
+        raise refusal(wrong, variant, f"they are weights of {fits}" if fits else "they fit no known model")
 
 
 def load_network(state_dict: dict[str, Tensor], variant: str, *, duration_s: float = DEFAULT_DURATION_S, **sizes: Any) -> FlowTransformer:

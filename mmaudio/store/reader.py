@@ -147,9 +147,12 @@ class Store:
         return self._copy(TEXT, rows)
 
     def null_text(self) -> Tensor | None:
-        """Text feature of the empty string, (77, 1024); None where the layout does not keep it."""
+        """Text feature of the empty string, (77, 1024); None for a store of the published system without it."""
         column = self._columns.get(NULL_TEXT)
-        return None if column is None else column.slice(0, column.shape[0])
+        if column is not None:
+            return column.slice(0, column.shape[0])
+        beside = schema.null_text_path(self.memmap_dir)
+        return torch.load(beside, map_location="cpu", weights_only=True)[0] if beside.is_file() else None
 
     def latent_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (n - 1) of `mean` over rows and time, (channels,) float32; scanned if not recorded."""

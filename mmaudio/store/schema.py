@@ -49,6 +49,14 @@ def record_path(memmap_dir: Path) -> Path:
     return memmap_dir.parent / f"{memmap_dir.name}.json"
 
 
+def null_text_path(memmap_dir: Path) -> Path:
+    """The null text feature of a store in the published layout, which has no place for it inside: (1, 77, 1024) float32.
+
+    The format is that of the published system's `empty_string.pth`.
+    """
+    return memmap_dir.parent / f"{memmap_dir.name}.empty_string.pth"
+
+
 def hash_rows(ids: Sequence[str], captions: Sequence[str]) -> str:
     """A hash of which rows stand in which order, with which captions."""
     return text_hash([text for pair in zip(ids, captions, strict=True) for text in pair])

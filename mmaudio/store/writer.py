@@ -10,7 +10,7 @@ from torch import Tensor
 
 import mmaudio
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import atomic_folder, write_json
+from mmaudio.base.files import atomic_folder, atomic_path, write_json
 from mmaudio.base.specs import AudioSpec
 from mmaudio.base.tables import write_table
 from mmaudio.store import schema
@@ -55,7 +55,7 @@ def write_store(
         layout: `compact`, or `published` (all columns float32, one text feature a row).
         index: id and caption of every row, in order; ids are unique.
         blocks: the rows, in the order of `index`.
-        null_text: text feature of the empty string, (77, 1024); kept by the compact layout only.
+        null_text: text feature of the empty string, (77, 1024); beside the store in the published layout.
         feature_dtype: dtype of features and text in the compact layout; latents are always float32.
         weights: encoder -> checksum of its weights.
         frame_rule: how frames were picked, `exact` or `ffmpeg`.
@@ -75,8 +75,11 @@ def write_store(
             if layout == "compact":
                 files.append(NULL_TEXT, null_text)
         # Gone before the swap: new rows must never stand beside the old table.
-        schema.record_path(folder).unlink(missing_ok=True)
-        schema.table_path(folder).unlink(missing_ok=True)
+        for beside in (schema.record_path, schema.table_path, schema.null_text_path):
+            beside(folder).unlink(missing_ok=True)
+    if layout == "published":
+        with atomic_path(schema.null_text_path(folder)) as path:
+            torch.save(null_text[None].float(), path)
     record = _record(kind, layout, spec, backend, index, dtypes, moments, dict(weights or {}), frame_rule)
     write_table(schema.table_path(folder), ("id", schema.CAPTION_COLUMNS[kind]), index)
     write_json(schema.record_path(folder), record.to_json())

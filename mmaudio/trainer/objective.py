@@ -1,14 +1,13 @@
 """The training objective as a module: what is compiled, what runs in bf16, and whose gradients the ranks average."""
 
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmaudio.base.compiling import Compiled
 from mmaudio.base.draws import Draws
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import BaseSettings, TrainSettings
@@ -39,29 +38,6 @@ class FlowObjective(nn.Module):
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
-
-
-class Compiled(nn.Module):
-    """A module, compiled; where the first call shows that this machine cannot, the module as it is."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self._call: Callable[..., Any] = torch.compile(module)
-        self._has_run = False
-
-    def forward(self, *inputs: Any) -> Any:
-        """What the module returns."""
-        try:
-            result = self._call(*inputs)
-        except RuntimeError as error:
-            if self._has_run:
-                raise
-            log.warning("compiling failed (%s); going on without, as with compile=False", str(error).strip().split("\n")[0])
-            self._call = self.module
-            result = self._call(*inputs)
-        self._has_run = True
-        return result
 
 
 def flow_settings(settings: TrainSettings) -> FlowSettings:

@@ -91,14 +91,6 @@ def test_statistics_are_the_first_video_stores(stores):
     torch.testing.assert_close(alone.latent_statistics()[0], features("audio", 4, seed=2)["mean"].mean((0, 1)))
 
 
-def test_null_text_is_from_the_first_store_that_keeps_it(tmp_path, stores):
-    published = Source("published", "audio", make_store(tmp_path, "published", "audio", layout="published"))
-    assert Mixture([published], SPEC).null_text() is None
-    null_text = Mixture([published, Source("seen", "video", stores[0])], SPEC).null_text()
-    assert null_text is not None
-    assert null_text.dtype == torch.float32
-    assert torch.equal(null_text, text_of(""))
-
 
 def test_odd_ids_and_captions_reach_the_batch(tmp_path):
     index = list(zip(ODD_TEXTS, reversed(ODD_TEXTS), strict=True))

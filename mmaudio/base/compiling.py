@@ -1,0 +1,49 @@
+"""Compiling where it works, and going on without where it does not."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+log = logging.getLogger(__name__)
+
+
+class CompiledCall:
+    """A function, compiled; where the first call shows that this machine cannot, the function as it is."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._plain = function
+        self._call: Callable[..., Any] = torch.compile(function)
+        self._has_run = False
+
+    def __call__(self, *inputs: Any) -> Any:
+        try:
+            result = self._call(*inputs)
+        except RuntimeError as error:
+            if self._has_run:
+                raise
+            log.warning("compiling failed (%s); going on without, as with compile=False", str(error).strip().split("\n")[0])
+            self._call = self._plain
+            result = self._call(*inputs)
+        self._has_run = True
+        return result
+
+
+def compile_(module: nn.Module) -> None:
+    """Compile a module in place: the same parameters, attributes and children, another way to run its forward."""
+    module.forward = CompiledCall(module.forward)
+
+
+class Compiled(nn.Module):
+    """A module, compiled, beside the module as it is."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._call = CompiledCall(module)
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the module returns."""
+        return self._call(*inputs)

@@ -1,0 +1,82 @@
+"""Files of tensors, torch's and safetensors': read lazily, whole or not at all; and whether tensors are those of a network."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from mmaudio.base.errors import UserError
+
+SAFETENSORS = ".safetensors"  # the suffix of such files; every other is one of torch
+NUM_TOLD = 3  # of the tensors that do not fit
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class DamagedFileError(UserError):
+    """A file whose content is torn or not what its name says; another file may stand in for it."""
+
+
+def damaged(path: Path, error: Exception) -> DamagedFileError:
+    """The sentence for a file that cannot be read for what it holds."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return DamagedFileError(f"{path} is no readable weights file ({reason}); copy or download it anew")
+
+
+def read_tensor_file(path: Path) -> Any:
+    """What a file of tensors holds, on the CPU, by mmap: a tensor's bytes are read when they are used.
+
+    Raises: DamagedFileError if it is torn or holds more than data, UserError if it is missing or the disk does not give it.
+    """
+    if not path.is_file():
+        raise UserError(f"no file at {path}")
+    try:
+        if path.suffix == SAFETENSORS:
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        raise damaged(path, error) from None
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a file. Raises: as `read_tensor_file`, and UserError for a file of anything else."""
+    content = read_tensor_file(path)
+    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path} holds no weights: want a file of named tensors")
+    return dict(content)
+
+
+def shapes_of(network: nn.Module) -> Shapes:
+    """Name → shape of every entry of a network's state dict, in its order."""
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def mismatches(state: Mapping[str, Any], wanted: Shapes, dispensable: tuple[str, ...] = ()) -> list[str]:
+    """What keeps a state dict from being the wanted one: a few words for each tensor that is misshapen, missing or extra.
+
+    Names that start with one of `dispensable` may be missing.
+    """
+    wrong = []
+    for name, shape in wanted.items():
+        tensor = state.get(name)
+        if name not in state:
+            if not name.startswith(dispensable):
+                wrong.append(f"{name} is missing")
+        elif not isinstance(tensor, Tensor):
+            wrong.append(f"{name} is no tensor but {type(tensor).__name__}")
+        elif tuple(tensor.shape) != shape:
+            wrong.append(f"{name} is {tuple(tensor.shape)}, want {shape}")
+    return wrong + [f"{name} is not a tensor of it" for name in state if name not in wanted]
+
+
+def refusal(wrong: list[str], owner: str, advice: str = "get the published file anew") -> UserError:
+    """One sentence for weights that are not `owner`'s: the first tensors that do not fit, how many there are, what to do."""
+    more = f" (and {len(wrong) - NUM_TOLD} more)" if len(wrong) > NUM_TOLD else ""
+    return UserError(f"these weights are not of {owner}: {'; '.join(wrong[:NUM_TOLD])}{more}; {advice}")
