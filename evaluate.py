@@ -15,7 +15,8 @@ from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads
 from mmaudio.commands.evaluate import reference_files
-from mmaudio.commands.evaluation import DEFAULTS, read_settings, read_words, sample_rows
+from mmaudio.commands.evaluation import DEFAULTS, computing, read_settings, read_words, sample_rows
+from mmaudio.features.backend import FOR_DECODING
 from mmaudio.generate.model import ModelChoice, load_model
 from mmaudio.metrics.scoring import score_folder
 from mmaudio.trainer.sources import open_mixture
@@ -34,7 +35,11 @@ def main() -> int:
     settings = read_settings(run_dir, problems)
     weights = Path(asked["weights"] or run_dir / f"{asked['exp_id']}_ema_final.pth")
     device = problems.check(lambda: pick_device(asked["device"], ranks))
-    model = problems.check(lambda: load_model(ModelChoice(weights), device)) if device is not None else None
+    model = (
+        problems.check(lambda: load_model(ModelChoice(weights, computing=computing(settings)), device, FOR_DECODING))
+        if device is not None
+        else None
+    )
     if not settings.data.test:
         problems.add(f"the run {run_dir} names no test data; train it with 'data.test=[NAME]'")
     rows = problems.check(lambda: open_mixture(settings, settings.data.test, model.backend.spec)) if model and settings.data.test else None

@@ -9,6 +9,7 @@ from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import read_ranks
 from mmaudio.commands.extraction import add_common_options, run_extraction
+from mmaudio.features.backend import FOR_AUDIO
 from mmaudio.features.extract import Target
 from mmaudio.features.inputs import Inputs, find_audio_clips
 
@@ -30,7 +31,7 @@ def main() -> int:
         return find_audio_clips(Path(options.data_dir), captions_tsv, clips_tsv)
 
     target = Target(output.parent, output.name, options.layout)
-    return run_extraction(options, problems, find, target, tables=(captions_tsv, clips_tsv), normalised=True)
+    return run_extraction(options, problems, find, target, needs=FOR_AUDIO, tables=(captions_tsv, clips_tsv), normalised=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import read_ranks
 from mmaudio.commands.extraction import add_common_options, run_extraction
+from mmaudio.features.backend import FOR_VIDEO
 from mmaudio.features.extract import Target
 from mmaudio.features.inputs import Inputs, find_videos
 from mmaudio.media.example_files import make_guide_example
@@ -40,7 +41,7 @@ def main() -> int:
         return find_videos(folder, tsv)
 
     target, normalised = Target(output, options.name, options.layout), options.normalize_audio == "true"
-    return run_extraction(options, problems, find, target, tables=(tsv,), normalised=normalised)
+    return run_extraction(options, problems, find, target, needs=FOR_VIDEO, tables=(tsv,), normalised=normalised)
 
 
 if __name__ == "__main__":

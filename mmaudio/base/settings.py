@@ -23,11 +23,9 @@ from mmaudio.base.typed import dotted_keys, read_group, setting
 
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
 _EVALUATION = "training makes no previews and no evaluation yet; when it is done, use evaluate.py"
-_WEIGHTS = "the pretrained codec and encoders are not part of it yet"
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
     **dict.fromkeys(("log_extra_interval", "eval_interval", "save_eval_interval", "eval_batch_size"), _EVALUATION),
     **dict.fromkeys(("num_workers", "pin_memory"), "training reads ahead in one thread, into ordinary memory"),
-    **dict.fromkeys(("vae_16k_ckpt", "vae_44k_ckpt", "bigvgan_vocoder_ckpt", "synchformer_ckpt"), _WEIGHTS),
 }
 
 
@@ -87,7 +85,10 @@ class BaseSettings:
     vae_16k_ckpt: str = setting("./ext_weights/v1-16.pth", defines_run=False)
     vae_44k_ckpt: str = setting("./ext_weights/v1-44.pth", defines_run=False)
     bigvgan_vocoder_ckpt: str = setting("./ext_weights/best_netG.pt", defines_run=False)
+    bigvgan_44k_ckpt: str = setting("./ext_weights/bigvgan_v2_44khz_128band_512x", defines_run=False)
     synchformer_ckpt: str = setting("./ext_weights/synchformer_state_dict.pth", defines_run=False)
+    clip_ckpt: str = setting("./ext_weights/DFN5B-CLIP-ViT-H-14-384", defines_run=False)
+    empty_string_ckpt: str = setting("./ext_weights/empty_string.pth", defines_run=False)
     data: DataSettings = field(default_factory=DataSettings)
 
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """Files of tensors, torch's and safetensors': read lazily, whole or not at all; and whether tensors are those of a network."""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from mmaudio.base.errors import UserError
 
 SAFETENSORS = ".safetensors"  # the suffix of such files; every other is one of torch
+# What torch and safetensors raise at bytes that are no file of theirs; reading other bytes as a pickle can fail in most of these ways
+_NOT_ITS_FORMAT = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError, SafetensorError)
 NUM_TOLD = 3  # of the tensors that do not fit
 
 Shapes = dict[str, tuple[int, ...]]
@@ -38,10 +41,11 @@ def read_tensor_file(path: Path) -> Any:
         if path.suffix == SAFETENSORS:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files from before torch 1.6 are no zip archives and can only be read at once.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+    except _NOT_ITS_FORMAT as error:
         raise damaged(path, error) from None
 
 

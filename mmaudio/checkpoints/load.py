@@ -2,22 +2,19 @@
 
 import dataclasses
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.checkpoints.run_state import FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_path
+from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, read_tensor_file
+from mmaudio.checkpoints.run_state import FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
 
 _ENTRIES = ("it", "weights", "optimizer", "scheduler", "ema")
-
-
-class DamagedFileError(UserError):
-    """A file whose content is torn or not what its name says; another file may stand in for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,39 +26,38 @@ class Newest:
     skipped: tuple[str, ...]
 
 
-def _read(path: Path) -> Any:
-    """Read a torch file lazily, tensors on the CPU.
-
-    Raises: DamagedFileError if it is torn or holds more than data, UserError if it is missing or the disk does not give it.
-    """
-    if not path.is_file():
-        raise UserError(f"no file at {path}")
+def _record_within(path: Path) -> dict[str, Any] | None:
+    """The record in a safetensors file's own header, as JSON values; None where it has none. Raises: DamagedFileError, OSError."""
+    if path.suffix != SAFETENSORS or not path.is_file():
+        return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DamagedFileError(f"{path} is no readable weights file ({reason}); copy or download it anew") from None
+        with safe_open(path, framework="pt") as file:
+            strings = file.metadata() or {}
+        return record_from_strings(strings) if "format_version" in strings else None
+    except (SafetensorError, ValueError) as error:
+        raise damaged(path, error) from None
 
 
 def read_record(path: Path) -> WeightsRecord | None:
-    """The record beside a weights file; None where there is none (files of the published system).
+    """The record in or beside a weights file; None where there is none (files of the published system).
 
     Raises: UserError for a record that cannot be read or is of another format version.
     """
-    beside = record_path(path)
+    place = path
     try:
-        content = json.loads(beside.read_text(encoding="utf-8"))
+        content = _record_within(path)
+        if content is None:
+            place = record_path(path)
+            content = json.loads(place.read_text(encoding="utf-8"))
         if content["format_version"] == FORMAT_VERSION:
-            return WeightsRecord(**{field.name: content[field.name] for field in dataclasses.fields(WeightsRecord)})
+            return WeightsRecord.from_plain(content)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f"{beside} cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{place} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{beside} is no readable record of {path.name}; copy it anew, or remove it") from None
-    raise UserError(f"{beside} has format version {content['format_version']}; this mmaudio reads {FORMAT_VERSION}")
+        raise UserError(f"{place} is no readable record of {path.name}; copy it anew, or remove it") from None
+    raise UserError(f"{place} has format version {content['format_version']}; this mmaudio reads {FORMAT_VERSION}")
 
 
 def load_checkpoint(path: Path) -> RunState:
@@ -70,7 +66,7 @@ def load_checkpoint(path: Path) -> RunState:
     Raises: DamagedFileError if the file is torn or no training checkpoint, UserError if it is missing, unreadable or of another
         format version.
     """
-    content = _read(path)
+    content = read_tensor_file(path)
     missing = [name for name in _ENTRIES if not isinstance(content, Mapping) or name not in content]
     if missing:
         raise DamagedFileError(f"{path} is no training checkpoint: it has no {', '.join(missing)}; for weights alone use weights={path}")
@@ -84,7 +80,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
     Raises: UserError if the file is missing, torn, or holds no tensors.
     """
-    content = _read(path)
+    content = read_tensor_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("weights"), Mapping):
         content = content["weights"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):

@@ -1,8 +1,9 @@
 """What a training checkpoint holds, and what the files of a run are called (training.md section 9)."""
 
+import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ class RunState:
 
     steps_done: int
     weights: dict[str, Tensor]
-    optimizer: dict[str, Any]  # AdamW's state, by parameter index in manifest order
+    optimizer: dict[str, Any]  # AdamW's state, by index among the trained parameters in manifest order
     scheduler: dict[str, Any]
     ema: dict[str, Any] | None  # None where the run keeps no averages
 
@@ -34,7 +35,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """What a file of weights does not say itself; kept beside it, so that generating needs no options."""
+    """What tensors do not say of themselves; kept beside the file or in it, so that generating needs no options."""
 
     variant: str
     mode: str
@@ -43,6 +44,30 @@ class WeightsRecord:
     step: int
     exp_id: str
     format_version: int = FORMAT_VERSION
+    final_cond: str = "global"  # what modulates the final layer
+    dropped: tuple[str, ...] = ()  # conditions the run did without
+    freeze: tuple[str, ...] = ()  # patterns of the parameters the run did not train
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> "WeightsRecord":
+        """Read a record from JSON values: what it does not say is at its default, what is not of a record is left out.
+
+        Raises: KeyError where it lacks what has no default, TypeError where `content` is no mapping.
+        """
+        given = {field.name: content[field.name] for field in fields(cls) if field.name in content or field.default is MISSING}
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        return cls(**values)
+
+
+def as_strings(content: Mapping[str, Any]) -> dict[str, str]:
+    """JSON values as strings, all that the header of a safetensors file can hold: text as it is, the rest as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in content.items()}
+
+
+def record_from_strings(strings: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON values of a record among strings that `as_strings` made. Raises: ValueError for a string that is none."""
+    known = {field.name: field.type for field in fields(WeightsRecord)}
+    return {name: text if known[name] is str else json.loads(text) for name, text in strings.items() if name in known}
 
 
 def record_path(path: Path) -> Path:

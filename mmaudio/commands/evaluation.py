@@ -1,6 +1,7 @@
 """What evaluate.py does: its words, the settings of the run it evaluates, and the share of rows each process samples."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +14,14 @@ from mmaudio.generate.sampler import ConditionBatch, SampleSettings
 from mmaudio.generate.samples import write_sounds
 from mmaudio.runs.names import CONFIG_FILE
 
+_CKPT_KEYS = {  # weight → the setting that says where it is
+    "vae_16k": "vae_16k_ckpt",
+    "vae_44k": "vae_44k_ckpt",
+    "vocoder_16k": "bigvgan_vocoder_ckpt",
+    "vocoder_44k": "bigvgan_44k_ckpt",
+    "synchformer": "synchformer_ckpt",
+    "clip": "clip_ckpt",
+}
 DEFAULTS = {"exp_id": "", "reference": "", "device": "cuda", "weights": "", "batch_size": "16", "output_name": ""}
 
 
@@ -40,6 +49,13 @@ def read_settings(run_dir: Path, problems: Problems) -> TrainSettings:
     assert isinstance(saved_config, DictConfig)
     settings: TrainSettings = settings_from(TrainSettings, plain_values(saved_config), problems)
     return settings
+
+
+def computing(settings: TrainSettings) -> dict[str, Any]:
+    """Keywords of a `BackendPlan`: the pretrained weights come from where the run's settings say, if they say anything."""
+    default = TrainSettings()
+    asked = {weight: getattr(settings, key) for weight, key in _CKPT_KEYS.items() if getattr(settings, key) != getattr(default, key)}
+    return {"places": asked if settings.backend == "pretrained" else {}}
 
 
 def sample_rows(model: Model, rows: Mixture, settings: TrainSettings, output_dir: Path, batch_size: int, ranks: Ranks) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ import torch
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
 from mmaudio.base.logs import start_logging
 from mmaudio.base.ranks import num_cores, pick_device, process_group, read_ranks
-from mmaudio.base.specs import DEFAULT_DURATION_S, MODES
-from mmaudio.features.backend import BACKENDS, Backend, build_backend
+from mmaudio.base.specs import DEFAULT_DURATION_S, MODES, AudioSpec
+from mmaudio.commands.backend_options import add_backend_options, backend_keywords
+from mmaudio.features.backend import BACKENDS, BackendPlan
 from mmaudio.features.extract import Target, extract_parts, merge_parts, plan_parts
 from mmaudio.features.inputs import Inputs
 from mmaudio.store.schema import LAYOUTS
@@ -24,7 +26,7 @@ def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num_
     parser.add_argument("--mode", choices=list(MODES), default="16k", help="sampling rate of the latents (default 16k)")
     parser.add_argument("--backend", choices=BACKENDS, default="pretrained", help="encoders (default pretrained; lite needs no weights)")
     parser.add_argument("--device", default="cuda", help="cuda, cpu or auto (default cuda)")
-    parser.add_argument("--dtype", choices=["fp32"], default="fp32", help="arithmetic of the encoders (default fp32)")
+    add_backend_options(parser)
     parser.add_argument("--layout", choices=LAYOUTS, default="compact", help="layout of the store (default compact)")
     parser.add_argument("--duration", type=float, default=DEFAULT_DURATION_S, help="seconds of a training clip (default 8.0)")
     parser.add_argument("--batch_size", type=int, default=batch_size, help=f"clips per finished part (default {batch_size})")
@@ -38,6 +40,7 @@ def run_extraction(
     find: Callable[[], Inputs],
     target: Target,
     *,
+    needs: Sequence[str],
     tables: Sequence[Path],
     normalised: bool,
 ) -> int:
@@ -45,6 +48,7 @@ def run_extraction(
 
     Args:
         find: what there is to extract, from `tables`.
+        needs: what the backend has to do.
 
     Raises: UserError with every mistake found before any work.
     """
@@ -54,17 +58,19 @@ def run_extraction(
         if getattr(options, name) < 1:
             problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
     device = problems.check(lambda: pick_device(options.device, ranks))
-    backend = problems.check(lambda: _backend(options, device or torch.device("cpu")))
+    plan = problems.check(lambda: _plan(options))
     inputs = problems.check(find)
     problems.check(lambda: target.check(tables))
-    if backend is None or inputs is None:
+    if plan is None or inputs is None or device is None:
         problems.raise_any()
-    assert backend is not None
+    assert plan is not None
     assert inputs is not None
-    latent_dir = Path(options.latent_dir)
-    parts = problems.check(lambda: plan_parts(latent_dir, inputs, backend, block_rows=options.batch_size, normalised=normalised))
+    assert device is not None
+    planned = partial(plan_parts, Path(options.latent_dir), inputs, plan, block_rows=options.batch_size, normalised=normalised)
+    problems.check(lambda: planned(weights=None))
     problems.raise_any()
-    assert parts is not None
+    backend = plan.build(device, needs)  # may download weights, so everything else is known to be right before
+    parts = planned(weights=backend.weights)
     # Files are read by threads and each clip is encoded on its own: one arithmetic thread a process keeps rows equal
     # whatever the number of processes, and the pools from fighting over the cores.
     torch.set_num_threads(1)
@@ -78,8 +84,9 @@ def run_extraction(
     return EXIT_REJECTS if outcome.rejects else 0
 
 
-def _backend(options: argparse.Namespace, device: torch.device) -> Backend:
+def _plan(options: argparse.Namespace) -> BackendPlan:
     try:
-        return build_backend(options.backend, options.mode, duration_s=options.duration, device=device)
+        spec = AudioSpec(options.mode, options.duration)
     except ValueError as error:
         raise UserError(f"--duration: {error}") from None
+    return BackendPlan(options.backend, spec, **backend_keywords(options))

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
+from mmaudio.commands.backend_options import add_backend_options, backend_keywords
 from mmaudio.commands.captions import read_captions
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
@@ -25,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", default="./output/generated", help="folder of the samples")
     parser.add_argument("--variant", default=None, help="which model the weights are of (default: as their record says)")
     parser.add_argument("--backend", default=None, help="pretrained or lite (default: as the record says)")
+    add_backend_options(parser)
     parser.add_argument("--device", default="auto", help="cuda, cpu or auto (default auto)")
     parser.add_argument("--duration", type=float, default=None, help="seconds (default: as trained); a shorter video lowers it")
     parser.add_argument("--cfg_strength", type=float, default=4.5, help="guidance; below 1 there is none (default 4.5)")
@@ -95,6 +97,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _generate(options: argparse.Namespace, jobs: list[tuple[str, str, Path | None]]) -> int:
     from mmaudio.base.ranks import num_cores, pick_device, read_ranks, set_threads
+    from mmaudio.features.backend import FOR_GENERATION, FOR_PROMPTS
     from mmaudio.generate.model import ModelChoice, load_model
     from mmaudio.generate.sampler import SampleSettings
     from mmaudio.generate.samples import Job, Wishes, generate_samples
@@ -102,8 +105,9 @@ def _generate(options: argparse.Namespace, jobs: list[tuple[str, str, Path | Non
     start_logging()
     ranks = read_ranks()
     set_threads(ranks)
-    choice = ModelChoice(Path(options.weights), options.variant, options.backend, options.duration)
-    model = load_model(choice, pick_device(options.device, ranks))
+    choice = ModelChoice(Path(options.weights), options.variant, options.backend, options.duration, backend_keywords(options))
+    needs = FOR_GENERATION if any(video for _, _, video in jobs) else FOR_PROMPTS
+    model = load_model(choice, pick_device(options.device, ranks), needs)
     wishes = Wishes(
         output_dir=Path(options.output),
         duration_s=model.backend.spec.duration_s,

@@ -10,7 +10,7 @@ SUBCOMMANDS = {
     "generate": "give a video, or many, the sound a prompt describes",
     "evaluate": "score a folder of generated sounds against the real ones",
     "report": "make the page of a run: curves, scores, videos to listen to",
-    "weights": "list, fetch and verify the published weight files",
+    "weights": "list, fetch and verify the published weight files; export those of a run",
     "store": "say what a store of features holds",
     "ema": "averaged weights of any length, from the snapshots of a run",
     "example": "the whole way on made-up data: media, features, training, sound, scores, page",

@@ -17,6 +17,7 @@ ABILITIES = ("audio", "scene", "sync", "text", "sound")
 FOR_AUDIO = ("audio", "text")  # what each stage needs of a backend
 FOR_VIDEO = ("audio", "scene", "sync", "text")
 FOR_GENERATION = ("scene", "sync", "text", "sound")
+FOR_PROMPTS = ("text", "sound")
 FOR_DECODING = ("sound",)
 
 

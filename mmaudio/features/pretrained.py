@@ -24,8 +24,8 @@ from mmaudio.weights import checksum, locate
 # Largest activations of one item in float32, in MB (docs/performance.md)
 FRAME_MB = 70.0  # CLIP, a frame
 SEGMENT_MB = 105.0  # Synchformer, a segment
-ENCODED_SECOND_MB = 20.0  # VAE encoder, a second of sound
-DECODED_SECOND_MB = 90.0  # VAE decoder and vocoder, a second of sound
+ENCODED_SECOND_MB = 15.0  # VAE encoder, a second of sound
+DECODED_SECOND_MB = 50.0  # VAE decoder and vocoder, a second of sound
 CAPTION_MB = 4.0  # CLIP, a caption
 
 CPU_MEMORY_GB = 0.5

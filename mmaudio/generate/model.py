@@ -1,14 +1,16 @@
 """A trained network with the backend it was trained on: everything generation needs, from one weights file."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.specs import DEFAULT_DURATION_S, AudioSpec
 from mmaudio.checkpoints.load import load_weights, read_record
-from mmaudio.features.backend import Backend, build_backend
+from mmaudio.features.backend import FOR_GENERATION, Backend, BackendPlan
 from mmaudio.network import FlowTransformer, find_variant, load_network
 
 
@@ -18,6 +20,7 @@ class Model:
 
     network: FlowTransformer
     backend: Backend
+    dropped: tuple[str, ...] = ()  # conditions it was trained without
 
     @property
     def device(self) -> torch.device:
@@ -38,11 +41,14 @@ class ModelChoice:
     variant: str | None = None
     backend: str | None = None
     duration_s: float | None = None
+    computing: Mapping[str, Any] = field(default_factory=dict)  # keywords of a BackendPlan: dtype, places, memory_gb, compiled
 
 
-def load_model(choice: ModelChoice, device: torch.device) -> Model:
+def load_model(choice: ModelChoice, device: torch.device, needs: Collection[str] = FOR_GENERATION) -> Model:
     """Load weights and build the backend that belongs to them.
 
+    Args:
+        needs: what the backend has to do, of mmaudio.features.backend.ABILITIES.
     Raises: UserError for weights that are missing or of another variant, and where neither the user nor a record says
     which variant they are.
     """
@@ -52,20 +58,26 @@ def load_model(choice: ModelChoice, device: torch.device) -> Model:
     variant = choice.variant or (record.variant if record else None)
     backend_name = choice.backend or (record.backend if record else "pretrained")
     duration_s = choice.duration_s if choice.duration_s is not None else (record.duration_s if record else DEFAULT_DURATION_S)
-    try:
-        AudioSpec(duration_s=duration_s)
-    except ValueError as error:
-        raise UserError(f"--duration: {error}") from None
     if variant is None:
         raise UserError(f"{choice.weights} has no record beside it; say which model it is with --variant")
     problems = Problems()
     if record is not None and choice.backend not in (None, record.backend):
         problems.add(f"{choice.weights.name} was trained on features of the {record.backend} backend, not of {choice.backend}")
     row = problems.check(lambda: find_variant(variant))
-    backend = problems.check(lambda: build_backend(backend_name, row.mode if row else "16k", duration_s=duration_s, device=device))
+    spec = problems.check(lambda: _spec(row.mode if row else "16k", duration_s))
+    plan = problems.check(lambda: BackendPlan(backend_name, spec or AudioSpec(), **choice.computing))
     state = problems.check(lambda: load_weights(choice.weights))
     problems.raise_any()
-    assert backend is not None
+    assert plan is not None
     assert state is not None
-    network = load_network(state, variant, duration_s=duration_s)
-    return Model(network.eval().requires_grad_(False).to(device), backend)
+    final_cond = record.final_cond if record else find_variant(variant).final_cond
+    network = load_network(state, variant, duration_s=duration_s, final_cond=final_cond)
+    backend = plan.build(device, needs)  # may download, so everything else is known to be right before
+    return Model(network.eval().requires_grad_(False).to(device), backend, record.dropped if record else ())
+
+
+def _spec(mode: str, duration_s: float) -> AudioSpec:
+    try:
+        return AudioSpec(mode, duration_s)
+    except ValueError as error:
+        raise UserError(f"--duration: {error}") from None

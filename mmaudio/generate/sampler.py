@@ -1,6 +1,6 @@
 """Conditions to latents: noise of each item's own, guidance, and a solver. Axes: b batch, n latent token, c channel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +41,8 @@ class ConditionBatch:
 
 
 @torch.inference_mode()
-def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: SampleSettings) -> Tensor:
-    """Unnormalised latents (b, n, c), float32.
+def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: SampleSettings, dropped: Collection[str] = ()) -> Tensor:
+    """Unnormalised latents (b, n, c), float32. Conditions in `dropped`, which the network was trained without, are not told.
 
     The starting noise of a row is a function of (seed, id), so neither the batch nor the number of processes matters.
     """
@@ -52,14 +52,16 @@ def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: Sa
     def given(name: str, features: Tensor | None) -> Tensor:
         return network.null_features(name).expand(num, -1, -1) if features is None else features.to(device, torch.float32)
 
-    def told(features: Tensor | None) -> Told:
-        return Told.of(has_video if features is not None else torch.zeros_like(has_video))
+    def told(name: str, features: Tensor | None, who_has_it: Tensor) -> Told:
+        return Told.of(who_has_it & (features is not None and name not in dropped))
 
     conditions = network.told_conditions(
         given("clip", batch.clip),
         given("sync", batch.sync),
         given("text", batch.text),
-        ToldConditions(told(batch.clip), told(batch.sync), Told.of(torch.ones_like(has_video))).to(device),
+        ToldConditions(
+            told("clip", batch.clip, has_video), told("sync", batch.sync, has_video), told("text", batch.text, torch.ones_like(has_video))
+        ).to(device),
     )
     negative = None if batch.negative_text is None else batch.negative_text.to(device, torch.float32)
     null = network.empty_conditions(negative).expand(num)

@@ -113,12 +113,12 @@ def _sample(model: Model, batch: list[_Ready], wishes: Wishes) -> Tensor:
         sync=torch.stack(syncs) if syncs else None,
         negative_text=model.backend.encode_text([wishes.negative_prompt]) if wishes.negative_prompt else None,
     )
-    return model.backend.decode(sample_latents(model.network, conditions, wishes.sampling)).cpu()
+    return model.backend.decode(sample_latents(model.network, conditions, wishes.sampling, model.dropped)).cpu()
 
 
 def write_sounds(model: Model, conditions: ConditionBatch, settings: SampleSettings, output_dir: Path) -> None:
     """Sample from features that are already there, and write `<id>.flac` for each row."""
-    waves_bs = model.backend.decode(sample_latents(model.network, conditions, settings)).cpu()
+    waves_bs = model.backend.decode(sample_latents(model.network, conditions, settings, model.dropped)).cpu()
     for name, wave in zip(conditions.ids, waves_bs, strict=True):
         write_flac(output_dir / f"{name}.flac", wave.numpy(), model.backend.spec.rate_hz)
 

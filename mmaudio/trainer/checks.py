@@ -12,9 +12,12 @@ from mmaudio.batches import check_batch_size, check_sources
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState
 from mmaudio.flow.ode import METHODS
-from mmaudio.network import VARIANTS, check_weights
+from mmaudio.network import CONDITION_ROWS, VARIANTS, check_weights
 from mmaudio.runs.signature import recorded_settings
+from mmaudio.trainer.descent import check_optimizer
 from mmaudio.trainer.ema import count_averages
+from mmaudio.trainer.flow_run import check_snapshot_budget, final_cond, weights_record
+from mmaudio.trainer.freezing import check_patterns, matching, model_shapes
 from mmaudio.trainer.sources import null_text, open_sources
 
 _EXTRACTION = {
@@ -45,6 +48,11 @@ def _check_contradictions(settings: TrainSettings, problems: Problems) -> None:
     sigmas = settings.ema.sigma_rels
     if settings.ema.enable and (not sigmas or len(set(sigmas)) != len(sigmas)):
         problems.add(f"ema.sigma_rels is {list(sigmas)}; want at least one width, each once, or ema.enable=False")
+    for name in settings.drop_conditions:
+        if name not in CONDITION_ROWS:
+            problems.add(f"drop_conditions names {name!r}{nearest(name, CONDITION_ROWS)}; known are {', '.join(CONDITION_ROWS)}")
+    if settings.ema.enable and settings.model in VARIANTS:
+        problems.check(lambda: check_snapshot_budget(settings))
     if settings.enable_email:
         problems.add("enable_email is True, but this system sends no mail; leave it out")
     if not settings.data.train:
@@ -56,13 +64,16 @@ def _check_contradictions(settings: TrainSettings, problems: Problems) -> None:
 
 def _check_weights(settings: TrainSettings, files: RunFiles, problems: Problems) -> None:
     model = settings.model if settings.model in VARIANTS else None
-    if settings.weights:
+    if settings.weights and not settings.checkpoint and not any(files.checkpoints()):  # otherwise they are not read
         weights = problems.check(lambda: load_weights(Path(str(settings.weights))))
         if weights is not None and model:
             problems.check(lambda: check_weights(weights, model))
+            problems.check(lambda: _refuse_other_final_layer(settings, Path(str(settings.weights))))
+    if settings.freeze and model:
+        problems.check(lambda: check_patterns(list(model_shapes(model)), settings.freeze))
     own = problems.check(lambda: newest_checkpoint(files))
     if own is not None:
-        problems.check(lambda: _refuse_other_run(settings, own.path))
+        problems.check(lambda: _refuse_own(settings, own.path, own.state))
     if settings.checkpoint:
         path = Path(settings.checkpoint)
         asked = problems.check(lambda: load_checkpoint(path))
@@ -72,7 +83,7 @@ def _check_weights(settings: TrainSettings, files: RunFiles, problems: Problems)
                 f" {own.state.steps_done}; leave checkpoint out to go on, or choose another exp_id"
             )
         if asked is not None and model:
-            problems.check(lambda: check_weights(asked.weights, model))
+            problems.check(lambda: _refuse_misfit(settings, path, asked))
         if asked is not None:
             problems.check(lambda: _refuse_other_averages(settings.ema, path, asked))
     elif own is not None:
@@ -103,16 +114,55 @@ def _refuse_other_averages(ema: EmaSettings, path: Path, state: RunState) -> Non
         )
 
 
+def _refuse_own(settings: TrainSettings, path: Path, state: RunState) -> None:
+    """Raises: UserError if the run's own checkpoint is of other settings, or cannot be gone on from."""
+    _refuse_other_run(settings, path)
+    if settings.model in VARIANTS and not settings.checkpoint:
+        _refuse_misfit(settings, path, state)
+
+
+def _refuse_misfit(settings: TrainSettings, path: Path, state: RunState) -> None:
+    """Weights of another model cannot go on, nor can an optimizer of other parameters: it goes by place among the trained ones.
+
+    Raises: UserError where the checkpoint is of other ones, as its record says, or else as its tensors show.
+    """
+    check_weights(state.weights, settings.model)
+    shapes, record = model_shapes(settings.model), read_record(path)
+    way_out = f"start a new run from its weights: exp_id=NEW weights={path}"
+    frozen = matching(shapes, settings.freeze)
+    if record is not None and matching(shapes, record.freeze) != frozen:
+        was, now = (f"freeze={list(patterns)}" for patterns in (record.freeze, settings.freeze))
+        raise UserError(f"{path} was trained with {was}, not {now}; go on with that, or {way_out}")
+    try:
+        check_optimizer(state.optimizer, [shape for name, shape in shapes.items() if name not in frozen])
+    except UserError as error:
+        raise UserError(
+            f"{path} does not fit freeze={list(settings.freeze)}: {error}; go on with the freeze it had, or {way_out}"
+        ) from None
+
+
 def _refuse_other_run(settings: TrainSettings, path: Path) -> None:
-    """Raises: UserError if the run's checkpoint is of another model, duration or backend."""
+    """Raises: UserError if the run's checkpoint is of another model, duration or backend, or was told other conditions."""
     record = read_record(path)
-    if record is None:
+    if record is None or settings.model not in VARIANTS:
         return
-    found = (record.variant, record.duration_s, record.backend)
-    asked = (settings.model, settings.duration_s, settings.backend)
-    if found != asked:
-        was, now = (f"model={model} duration_s={seconds} backend={backend}" for model, seconds, backend in (found, asked))
+    asked = weights_record(settings, record.step)
+    keys = {"model": "variant", "duration_s": "duration_s", "backend": "backend", "final_cond": "final_cond", "drop_conditions": "dropped"}
+    other = {key: name for key, name in keys.items() if getattr(record, name) != getattr(asked, name)}
+    if other:
+        was, now = (" ".join(f"{key}={_word(getattr(each, name))}" for key, name in other.items()) for each in (record, asked))
         raise UserError(f"{path.parent} holds a run with {was}, not {now}; give it these settings, or choose another exp_id")
+
+
+def _word(value: object) -> str:
+    return f"[{','.join(value)}]" if isinstance(value, tuple) else str(value)
+
+
+def _refuse_other_final_layer(settings: TrainSettings, path: Path) -> None:
+    """Raises: UserError for weights whose final layer was trained to be modulated by something else."""
+    record = read_record(path)
+    if record is not None and record.final_cond != final_cond(settings):
+        raise UserError(f"{path} was trained with final_cond={record.final_cond}; add final_cond={record.final_cond}")
 
 
 # ---- data
@@ -134,7 +184,7 @@ def _check_data(settings: TrainSettings, files: RunFiles, ranks: Ranks, problems
         check_batch_size(problems, train, settings.batch_size, ranks.world_size)
     starts_anew = not (settings.weights or settings.checkpoint or any(files.checkpoints()))
     if train and starts_anew:
-        problems.check(lambda: null_text(train, settings.backend))
+        problems.check(lambda: null_text(train, settings))
 
 
 def _there(names: Sequence[str], settings: TrainSettings) -> list[str]:

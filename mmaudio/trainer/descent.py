@@ -1,6 +1,6 @@
 """AdamW as the published system runs it, and its state in the order of the parameter manifest (training.md section 4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,11 @@ GRAD_SCALE = 2048.0  # what enable_grad_scaler multiplies the loss by; bf16 has 
 
 
 def build_optimizer(network: nn.Module, *, learning_rate: float, weight_decay: float, amp: bool) -> torch.optim.AdamW:
-    """One group of every trainable parameter in module order, decay on all of them."""
+    """One group of every trainable parameter in module order, decay on all of them.
+
+    State is saved by index in that group: index i is the i-th trainable parameter, as in the published files. Where a run
+    freezes some, those have no index and later ones move up, so its state fits only a run that freezes the same ones.
+    """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     fused = parameters[0].device.type in ("cuda", "cpu")
     optimizer = torch.optim.AdamW(
@@ -24,19 +28,29 @@ def build_optimizer(network: nn.Module, *, learning_rate: float, weight_decay: f
     return optimizer
 
 
+def check_optimizer(saved: Mapping[str, Any], shapes: Sequence[torch.Size]) -> None:
+    """Whether a saved optimizer is one of parameters of these shapes, in this order.
+
+    Raises: UserError where it is not: torch itself would look at their number alone.
+    """
+    if not isinstance(saved, Mapping) or not {"state", "param_groups"} <= saved.keys():
+        raise UserError("the checkpoint holds no optimizer state")
+    num_saved = sum(len(group["params"]) for group in saved["param_groups"])
+    if num_saved != len(shapes):
+        raise UserError(f"the checkpoint's optimizer holds {num_saved} parameters, this run trains {len(shapes)}")
+    for index, moments in saved["state"].items():
+        if moments["exp_avg"].shape != shapes[index]:
+            found, want = tuple(moments["exp_avg"].shape), tuple(shapes[index])
+            raise UserError(f"parameter {index} of the checkpoint's optimizer is {found}, that of this run {want}")
+
+
 def load_optimizer_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """Continue with a saved optimizer's moments; rates and decays stay those of today's settings.
 
     Raises: UserError where it is the state of other parameters.
     """
-    own = optimizer.state_dict()["param_groups"]
-    num_saved = sum(len(group["params"]) for group in saved["param_groups"])
-    num_own = sum(len(group["params"]) for group in own)
-    if num_saved != num_own:
-        raise UserError(
-            f"the checkpoint's optimizer holds {num_saved} parameters, this model trains {num_own}; start from weights= instead"
-        )
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": own})
+    check_optimizer(saved, [parameter.shape for group in optimizer.param_groups for parameter in group["params"]])
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def set_rate_(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmaudio.checkpoints.posthoc_ema import average_entries, decay, gamma_of, read_average, save_snapshot
+from mmaudio.checkpoints.posthoc_ema import decay, gamma_of
+from mmaudio.checkpoints.snapshots import average_entries, read_average, save_snapshot
 
 _MODELS = "ema_models"  # what the published layout calls the averages of a checkpoint
 
@@ -15,6 +16,11 @@ _MODELS = "ema_models"  # what the published layout calls the averages of a chec
 def count_averages(entries: Mapping[str, Any]) -> int:
     """How many averages an `ema` entry holds."""
     return len({name.split(".")[1] for name in entries if name.startswith(f"{_MODELS}.")})
+
+
+def snapshot_bytes(state: Mapping[str, Tensor], sigma_rels: Sequence[float]) -> int:
+    """Bytes of the tensors of one snapshot of each average."""
+    return len(sigma_rels) * sum(tensor.numel() for tensor in state.values()) * torch.float32.itemsize
 
 
 class PowerAverages:

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,12 +13,14 @@ from mmaudio.base.settings import TrainSettings
 from mmaudio.base.specs import AudioSpec
 from mmaudio.batches import Mixture
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint
-from mmaudio.checkpoints.posthoc_ema import list_snapshots, retire_snapshots, synthesize
 from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
+from mmaudio.checkpoints.snapshots import CONSTANTS, check_budget, list_snapshots, retire_snapshots, synthesize, thin_snapshots
 from mmaudio.network import FlowTransformer, build_network, find_variant, load_network
+from mmaudio.network.variants import STALE_KEYS
 from mmaudio.trainer.descent import build_optimizer, load_optimizer_, set_rate_
-from mmaudio.trainer.ema import PowerAverages
+from mmaudio.trainer.ema import PowerAverages, snapshot_bytes
+from mmaudio.trainer.freezing import freeze_
 from mmaudio.trainer.objective import FlowObjective, flow_settings, spread, uses_amp, uses_compile
 from mmaudio.trainer.schedule import Schedule
 from mmaudio.trainer.sources import null_text
@@ -48,6 +51,32 @@ def ema_folder(settings: TrainSettings, files: RunFiles) -> Path:
     return Path(settings.ema.checkpoint_folder) if settings.ema.checkpoint_folder else files.ema_folder
 
 
+def ema_constants(settings: TrainSettings) -> tuple[str, ...]:
+    """Patterns of the tensors that do not change while training, so that every average of them is themselves."""
+    return (*CONSTANTS, *settings.freeze)
+
+
+def take_snapshot(settings: TrainSettings, files: RunFiles, ema: PowerAverages) -> None:
+    """Store the averages as they are, and keep all that are stored within their disk budget."""
+    ema.snapshot(ema_folder(settings, files))
+    thin_snapshots(ema_folder(settings, files), settings.ema.max_snapshots_gb)
+
+
+def weights_record(settings: TrainSettings, steps_done: int) -> WeightsRecord:
+    """What is kept beside weights of this run after `steps_done` iterations."""
+    return WeightsRecord(
+        variant=settings.model,
+        mode=model_spec(settings).mode,
+        duration_s=settings.duration_s,
+        backend=settings.backend,
+        step=steps_done,
+        exp_id=settings.name(),
+        final_cond=final_cond(settings),
+        dropped=tuple(sorted(settings.drop_conditions)),
+        freeze=settings.freeze,
+    )
+
+
 def find_state(settings: TrainSettings, files: RunFiles, ranks: Ranks) -> RunState | None:
     """Collective. The checkpoint asked for, or this run's newest. Rank 0 chooses, so that all read the same file."""
     path = Path(settings.checkpoint) if settings.checkpoint else None
@@ -61,20 +90,35 @@ def find_state(settings: TrainSettings, files: RunFiles, ranks: Ranks) -> RunSta
         return None
     state = load_checkpoint(path)
     log.info("continuing %s after %d iterations", path, state.steps_done)
+    if settings.weights:
+        log.info("weights=%s is not read: only a run without a checkpoint starts from it", settings.weights)
     return state
 
 
+def final_cond(settings: TrainSettings) -> str:
+    """What modulates the final layer: as asked, or as the variant has it."""
+    return settings.final_cond or find_variant(settings.model).final_cond
+
+
+def check_snapshot_budget(settings: TrainSettings) -> None:
+    """Raises: UserError where the budget of the averages' snapshots has no room for two times."""
+    with torch.device("meta"):
+        state = build_network(settings.model).state_dict()
+    check_budget(snapshot_bytes(state, settings.ema.sigma_rels), settings.ema.max_snapshots_gb)
+
+
 def _build_network(settings: TrainSettings, state: RunState | None, train_rows: Mixture) -> FlowTransformer:
+    build: dict[str, Any] = {"duration_s": settings.duration_s, "final_cond": final_cond(settings)}
     if state:
-        return load_network(state.weights, settings.model, duration_s=settings.duration_s)
+        return load_network(state.weights, settings.model, **build)
     if settings.weights:
         log.info("starting from the weights of %s", settings.weights)
-        return load_network(load_weights(Path(settings.weights)), settings.model, duration_s=settings.duration_s)
+        return load_network(load_weights(Path(settings.weights)), settings.model, **build)
     mean_c, std_c = train_rows.latent_statistics()
-    text = null_text(train_rows.sources, settings.backend)
+    text = null_text(train_rows.sources, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)  # the same starting weights on every rank
-        return build_network(settings.model, duration_s=settings.duration_s, latent_mean=mean_c, latent_std=std_c, empty_string_feat=text)
+        return build_network(settings.model, latent_mean=mean_c, latent_std=std_c, empty_string_feat=text, **build)
 
 
 def build_run(settings: TrainSettings, files: RunFiles, ranks: Ranks, device: torch.device, train_rows: Mixture) -> FlowRun:
@@ -84,6 +128,7 @@ def build_run(settings: TrainSettings, files: RunFiles, ranks: Ranks, device: to
     """
     state = find_state(settings, files, ranks)
     network = _build_network(settings, state, train_rows).to(device)
+    freeze_(network, settings.freeze)
     amp = uses_amp(settings, device)
     objective = FlowObjective(network, flow_settings(settings), amp=amp)
     run = FlowRun(
@@ -110,7 +155,8 @@ def _load_averages_(ema: PowerAverages, state: RunState) -> None:
     if state.ema is None:
         log.warning("the checkpoint has no averaged weights; averaging starts anew from its present ones")
     else:
-        ema.load_state_dict(state.ema)
+        stale = tuple(f".ema_model.{key}" for key in STALE_KEYS)  # averaged by the published system where the weights have them
+        ema.load_state_dict({name: value for name, value in state.ema.items() if not name.endswith(stale)})
 
 
 class RunKeeper:
@@ -120,9 +166,7 @@ class RunKeeper:
         self.settings, self.files, self.run, self.writes = settings, files, run, writes
 
     def _record(self, steps_done: int) -> WeightsRecord:
-        settings = self.settings
-        mode = model_spec(settings).mode
-        return WeightsRecord(settings.model, mode, settings.duration_s, settings.backend, steps_done, settings.name())
+        return weights_record(self.settings, steps_done)
 
     def state(self, steps_done: int) -> RunState:
         """Everything training needs to go on: the live tensors, not copies."""
@@ -154,7 +198,7 @@ class RunKeeper:
             return
         folder, sigma = ema_folder(self.settings, self.files), self.settings.ema.default_output_sigma
         if not any(snapshot.n == ema.updates_done for snapshot in list_snapshots(folder)):
-            ema.snapshot(folder)
-        weights = synthesize(folder, self.settings.ema.sigma_rels, sigma)
+            take_snapshot(self.settings, self.files, ema)
+        weights = synthesize(folder, self.settings.ema.sigma_rels, sigma, constants=ema_constants(self.settings))
         save_file(self.files.ema_final, weights, self._record(steps_done))
         log.info("averaged weights (sigma %g) are in %s", sigma, self.files.ema_final)

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.settings import BaseSettings
 from mmaudio.base.sources import SourceSettings
-from mmaudio.base.specs import AudioSpec
+from mmaudio.base.specs import TEXT_TOKENS, TEXT_WIDTH, AudioSpec
+from mmaudio.base.tensor_files import read_tensor_file
 from mmaudio.batches import Mixture, Source
-
-PUBLISHED_NULL_TEXT = Path("ext_weights/empty_string.pth")  # the pretrained text encoder's output for ""
 
 
 def open_sources(settings: BaseSettings, names: Sequence[str], problems: Problems, *, repeats: bool = False) -> list[Source]:
@@ -42,8 +40,8 @@ def open_mixture(settings: BaseSettings, names: Sequence[str], spec: AudioSpec, 
     return Mixture(sources, spec)
 
 
-def null_text(sources: Sequence[Source], backend: str) -> Tensor:
-    """The text feature of the empty string, (77, 1024) float32: from a store, or from the published file.
+def null_text(sources: Sequence[Source], settings: BaseSettings) -> Tensor:
+    """The text feature of the empty string, (77, 1024) float32: from a store, or from the published file (training.md section 6).
 
     Raises: UserError where neither has it.
     """
@@ -51,11 +49,19 @@ def null_text(sources: Sequence[Source], backend: str) -> Tensor:
         feature = source.store.null_text()
         if feature is not None:
             return feature.float()
-    if backend == "pretrained" and PUBLISHED_NULL_TEXT.is_file():
-        return torch.load(PUBLISHED_NULL_TEXT, map_location="cpu", weights_only=True)[0].float()
+    published = Path(settings.empty_string_ckpt)
+    if settings.backend == "pretrained" and published.is_file():
+        return _published_null_text(published)
     names = ", ".join(source.name for source in sources)
-    known = f", and there is no {PUBLISHED_NULL_TEXT}" if backend == "pretrained" else ""
+    known = f", and there is no {published} (`mmaudio weights fetch empty_string` gets it)" if settings.backend == "pretrained" else ""
     raise UserError(
         f"no store of data.train ({names}) holds the text feature of the empty string{known};"
-        " extract one of them with --layout compact, or start from weights=FILE"
+        " extract one of them with this version, or start from weights=FILE"
     )
+
+
+def _published_null_text(path: Path) -> Tensor:
+    content = read_tensor_file(path)
+    if not isinstance(content, Tensor) or tuple(content.shape[-2:]) != (TEXT_TOKENS, TEXT_WIDTH):
+        raise UserError(f"{path} does not hold the text feature of the empty string: want a tensor (1, {TEXT_TOKENS}, {TEXT_WIDTH})")
+    return content.reshape(-1, TEXT_TOKENS, TEXT_WIDTH)[0].float()

@@ -91,7 +91,6 @@ def test_statistics_are_the_first_video_stores(stores):
     torch.testing.assert_close(alone.latent_statistics()[0], features("audio", 4, seed=2)["mean"].mean((0, 1)))
 
 
-
 def test_odd_ids_and_captions_reach_the_batch(tmp_path):
     index = list(zip(ODD_TEXTS, reversed(ODD_TEXTS), strict=True))
     store = make_store(tmp_path, "odd", "audio", index)

@@ -50,5 +50,5 @@ def test_state_has_the_published_layout_and_todays_rates(tmp_path):
     load_optimizer_(second, saved)
     assert second.param_groups[0]["lr"] == 5e-4
     assert torch.equal(second.state_dict()["state"][1]["exp_avg"], first.state_dict()["state"][1]["exp_avg"])
-    with pytest.raises(UserError, match="holds 2 parameters, this model trains 3"):
+    with pytest.raises(UserError, match="holds 2 parameters, this run trains 3"):
         load_optimizer_(toy_optimizer(3), saved)

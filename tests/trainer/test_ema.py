@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmaudio.checkpoints.posthoc_ema import list_snapshots, synthesize
+from mmaudio.checkpoints.snapshots import list_snapshots, synthesize
 from mmaudio.trainer.ema import PowerAverages
 from tests.golden.fill import given
 

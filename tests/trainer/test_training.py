@@ -11,8 +11,8 @@ import torch
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.base.sources import DataSettings, SourceSettings
-from mmaudio.checkpoints.posthoc_ema import list_snapshots
 from mmaudio.checkpoints.run_state import RunFiles
+from mmaudio.checkpoints.snapshots import list_snapshots
 from mmaudio.trainer.flow_solver import Extras, train
 from mmaudio.trainer.stopping import NonFiniteError
 from mmaudio.trainer.tracker import read_metrics

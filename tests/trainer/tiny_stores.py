@@ -1,10 +1,14 @@
 """Stores of a second a clip, made of numbers: enough to train on, written in no time."""
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from mmaudio.base.settings import TrainSettings
+from mmaudio.base.sources import DataSettings, SourceSettings
 from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
 from mmaudio.store import Block, write_store
 
@@ -57,6 +61,24 @@ def write_tiny_data(folder: Path) -> Path:
     write_tiny_store(folder, "winds", "audio", 4)
     write_tiny_store(folder, "held", "video", 5)
     return folder
+
+
+def tiny_settings(folder: Path, exp_id: str, **changes: Any) -> TrainSettings:
+    """Short training on the stores of `write_tiny_data`, on the CPU, without validation; `changes` are settings of their own."""
+    names = ("birds", "winds")
+    sources = {name: SourceSettings(tsv=f"{folder / name}.tsv", memmap_dir=str(folder / name)) for name in names}
+    settings = TrainSettings(
+        model="nano_16k",
+        exp_id=exp_id,
+        backend="lite",
+        device="cpu",
+        duration_s=DURATION_S,
+        batch_size=4,
+        linear_warmup_steps=2,
+        learning_rate=1e-3,
+        data=DataSettings(sources, names),
+    )
+    return replace(settings, **changes)
 
 
 TINY = ("model=nano_16k", "backend=lite", "device=cpu", f"duration_s={DURATION_S}", "batch_size=4", "linear_warmup_steps=2")
