@@ -110,6 +110,7 @@ def test_features_are_those_of_the_networks(world, files):
 
 def test_training_and_generation(world, hub):
     words = ["exp_id=tuned", "model=nano_16k", "duration_s=1", "device=cpu", "example_train=True", "num_iterations=2", "batch_size=2"]
+    words += [f"vae_16k_ckpt={PLACES['vae_16k']}", f"bigvgan_vocoder_ckpt={PLACES['vocoder_16k']}"]
     run(world, hub, [sys.executable, ROOT / "train.py", *words])
     weights = world / "output/tuned/tuned_ema_final.pth"
     assert json.loads((world / "output/tuned/tuned_ema_final.pth.json").read_text())["backend"] == "pretrained"
@@ -119,6 +120,9 @@ def test_training_and_generation(world, hub):
     sound = read_audio(world / f"out/{VIDEO_ID}.flac")
     assert (sound.rate_hz, len(sound.wave)) == (16_000, SPEC.num_samples)
     assert (world / f"out/{VIDEO_ID}.mp4").stat().st_size > 10_000
+    run(world, hub, [sys.executable, ROOT / "evaluate.py", "exp_id=tuned", "device=cpu"])  # from where the run's settings say
+    sampled = sorted(path.name for path in (world / "output/tuned/test-sampled").iterdir())
+    assert sampled == [f"{name}.flac" for name in sorted(memmap(world, "vgg-example").ids)]
 
 
 def test_another_clip_cannot_go_on_with_the_same_parts(world, hub):

@@ -5,11 +5,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
+from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, nearest
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.commands.backend_options import add_backend_options, backend_keywords
 from mmaudio.commands.captions import read_captions
+from mmaudio.weights.catalogue import VARIANTS
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 MAX_NAME = 80  # characters of a prompt that make a file name
@@ -18,13 +19,13 @@ MAX_NAME = 80  # characters of a prompt that make a file name
 def _parser() -> argparse.ArgumentParser:
     example = 'mmaudio generate --video rain.mp4 --prompt "rain on a tin roof" --weights output/my_run/my_run_ema_final.pth'
     parser = options_parser("mmaudio generate", "Give a video, or many, the sound a prompt describes.", example)
-    parser.add_argument("--weights", required=True, help="weights file; its record says model, backend and duration")
+    parser.add_argument("--weights", default=None, help="weights file; its record says model, backend and duration")
     parser.add_argument("--video", default=None, help="a video file or a folder of them; without it, the prompt alone")
     parser.add_argument("--prompt", default="", help="what to hear")
     parser.add_argument("--captions", default=None, help="table with id and label or caption: one prompt per video of the folder")
     parser.add_argument("--negative_prompt", default="", help="what not to hear")
     parser.add_argument("--output", default="./output/generated", help="folder of the samples")
-    parser.add_argument("--variant", default=None, help="which model the weights are of (default: as their record says)")
+    parser.add_argument("--variant", default=None, help="which model the weights are of; without --weights: a published model to fetch")
     parser.add_argument("--backend", default=None, help="pretrained or lite (default: as the record says)")
     add_backend_options(parser)
     parser.add_argument("--device", default="auto", help="cuda, cpu or auto (default auto)")
@@ -70,6 +71,16 @@ def _captioned(folder: Path, table_path: Path) -> list[tuple[str, str, Path | No
     return jobs
 
 
+def _check_weights(options: argparse.Namespace) -> None:
+    """Raises: UserError unless the options name weights: a file, or a published model."""
+    if options.weights is not None and not Path(options.weights).is_file():
+        raise UserError(f"--weights is {options.weights}, which is not a file; training writes output/<exp_id>/<exp_id>_ema_final.pth")
+    if options.weights is None and options.variant is None:
+        raise UserError("which model? give --weights FILE, or --variant NAME for a published one, such as --variant small_16k")
+    if options.weights is None and options.variant not in VARIANTS:
+        raise UserError(f"no published model {options.variant!r}{nearest(options.variant, VARIANTS)}; known are {', '.join(VARIANTS)}")
+
+
 def _check_outputs(jobs: list[tuple[str, str, Path | None]], output: Path) -> None:
     """Raises: UserError where samples would replace one another, or a video they are made from."""
     names = [name for name, _, _ in jobs]
@@ -87,8 +98,7 @@ def main(argv: Sequence[str]) -> int:
     jobs = problems.check(lambda: _jobs(options))
     if options.num_steps < 1 or options.batch_size < 1:
         problems.add(f"--num_steps {options.num_steps} and --batch_size {options.batch_size} have to be at least 1")
-    if not Path(options.weights).is_file():
-        problems.add(f"--weights is {options.weights}, which is not a file; training writes output/<exp_id>/<exp_id>_ema_final.pth")
+    problems.check(lambda: _check_weights(options))
     problems.check(lambda: _check_outputs(jobs or [], Path(options.output)))
     problems.raise_any()
     assert jobs is not None
@@ -101,11 +111,13 @@ def _generate(options: argparse.Namespace, jobs: list[tuple[str, str, Path | Non
     from mmaudio.generate.model import ModelChoice, load_model
     from mmaudio.generate.sampler import SampleSettings
     from mmaudio.generate.samples import Job, Wishes, generate_samples
+    from mmaudio.weights import locate
 
     start_logging()
     ranks = read_ranks()
     set_threads(ranks)
-    choice = ModelChoice(Path(options.weights), options.variant, options.backend, options.duration, backend_keywords(options))
+    weights = Path(options.weights) if options.weights is not None else locate(options.variant)
+    choice = ModelChoice(weights, options.variant, options.backend, options.duration, backend_keywords(options))
     needs = FOR_GENERATION if any(video for _, _, video in jobs) else FOR_PROMPTS
     model = load_model(choice, pick_device(options.device, ranks), needs)
     wishes = Wishes(

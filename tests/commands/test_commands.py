@@ -39,6 +39,15 @@ def generate(run_command, world: Path, output: Path, *more):
     return run_command("generate", *words, *more)
 
 
+def test_generate_says_which_model_it_could_be(run_command):
+    ended = run_command("generate", "--prompt", "rain")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "which model? give --weights FILE, or --variant NAME for a published one" in ended.err
+    ended = run_command("generate", "--prompt", "rain", "--variant", "smal_16k")
+    assert ended.code == 2
+    assert "no published model 'smal_16k' (did you mean 'small_16k'?)" in ended.err
+
+
 def test_generate_evaluate_report(run_command, world, tmp_path):
     videos = ("--video", world / "videos", "--captions", world / "set.tsv")
     ended = generate(run_command, world, tmp_path / "samples", *videos)
