@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from benchmarks import averaging, convolution, network, operations, rates, reading
+from benchmarks import averaging, convolution, encoders, network, operations, rates, reading
 from mmaudio.base.errors import Problems, nearest, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import num_cores, read_ranks, set_threads
@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[[], None]] = {
     "operations": operations.print_table,
     "network": network.print_table,
     "averaging": lambda: averaging.print_table(rates.bench_device()),
+    "encoders": lambda: encoders.print_table(rates.bench_device()),
     "reading": reading.print_table,
 }
 
