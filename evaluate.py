@@ -15,8 +15,9 @@ from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads
 from mmaudio.commands.evaluate import reference_files
-from mmaudio.commands.evaluation import DEFAULTS, computing, read_settings, read_words, sample_rows
-from mmaudio.features.backend import FOR_DECODING
+from mmaudio.commands.evaluation import DEFAULTS, backend_keywords, read_words, sample_rows
+from mmaudio.commands.saved_settings import read_settings
+from mmaudio.features.plan import FOR_DECODING
 from mmaudio.generate.model import ModelChoice, load_model
 from mmaudio.metrics.scoring import score_folder
 from mmaudio.trainer.sources import open_mixture
@@ -36,7 +37,7 @@ def main() -> int:
     weights = Path(asked["weights"] or run_dir / f"{asked['exp_id']}_ema_final.pth")
     device = problems.check(lambda: pick_device(asked["device"], ranks))
     model = (
-        problems.check(lambda: load_model(ModelChoice(weights, computing=computing(settings)), device, FOR_DECODING))
+        problems.check(lambda: load_model(ModelChoice(weights, backend_keywords=backend_keywords(settings)), device, FOR_DECODING))
         if device is not None
         else None
     )

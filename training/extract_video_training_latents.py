@@ -10,9 +10,9 @@ from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import read_ranks
 from mmaudio.commands.extraction import add_common_options, run_extraction
-from mmaudio.features.backend import FOR_VIDEO
 from mmaudio.features.extract import Target
 from mmaudio.features.inputs import Inputs, find_videos
+from mmaudio.features.plan import FOR_VIDEO
 from mmaudio.media.example_files import make_guide_example
 
 EXAMPLE_FOLDER = Path("training")

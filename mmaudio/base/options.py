@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mmaudio.base.errors import Problems, UserError, nearest
+from mmaudio.base.specs import AudioSpec
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,3 +33,11 @@ def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None, p
     if unknown and not any(word.startswith("-") for word in unknown):
         problems.add(f"unexpected argument {unknown[0]!r}; see {parser.prog} --help")
     return options
+
+
+def spec_of(mode: str, duration_s: float) -> AudioSpec:
+    """The lengths of clips of --duration seconds. Raises: UserError for a duration that no clip can have."""
+    try:
+        return AudioSpec(mode, duration_s)
+    except ValueError as error:
+        raise UserError(f"--duration: {error}") from None

@@ -51,7 +51,11 @@ def read_tensor_file(path: Path) -> Any:
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The named tensors of a file. Raises: as `read_tensor_file`, and UserError for a file of anything else."""
-    content = read_tensor_file(path)
+    return named_tensors(read_tensor_file(path), path)
+
+
+def named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """What `path` holds, if it is named tensors. Raises: UserError."""
     if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} holds no weights: want a file of named tensors")
     return dict(content)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, read_tensor_file
+from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, named_tensors, read_tensor_file
 from mmaudio.checkpoints.run_state import FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
 
 _ENTRIES = ("it", "weights", "optimizer", "scheduler", "ema")
@@ -83,9 +83,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     content = read_tensor_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("weights"), Mapping):
         content = content["weights"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} holds no weights: want a file of named tensors")
-    return dict(content)
+    return named_tensors(content, path)
 
 
 def _is_finite(state: RunState) -> bool:

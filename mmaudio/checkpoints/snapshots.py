@@ -1,11 +1,10 @@
-"""Stored averages of a run: files, the sums that make other averages of them, and which of them stay within a disk budget.
+"""Stored averages of a run: their files, and the sums that make other averages of them.
 
 The files are those of the published system: `<profile>.<n>.pt` after n updates, a flat dictionary of `_extra_state` and
-`ema_model.<name>`. What to sum is worked out in `posthoc_ema`.
+`ema_model.<name>`. What to sum is worked out in `posthoc_ema`, which of them stay on disk in `thinning`.
 """
 
 import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import atomic_path
+from mmaudio.base.tensor_files import DamagedFileError, read_tensor_file
 from mmaudio.checkpoints.posthoc_ema import Fit, Profile, check_sigma, fit_profile
 
 log = logging.getLogger(__name__)
 CONSTANTS = ("latent_mean", "latent_std", "empty_string_feat")  # of the data: copied, never summed
-MB, GB = 10**6, 10**9
 _STATE = "_extra_state"
 _PREFIX = "ema_model."
 _SNAPSHOT = re.compile(r"(\d+)\.(\d+)\.pt")
@@ -64,11 +63,22 @@ def save_snapshot(folder: Path, index: int, average: Mapping[str, Tensor], n: in
 
 
 def _open_snapshot(snapshot: Snapshot) -> dict[str, Tensor]:
-    """The tensors of a snapshot, read from disk only when they are used."""
+    """The tensors of a snapshot, read from disk only when they are used. Raises: UserError for a file that cannot be read."""
     try:
-        return read_average(torch.load(snapshot.path, map_location="cpu", weights_only=True, mmap=True))[0]
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        return read_average(read_tensor_file(snapshot.path))[0]
+    except (DamagedFileError, LookupError, TypeError, ValueError, AttributeError) as error:  # torn, or no average
         raise UserError(f"{snapshot.path} is no readable EMA snapshot ({type(error).__name__}); remove it") from None
+
+
+def retire_snapshots(folder: Path, n: int) -> None:
+    """Move snapshots past update n into `stale/`: an earlier run, or the lost end of this one, must not be mixed in."""
+    stale = [snapshot for snapshot in list_snapshots(folder) if snapshot.n > n]
+    for snapshot in stale:
+        target = folder / "stale" / snapshot.path.name
+        target.parent.mkdir(exist_ok=True)
+        snapshot.path.replace(target)
+    if stale:
+        log.warning("moved %d EMA snapshots past update %d to %s", len(stale), n, folder / "stale")
 
 
 # ---- other averages from the stored ones
@@ -156,61 +166,3 @@ def synthesize(
     """
     found = SnapshotFolder.open(folder, sigma_rels)
     return found.sums([found.fit(sigma_rel, n)], constants)[0]
-
-
-# ---- what stays on disk
-
-# Kept steps are spread evenly in n to this power. Measured by the error of the fits of sigma 0.05 … 0.2 at the end of runs of
-# 60 and 200 snapshots thinned to 3 … 24 steps: on average 8 to 31 % less than with even steps, 2 to 9 times less than with
-# even log(n).
-EVEN_POWER = 1.5
-
-
-def steps_to_remove(steps: Sequence[int], bytes_per_step: int, budget_bytes: float) -> list[int]:
-    """Which stored steps to give up so that the rest fits; never the newest. Deciding anew after every snapshot is intended.
-
-    One after another, the step whose neighbours are closest to each other goes (the first has a neighbour at 0), and of
-    several the oldest.
-    """
-    kept, removed = sorted(set(steps)), list[int]()
-    while len(kept) > 1 and len(kept) * bytes_per_step > budget_bytes:
-        places = [0.0, *(step**EVEN_POWER for step in kept)]
-        gaps = [after - before for before, after in zip(places[:-2], places[2:], strict=True)]  # of all but the newest
-        removed.append(kept.pop(gaps.index(min(gaps))))
-    return sorted(removed)
-
-
-def check_budget(bytes_per_step: int, max_gb: float) -> None:
-    """Raises: UserError for a budget without room for two steps, of which no average over the run can be made."""
-    if 2 * bytes_per_step > max_gb * GB:
-        need_gb = math.ceil(2 * bytes_per_step / MB) * MB / GB
-        raise UserError(
-            f"ema.max_snapshots_gb is {max_gb:g}, but the averages of this network take {bytes_per_step / GB:.3g} GB each time they"
-            f" are stored; want room for two times, at least {need_gb:g}, or ema.enable=False"
-        )
-
-
-def thin_snapshots(folder: Path, max_gb: float) -> None:
-    """Remove snapshots, all profiles of a step together, until the folder is within its budget."""
-    snapshots = list_snapshots(folder)
-    newest = max(snapshot.n for snapshot in snapshots)
-    bytes_per_step = sum(snapshot.path.stat().st_size for snapshot in snapshots if snapshot.n == newest)
-    removed = steps_to_remove([snapshot.n for snapshot in snapshots], bytes_per_step, max_gb * GB)
-    for snapshot in snapshots:
-        if snapshot.n in removed:
-            snapshot.path.unlink()
-    if removed:
-        kept = sorted({snapshot.n for snapshot in snapshots} - set(removed))
-        told = [", ".join(map(str, steps)) for steps in (removed, kept)]
-        log.info("ema.max_snapshots_gb=%g: removed the EMA snapshots of step %s; kept are %s", max_gb, *told)
-
-
-def retire_snapshots(folder: Path, n: int) -> None:
-    """Move snapshots past update n into `stale/`: an earlier run, or the lost end of this one, must not be mixed in."""
-    stale = [snapshot for snapshot in list_snapshots(folder) if snapshot.n > n]
-    for snapshot in stale:
-        target = folder / "stale" / snapshot.path.name
-        target.parent.mkdir(exist_ok=True)
-        snapshot.path.replace(target)
-    if stale:
-        log.warning("moved %d EMA snapshots past update %d to %s", len(stale), n, folder / "stale")

@@ -1,7 +1,9 @@
 """Sizes of a BigVGAN generator: the two published ones, and what a release's config.json says. Names are those of that file."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import UserError
@@ -72,6 +74,17 @@ PUBLISHED = {
         use_bias_at_final=False,
     ),
 }
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a release's config.json. Raises: UserError for a file of anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no settings of a vocoder; copy or download it anew")
+    return content
 
 
 def _as_tuples(value: Any) -> Any:

@@ -3,15 +3,15 @@
 import argparse
 from typing import Any
 
+from mmaudio.base.dtypes import DTYPES
 from mmaudio.base.errors import UserError
 
-DTYPES = ("fp32", "bf16", "fp16")
 _PLACE = "NAME=PLACE"
 
 
 def add_backend_options(parser: argparse.ArgumentParser) -> None:
     """--dtype, --pretrained, --memory_gb and --compile."""
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="arithmetic of the pretrained networks (default fp32)")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="fp32", help="arithmetic of the pretrained networks (default fp32)")
     parser.add_argument(
         "--pretrained",
         metavar=_PLACE,

@@ -1,18 +1,15 @@
-"""What evaluate.py does: its words, the settings of the run it evaluates, and the share of rows each process samples."""
+"""What evaluate.py does: its words, where the weights of its backend are, and the share of rows each process samples."""
 
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from mmaudio.base.errors import Problems, UserError, nearest
+from mmaudio.base.errors import Problems, nearest
 from mmaudio.base.ranks import Ranks, wait_for_all
-from mmaudio.base.settings import TrainSettings, plain_values, settings_from
+from mmaudio.base.settings import TrainSettings
 from mmaudio.batches import Mixture, validation_batches
 from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import ConditionBatch, SampleSettings
 from mmaudio.generate.samples import write_sounds
-from mmaudio.runs.names import CONFIG_FILE
 
 _CKPT_KEYS = {  # weight → the setting that says where it is
     "vae_16k": "vae_16k_ckpt",
@@ -40,18 +37,7 @@ def read_words(words: list[str], problems: Problems) -> dict[str, str]:
     return asked
 
 
-def read_settings(run_dir: Path, problems: Problems) -> TrainSettings:
-    """The settings a run was trained with. Raises: UserError if there is no such run."""
-    saved = run_dir / CONFIG_FILE
-    if not saved.is_file():
-        raise UserError(f"no run at {run_dir}: train it first (there is no {saved.name})")
-    saved_config = OmegaConf.load(saved)
-    assert isinstance(saved_config, DictConfig)
-    settings: TrainSettings = settings_from(TrainSettings, plain_values(saved_config), problems)
-    return settings
-
-
-def computing(settings: TrainSettings) -> dict[str, Any]:
+def backend_keywords(settings: TrainSettings) -> dict[str, Any]:
     """Keywords of a `BackendPlan`: the pretrained weights come from where the run's settings say, if they say anything."""
     default = TrainSettings()
     asked = {weight: getattr(settings, key) for weight, key in _CKPT_KEYS.items() if getattr(settings, key) != getattr(default, key)}

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmaudio.base.errors import Problems, UserError, nearest
+from mmaudio.base.dtypes import DTYPES, torch_dtype
+from mmaudio.base.errors import Problems, nearest
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.base.specs import DEFAULT_DURATION_S, AudioSpec
 
 if TYPE_CHECKING:
     from mmaudio.checkpoints.run_state import WeightsRecord
 
-NEEDS_NO_RECORD = ("variant", "backend", "duration")
 MB = 10**6
 
 
@@ -32,80 +31,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _source(options: argparse.Namespace) -> Path:
-    """The file to export. Raises: UserError where there is none, or it is not clear which."""
-    from mmaudio.checkpoints.export import find_weights
-
-    run = Path(options.run)
-    if run.is_dir():
-        return find_weights(run, options.weights)
-    if not run.is_file():
-        raise UserError(f"no run at {run}; a run's folder is output/<exp_id>")
-    if options.weights is not None:
-        raise UserError(
-            f"{run} is a file, so --weights {options.weights} has nothing to choose from; give the run's folder, or leave it out"
-        )
-    return run
-
-
-def _output(options: argparse.Namespace, source: Path, suffixes: Sequence[str]) -> Path:
-    """The file to write. Raises: UserError for one of another kind, or one that must not be replaced."""
-    output = Path(options.output) if options.output else source.with_name(f"{source.stem}_export{suffixes[0]}")
-    if output.is_dir():
-        raise UserError(f"--output is {output}, which is a folder; name a file, such as {output / (source.stem + suffixes[0])}")
-    if output.suffix not in suffixes:
-        raise UserError(f"--output is {output}, but the name of a {options.format} file ends in {' or '.join(suffixes)}")
-    if output.exists() and output.samefile(source):
-        raise UserError(f"--output is {output}, the very weights to export; name another file")
-    if output.exists() and not options.overwrite:
-        raise UserError(f"{output} is there already; add --overwrite to replace it, or name another file with --output")
-    return output
-
-
-def _record(options: argparse.Namespace, source: Path) -> "WeightsRecord":
-    """What is known of the weights: from their record, or where they have none, from the options.
-
-    Raises: UserError where both say something, or neither which model it is.
-    """
-    from mmaudio.base.tensor_files import DamagedFileError
-    from mmaudio.checkpoints.load import load_checkpoint, read_record
-    from mmaudio.checkpoints.run_state import WeightsRecord
-    from mmaudio.network import find_variant
-
-    record = read_record(source)
-    given = [f"--{name}" for name in NEEDS_NO_RECORD if getattr(options, name) is not None]
-    if record is not None:
-        if given:
-            raise UserError(f"the record of {source} says already which weights these are ({record.variant}); leave out {', '.join(given)}")
-        return record
-    if options.variant is None:
-        raise UserError(f"{source} has no record beside it; say which model it is with --variant")
-    mode = find_variant(options.variant).mode
-    duration_s = DEFAULT_DURATION_S if options.duration is None else options.duration
-    try:
-        AudioSpec(mode, duration_s)
-    except ValueError as error:
-        raise UserError(f"--duration: {error}") from None
-    try:
-        step = load_checkpoint(source).steps_done
-    except DamagedFileError:
-        step = 0
-        print(f"note: {source} does not say after how many iterations it was saved; the export will say 0")
-    return WeightsRecord(options.variant, mode, duration_s, options.backend or "pretrained", step, source.stem)
-
-
 def main(argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(_parser(), argv, problems)
-    from mmaudio.checkpoints.export import DTYPES, SUFFIXES
+    from mmaudio.checkpoints.export import SUFFIXES
+    from mmaudio.checkpoints.run_weights import find_weights
+    from mmaudio.commands.export_request import output_file, record_of
 
     for name, known in (("format", SUFFIXES), ("dtype", DTYPES)):
         value = getattr(options, name)
         if value not in known:
             problems.add(f"--{name} is {value!r}{nearest(value, known)}; known are {', '.join(known)}")
-    source = problems.check(lambda: _source(options))
-    record = problems.check(lambda: _record(options, source)) if source else None
-    output = problems.check(lambda: _output(options, source, SUFFIXES[options.format])) if source and options.format in SUFFIXES else None
+    source = problems.check(lambda: find_weights(Path(options.run), options.weights))
+    record = problems.check(lambda: record_of(options, source)) if source else None
+    output = (
+        problems.check(lambda: output_file(options, source, SUFFIXES[options.format])) if source and options.format in SUFFIXES else None
+    )
     problems.raise_any()
     assert source is not None and record is not None and output is not None
     _export(source, output, record, options.dtype)
@@ -113,13 +54,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _export(source: Path, output: Path, record: "WeightsRecord", dtype: str) -> None:
-    from mmaudio.checkpoints.export import DTYPES, convert, describe, write_export
+    from mmaudio.checkpoints.export import convert, describe, write_export
     from mmaudio.checkpoints.load import load_weights
-    from mmaudio.network.variants import STALE_KEYS, check_weights
+    from mmaudio.network import STALE_KEYS, check_weights
 
     weights = {name: tensor for name, tensor in load_weights(source).items() if name not in STALE_KEYS}
     check_weights(weights, record.variant)
     told = describe(record, weights, dtype)
-    write_export(output, convert(weights, DTYPES[dtype]), told)
+    write_export(output, convert(weights, torch_dtype(dtype)), told)
     print(f"weights: {source} ({record.variant}, step {record.step})")
     print(f"export: {output} ({dtype}, {output.stat().st_size / MB:.1f} MB)")

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import torch
 
-from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
+from mmaudio.base.errors import EXIT_REJECTS, Problems
 from mmaudio.base.logs import start_logging
+from mmaudio.base.options import spec_of
 from mmaudio.base.ranks import num_cores, pick_device, process_group, read_ranks
-from mmaudio.base.specs import DEFAULT_DURATION_S, MODES, AudioSpec
+from mmaudio.base.specs import DEFAULT_DURATION_S, MODES
 from mmaudio.commands.backend_options import add_backend_options, backend_keywords
-from mmaudio.features.backend import BACKENDS, BackendPlan
+from mmaudio.features.backend import Backend
 from mmaudio.features.extract import Target, extract_parts, merge_parts, plan_parts
 from mmaudio.features.inputs import Inputs
+from mmaudio.features.plan import BACKENDS, BackendPlan
 from mmaudio.store.schema import LAYOUTS
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ def run_extraction(
         if getattr(options, name) < 1:
             problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
     device = problems.check(lambda: pick_device(options.device, ranks))
-    plan = problems.check(lambda: _plan(options))
+    plan = problems.check(lambda: BackendPlan(options.backend, spec_of(options.mode, options.duration), **backend_keywords(options)))
     inputs = problems.check(find)
     problems.check(lambda: target.check(tables))
     if plan is None or inputs is None or device is None:
@@ -69,7 +71,7 @@ def run_extraction(
     planned = partial(plan_parts, Path(options.latent_dir), inputs, plan, block_rows=options.batch_size, normalised=normalised)
     problems.check(lambda: planned(weights=None))
     problems.raise_any()
-    backend = plan.build(device, needs)  # may download weights, so everything else is known to be right before
+    backend = Backend.load(plan, device, needs)  # may download weights, so everything else is known to be right before
     parts = planned(weights=backend.weights)
     # Files are read by threads and each clip is encoded on its own: one arithmetic thread a process keeps rows equal
     # whatever the number of processes, and the pools from fighting over the cores.
@@ -82,11 +84,3 @@ def run_extraction(
     left_out = f", {len(outcome.rejects)} left out (reasons in {target.failed_tsv})" if outcome.rejects else ""
     log.info("%s: %d of %d inputs kept%s", target.folder, outcome.num_kept, outcome.num_seen, left_out)
     return EXIT_REJECTS if outcome.rejects else 0
-
-
-def _plan(options: argparse.Namespace) -> BackendPlan:
-    try:
-        spec = AudioSpec(options.mode, options.duration)
-    except ValueError as error:
-        raise UserError(f"--duration: {error}") from None
-    return BackendPlan(options.backend, spec, **backend_keywords(options))

@@ -1,7 +1,6 @@
 """`mmaudio generate`: sound for one video, a folder of them, or a prompt alone."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +8,8 @@ from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, nearest
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.commands.backend_options import add_backend_options, backend_keywords
-from mmaudio.commands.captions import read_captions
-from mmaudio.weights.catalogue import VARIANTS
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-MAX_NAME = 80  # characters of a prompt that make a file name
+from mmaudio.commands.generate_jobs import NamedPrompt, check_outputs, jobs_asked_for
+from mmaudio.weights import VARIANTS, locate
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,38 +35,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _file_name(prompt: str) -> str:
-    return re.sub(r"[^\w-]+", "_", prompt).strip("_")[:MAX_NAME] or "unnamed"
-
-
-def _jobs(options: argparse.Namespace) -> list[tuple[str, str, Path | None]]:
-    """Name, prompt and video of every sample asked for."""
-    if options.video is None:
-        if not options.prompt or options.captions:
-            raise UserError("nothing to generate from: give --video FILE (or a folder, perhaps with --captions TABLE), or --prompt TEXT")
-        return [(_file_name(options.prompt), options.prompt, None)]
-    video = Path(options.video)
-    if video.is_file():
-        return [(video.stem, options.prompt, video)]
-    if not video.is_dir():
-        raise UserError(f"--video is {video}, which is neither a file nor a folder")
-    if options.captions is not None:
-        return _captioned(video, Path(options.captions))
-    found = sorted(path for path in video.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not found:
-        raise UserError(f"--video is {video}, a folder without a video ({', '.join(VIDEO_SUFFIXES)})")
-    return [(path.stem, options.prompt, path) for path in found]
-
-
-def _captioned(folder: Path, table_path: Path) -> list[tuple[str, str, Path | None]]:
-    named = read_captions(table_path).items()
-    jobs: list[tuple[str, str, Path | None]] = [(name, prompt, folder / f"{name}.mp4") for name, prompt in named]
-    missing = [name for name, _, path in jobs if path is not None and not path.is_file()]
-    if missing:
-        raise UserError(f"{len(missing)} of the {len(jobs)} ids of {table_path} have no .mp4 in {folder}, the first is {missing[0]!r}")
-    return jobs
-
-
 def _check_weights(options: argparse.Namespace) -> None:
     """Raises: UserError unless the options name weights: a file, or a published model."""
     if options.weights is not None and not Path(options.weights).is_file():
@@ -81,37 +45,25 @@ def _check_weights(options: argparse.Namespace) -> None:
         raise UserError(f"no published model {options.variant!r}{nearest(options.variant, VARIANTS)}; known are {', '.join(VARIANTS)}")
 
 
-def _check_outputs(jobs: list[tuple[str, str, Path | None]], output: Path) -> None:
-    """Raises: UserError where samples would replace one another, or a video they are made from."""
-    names = [name for name, _, _ in jobs]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise UserError(f"--video holds several files named {twice[0]!r} that differ only in their suffix; keep one of each name")
-    for name, _, video in jobs:
-        if video is not None and (output / f"{name}.mp4").resolve() == video.resolve():
-            raise UserError(f"--output is {output}, where {video.name} would be replaced by its copy with new sound; name another folder")
-
-
 def main(argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(_parser(), argv, problems)
-    jobs = problems.check(lambda: _jobs(options))
+    jobs = problems.check(lambda: jobs_asked_for(options))
     if options.num_steps < 1 or options.batch_size < 1:
         problems.add(f"--num_steps {options.num_steps} and --batch_size {options.batch_size} have to be at least 1")
     problems.check(lambda: _check_weights(options))
-    problems.check(lambda: _check_outputs(jobs or [], Path(options.output)))
+    problems.check(lambda: check_outputs(jobs or [], Path(options.output)))
     problems.raise_any()
     assert jobs is not None
     return _generate(options, jobs)
 
 
-def _generate(options: argparse.Namespace, jobs: list[tuple[str, str, Path | None]]) -> int:
+def _generate(options: argparse.Namespace, jobs: list[NamedPrompt]) -> int:
     from mmaudio.base.ranks import num_cores, pick_device, read_ranks, set_threads
-    from mmaudio.features.backend import FOR_GENERATION, FOR_PROMPTS
+    from mmaudio.features.plan import FOR_GENERATION, FOR_PROMPTS
     from mmaudio.generate.model import ModelChoice, load_model
     from mmaudio.generate.sampler import SampleSettings
     from mmaudio.generate.samples import Job, Wishes, generate_samples
-    from mmaudio.weights import locate
 
     start_logging()
     ranks = read_ranks()

@@ -8,7 +8,8 @@ from pathlib import Path
 from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.weights.catalogue import CATALOGUE, MODES, VARIANTS, extraction_needs, find_row, generation_needs
+from mmaudio.base.specs import MODES
+from mmaudio.weights import CATALOGUE, VARIANTS, extraction_needs, find_row, generation_needs
 
 ACTIONS = ("list", "fetch", "verify", "export")
 _EXAMPLE = "mmaudio weights fetch vae_16k synchformer\n  mmaudio weights fetch --variant small_16k"
@@ -20,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     parser = options_parser("mmaudio weights", "List, fetch and verify the published weight files.", _EXAMPLE)
     parser.add_argument("action", help="list, fetch, verify, or export (see mmaudio weights export --help)")
     parser.add_argument("names", nargs="*", help="as list names them; none: all of them (fetch wants some)")
-    parser.add_argument("--mode", choices=MODES, default=None, help="what extracting features in a mode needs")
+    parser.add_argument("--mode", choices=list(MODES), default=None, help="what extracting features in a mode needs")
     parser.add_argument("--variant", choices=VARIANTS, default=None, help="what generating with a published network needs")
     parser.add_argument("--root", type=Path, default=Path(), help="what weights/ and ext_weights/ lie in (default: the working directory)")
     problems = Problems()

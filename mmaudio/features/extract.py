@@ -19,9 +19,10 @@ from mmaudio.base.logs import progress
 from mmaudio.base.ranks import Ranks, wait_for_all
 from mmaudio.base.specs import AudioSpec
 from mmaudio.clips.rejects import Reject, rejects_path, write_rejects
-from mmaudio.features.backend import Backend, BackendPlan
+from mmaudio.features.backend import Backend
 from mmaudio.features.inputs import Input, Inputs
 from mmaudio.features.parts import Manifest, Part, Parts
+from mmaudio.features.plan import BackendPlan
 from mmaudio.media.ahead import read_ahead
 from mmaudio.media.audio import MediaError, read_training_clip
 from mmaudio.media.video import VideoMedia, read_video

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmaudio.codec import LiteCodec, LiteVocoder, MelSpectrogram
 from mmaudio.encoders import LiteText, encode_scene, encode_sync
-from mmaudio.features.backend import Abilities
+from mmaudio.features.plan import Abilities
 
 
 def lite_abilities(mode: str, device: torch.device, needs: Collection[str]) -> Abilities:

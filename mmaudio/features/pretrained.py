@@ -4,7 +4,6 @@ Weights are read by mmap and taken over, so that they are in memory once. Work i
 item, measured in float32, times the items at once stay below it.
 """
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from mmaudio.base.compiling import compile_
+from mmaudio.base.dtypes import torch_dtype
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import CLIP_WIDTH, LATENT_DOWNSAMPLING, MODES, TEXT_WIDTH
 from mmaudio.base.tensor_files import read_tensor_file
 from mmaudio.codec import MelSpectrogram, load_vae, load_vocoder
+from mmaudio.codec.vocoder_settings import read_config
 from mmaudio.encoders import Clip, load_clip, load_synchformer
-from mmaudio.features.backend import DTYPES, Abilities, BackendPlan
-from mmaudio.weights import checksum, locate
+from mmaudio.features.plan import Abilities, BackendPlan
+from mmaudio.weights import checksum, find_row, locate
 
 # Largest activations of one item in float32, in MB (docs/performance.md)
-FRAME_MB = 70.0  # CLIP, a frame
+FRAME_MB = 90.0  # CLIP, a frame
 SEGMENT_MB = 105.0  # Synchformer, a segment
 ENCODED_SECOND_MB = 15.0  # VAE encoder, a second of sound
 DECODED_SECOND_MB = 50.0  # VAE decoder and vocoder, a second of sound
@@ -45,7 +46,7 @@ class _Loader:
 
     def __init__(self, plan: BackendPlan, device: torch.device) -> None:
         self.plan, self.device = plan, device
-        self.mode, self.dtype = plan.spec.mode, DTYPES[plan.dtype]
+        self.mode, self.dtype = plan.spec.mode, torch_dtype(plan.dtype)
         self.loaded: dict[str, str] = {}
 
     def path(self, name: str) -> Path:
@@ -161,8 +162,9 @@ def _sound(loader: _Loader) -> Callable[[Tensor], Tensor]:
 
 
 def _vocoder(loader: _Loader) -> nn.Module:
-    path = loader.path(f"vocoder_{loader.mode}")
-    if path.is_dir():  # as the hub has it: settings beside weights
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        return load_vocoder(read_tensor_file(path / "bigvgan_generator.pt"), loader.mode, config=config)
-    return load_vocoder(read_tensor_file(path), loader.mode)
+    name = f"vocoder_{loader.mode}"
+    path = loader.path(name)
+    if not path.is_dir():
+        return load_vocoder(read_tensor_file(path), loader.mode)
+    settings, tensors = (path / file for file in find_row(name).files)  # as the hub has it: settings beside weights
+    return load_vocoder(read_tensor_file(tensors), loader.mode, config=read_config(settings))

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from mmaudio.base.draws import Draws
-from mmaudio.flow.nulls import NullDraws, NullSettings, ToldConditions
+from mmaudio.flow.nulls import NullSettings, ToldConditions
 from mmaudio.flow.path import point_on_path
 from mmaudio.flow.times import logit_normal_times
 
@@ -67,11 +67,6 @@ def draw_flow(draws: Draws, num_latents: int, channels: int) -> FlowDraws:
         z=draws.normals("time"),
         x0=draws.normals("noise", num_latents, channels),
     )
-
-
-def draw_nulls(draws: Draws) -> NullDraws:
-    """The random numbers that decide which conditions are dropped in one step."""
-    return NullDraws(draws.uniforms("drop_video"), draws.uniforms("drop_sync"), draws.uniforms("drop_text"))
 
 
 def flow_loss(network: VelocityNetwork, batch: FlowBatch, draws: FlowDraws, settings: FlowSettings) -> FlowLoss:

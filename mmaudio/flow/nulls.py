@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmaudio.base.draws import Draws
+
 NULL_SAMPLING = ("joint", "independent")
 
 
@@ -44,12 +46,16 @@ class NullSettings:
     """How conditions are dropped in training (Ho and Salimans 2022, arXiv 2207.12598); defaults are the published ones.
 
     `sampling`: clip and sync are dropped by one decision (joint), or by one each (independent). `dropped`: conditions that a
-    run does without.
+    run does without. Raises: ValueError for another way of sampling.
     """
 
     probability: float = 0.1
     sampling: str = "joint"
     dropped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.sampling not in NULL_SAMPLING:
+            raise ValueError(f"sampling is {self.sampling!r}; want {' or '.join(NULL_SAMPLING)}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ class NullDraws:
     u_video: Tensor
     u_sync: Tensor
     u_text: Tensor
+
+
+def draw_nulls(draws: Draws) -> NullDraws:
+    """The random numbers that decide which conditions are dropped in one step."""
+    return NullDraws(draws.uniforms("drop_video"), draws.uniforms("drop_sync"), draws.uniforms("drop_text"))
 
 
 def choose_told(video_exist: Tensor, text_exist: Tensor, draws: NullDraws, settings: NullSettings) -> ToldConditions:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.options import spec_of
 from mmaudio.base.specs import DEFAULT_DURATION_S, AudioSpec
 from mmaudio.checkpoints.load import load_weights, read_record
-from mmaudio.features.backend import FOR_GENERATION, Backend, BackendPlan
+from mmaudio.features.backend import Backend
+from mmaudio.features.plan import FOR_GENERATION, BackendPlan
 from mmaudio.network import FlowTransformer, find_variant, load_network
 
 
@@ -41,14 +43,14 @@ class ModelChoice:
     variant: str | None = None
     backend: str | None = None
     duration_s: float | None = None
-    computing: Mapping[str, Any] = field(default_factory=dict)  # keywords of a BackendPlan: dtype, places, memory_gb, compiled
+    backend_keywords: Mapping[str, Any] = field(default_factory=dict)  # of a BackendPlan: dtype, places, memory_gb, compiled
 
 
 def load_model(choice: ModelChoice, device: torch.device, needs: Collection[str] = FOR_GENERATION) -> Model:
     """Load weights and build the backend that belongs to them.
 
     Args:
-        needs: what the backend has to do, of mmaudio.features.backend.ABILITIES.
+        needs: what the backend has to do, of mmaudio.features.plan.ABILITIES.
     Raises: UserError for weights that are missing or of another variant, and where neither the user nor a record says
     which variant they are.
     """
@@ -64,20 +66,13 @@ def load_model(choice: ModelChoice, device: torch.device, needs: Collection[str]
     if record is not None and choice.backend not in (None, record.backend):
         problems.add(f"{choice.weights.name} was trained on features of the {record.backend} backend, not of {choice.backend}")
     row = problems.check(lambda: find_variant(variant))
-    spec = problems.check(lambda: _spec(row.mode if row else "16k", duration_s))
-    plan = problems.check(lambda: BackendPlan(backend_name, spec or AudioSpec(), **choice.computing))
+    spec = problems.check(lambda: spec_of(row.mode if row else "16k", duration_s))
+    plan = problems.check(lambda: BackendPlan(backend_name, spec or AudioSpec(), **choice.backend_keywords))
     state = problems.check(lambda: load_weights(choice.weights))
     problems.raise_any()
     assert plan is not None
     assert state is not None
     final_cond = record.final_cond if record else find_variant(variant).final_cond
     network = load_network(state, variant, duration_s=duration_s, final_cond=final_cond)
-    backend = plan.build(device, needs)  # may download, so everything else is known to be right before
+    backend = Backend.load(plan, device, needs)  # may download, so everything else is known to be right before
     return Model(network.eval().requires_grad_(False).to(device), backend, record.dropped if record else ())
-
-
-def _spec(mode: str, duration_s: float) -> AudioSpec:
-    try:
-        return AudioSpec(mode, duration_s)
-    except ValueError as error:
-        raise UserError(f"--duration: {error}") from None

@@ -3,6 +3,7 @@
 from mmaudio.network.conditions import CONDITION_ROWS as CONDITION_ROWS
 from mmaudio.network.conditions import Conditions as Conditions
 from mmaudio.network.transformer import FlowTransformer as FlowTransformer
+from mmaudio.network.variants import STALE_KEYS as STALE_KEYS
 from mmaudio.network.variants import VARIANTS as VARIANTS
 from mmaudio.network.variants import Variant as Variant
 from mmaudio.network.variants import build_network as build_network

@@ -16,15 +16,14 @@ class ConditionRow:
     width: int
     num_tokens: Callable[[AudioSpec], int]
     null_name: str
-    null_is_learned: bool
 
 
 CONDITION_ROWS = {
     row.name: row
     for row in (
-        ConditionRow("clip", CLIP_WIDTH, lambda spec: spec.num_clip_frames, "empty_clip_feat", null_is_learned=True),
-        ConditionRow("sync", SYNC_WIDTH, lambda spec: spec.num_sync_tokens, "empty_sync_feat", null_is_learned=True),
-        ConditionRow("text", TEXT_WIDTH, lambda _spec: TEXT_TOKENS, "empty_string_feat", null_is_learned=False),
+        ConditionRow("clip", CLIP_WIDTH, lambda spec: spec.num_clip_frames, "empty_clip_feat"),
+        ConditionRow("sync", SYNC_WIDTH, lambda spec: spec.num_sync_tokens, "empty_sync_feat"),
+        ConditionRow("text", TEXT_WIDTH, lambda _spec: TEXT_TOKENS, "empty_string_feat"),
     )
 }
 

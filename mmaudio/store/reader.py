@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.null_text import read_null_text
 from mmaudio.base.tables import read_table
 from mmaudio.store import schema
 from mmaudio.store.columns import Column, open_columns
@@ -147,12 +148,15 @@ class Store:
         return self._copy(TEXT, rows)
 
     def null_text(self) -> Tensor | None:
-        """Text feature of the empty string, (77, 1024); None for a store of the published system without it."""
+        """Text feature of the empty string, (77, 1024); None for a store of the published system without it.
+
+        Raises: UserError for a file beside the store that cannot be read.
+        """
         column = self._columns.get(NULL_TEXT)
         if column is not None:
             return column.slice(0, column.shape[0])
         beside = schema.null_text_path(self.memmap_dir)
-        return torch.load(beside, map_location="cpu", weights_only=True)[0] if beside.is_file() else None
+        return read_null_text(beside) if beside.is_file() else None
 
     def latent_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (n - 1) of `mean` over rows and time, (channels,) float32; scanned if not recorded."""

@@ -50,10 +50,7 @@ def record_path(memmap_dir: Path) -> Path:
 
 
 def null_text_path(memmap_dir: Path) -> Path:
-    """The null text feature of a store in the published layout, which has no place for it inside: (1, 77, 1024) float32.
-
-    The format is that of the published system's `empty_string.pth`.
-    """
+    """The null text feature of a store in the published layout, which has no place for it inside (see mmaudio.base.null_text)."""
     return memmap_dir.parent / f"{memmap_dir.name}.empty_string.pth"
 
 

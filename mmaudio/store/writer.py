@@ -10,7 +10,8 @@ from torch import Tensor
 
 import mmaudio
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import atomic_folder, atomic_path, write_json
+from mmaudio.base.files import atomic_folder, write_json
+from mmaudio.base.null_text import write_null_text
 from mmaudio.base.specs import AudioSpec
 from mmaudio.base.tables import write_table
 from mmaudio.store import schema
@@ -78,8 +79,7 @@ def write_store(
         for beside in (schema.record_path, schema.table_path, schema.null_text_path):
             beside(folder).unlink(missing_ok=True)
     if layout == "published":
-        with atomic_path(schema.null_text_path(folder)) as path:
-            torch.save(null_text[None].float(), path)
+        write_null_text(schema.null_text_path(folder), null_text)
     record = _record(kind, layout, spec, backend, index, dtypes, moments, dict(weights or {}), frame_rule)
     write_table(schema.table_path(folder), ("id", schema.CAPTION_COLUMNS[kind]), index)
     write_json(schema.record_path(folder), record.to_json())

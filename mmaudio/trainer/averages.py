@@ -12,8 +12,9 @@ from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.posthoc_ema import Fit
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.checkpoints.save import save_file
-from mmaudio.checkpoints.snapshots import GB, SnapshotFolder
-from mmaudio.trainer.flow_run import ema_constants, ema_folder, weights_record
+from mmaudio.checkpoints.snapshots import SnapshotFolder
+from mmaudio.checkpoints.thinning import GB
+from mmaudio.trainer.run_settings import ema_constants, ema_folder, weights_record
 
 log = logging.getLogger(__name__)
 SUMS_BYTES = 4 * GB  # of the averages that are summed in one reading of the snapshots

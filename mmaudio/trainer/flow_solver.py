@@ -15,9 +15,11 @@ from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.flow.loss import draw_flow
 from mmaudio.network import FlowTransformer
 from mmaudio.trainer.descent import backward_, set_rate_
-from mmaudio.trainer.flow_run import FlowRun, RunKeeper, build_run, model_spec, take_snapshot
+from mmaudio.trainer.flow_run import FlowRun, build_run
+from mmaudio.trainer.keeper import RunKeeper, take_snapshot
 from mmaudio.trainer.meters import Sum, Values
 from mmaudio.trainer.objective import flow_batch, set_backend_flags
+from mmaudio.trainer.run_settings import model_spec
 from mmaudio.trainer.solver import Batches, Cadence, Plan, Solver, Stage
 from mmaudio.trainer.sources import open_mixture
 from mmaudio.trainer.stopping import stop_if_not_finite

@@ -16,7 +16,7 @@ def trainable_shapes(network: nn.Module) -> dict[str, torch.Size]:
 
 
 def model_shapes(model: str) -> dict[str, torch.Size]:
-    """The `trainable_shapes` of a named model of which nothing is frozen, without building it."""
+    """The `trainable_shapes` of a named model of which nothing is frozen; its tensors take no memory."""
     with torch.device("meta"):
         return trainable_shapes(build_network(model))
 

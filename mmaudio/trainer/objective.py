@@ -12,8 +12,8 @@ from mmaudio.base.draws import Draws
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import BaseSettings, TrainSettings
 from mmaudio.batches import Batch
-from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, draw_nulls, flow_loss
-from mmaudio.flow.nulls import NullSettings, choose_told
+from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, flow_loss
+from mmaudio.flow.nulls import NullSettings, choose_told, draw_nulls
 from mmaudio.network import FlowTransformer, find_variant
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.null_text import read_null_text
 from mmaudio.base.settings import BaseSettings
 from mmaudio.base.sources import SourceSettings
-from mmaudio.base.specs import TEXT_TOKENS, TEXT_WIDTH, AudioSpec
-from mmaudio.base.tensor_files import read_tensor_file
+from mmaudio.base.specs import AudioSpec
 from mmaudio.batches import Mixture, Source
 
 
@@ -51,17 +51,10 @@ def null_text(sources: Sequence[Source], settings: BaseSettings) -> Tensor:
             return feature.float()
     published = Path(settings.empty_string_ckpt)
     if settings.backend == "pretrained" and published.is_file():
-        return _published_null_text(published)
+        return read_null_text(published)
     names = ", ".join(source.name for source in sources)
     known = f", and there is no {published} (`mmaudio weights fetch empty_string` gets it)" if settings.backend == "pretrained" else ""
     raise UserError(
         f"no store of data.train ({names}) holds the text feature of the empty string{known};"
         " extract one of them with this version, or start from weights=FILE"
     )
-
-
-def _published_null_text(path: Path) -> Tensor:
-    content = read_tensor_file(path)
-    if not isinstance(content, Tensor) or tuple(content.shape[-2:]) != (TEXT_TOKENS, TEXT_WIDTH):
-        raise UserError(f"{path} does not hold the text feature of the empty string: want a tensor (1, {TEXT_TOKENS}, {TEXT_WIDTH})")
-    return content.reshape(-1, TEXT_TOKENS, TEXT_WIDTH)[0].float()

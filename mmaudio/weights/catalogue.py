@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmaudio.base.errors import UserError, nearest
+from mmaudio.base.specs import MODES
 
 WEIGHTS, EXT_WEIGHTS = "weights", "ext_weights"  # default folders, relative to the working directory
 
@@ -63,6 +64,11 @@ class WeightRow:
     def told(self, found: str, remedy: str | None = None) -> str:
         """The sentence of a mistake: what was found, what needs the file, what to do (by default: fetch it)."""
         return f"{found}; {self.what} is needed for {self.needed_for}; {remedy or f'`{self.fetch_command}` gets it'}"
+
+    @property
+    def published_checksum(self) -> str | None:
+        """ "md5:…" of the single file, where one was published."""
+        return f"md5:{self.md5}" if self.md5 else None
 
     @property
     def fetch_command(self) -> str:
@@ -159,7 +165,6 @@ _ROWS = (
 )
 CATALOGUE: dict[str, WeightRow] = {row.name: row for row in _ROWS}
 VARIANTS = tuple(row.name for row in _ROWS if row.folder == WEIGHTS)
-MODES = ("16k", "44k")
 
 
 def find_row(name: str) -> WeightRow:

@@ -1,57 +1,18 @@
 """From its source to its place: one process checks, downloads and verifies, the others of the machine wait for it."""
 
-import errno
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmaudio.base.errors import UserError
 from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow
 from mmaudio.weights.download import DownloadError, Remote, discard, download
+from mmaudio.weights.lock import one_process
 from mmaudio.weights.verify import contradiction, expected_checksum, fingerprint, forget, read_fingerprint, remember, remembered
 
-if TYPE_CHECKING:
-    from filelock import FileLock
-
 log = logging.getLogger(__name__)
-_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-@contextmanager
-def one_process(folder: Path, name: str) -> Iterator[None]:
-    """Hold the lock of a weight for the block; others of the machine that want it wait.
-
-    A folder that takes no lock (read-only, or a file system without them) is gone on with unlocked.
-    """
-    lock = _lock(folder, name)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
-def _lock(folder: Path, name: str) -> "FileLock | None":
-    from filelock import FileLock, Timeout
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f".{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process is getting or checking %s; waiting for it", name)
-            lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        is_read_only = isinstance(error, OSError) and error.errno in _READ_ONLY
-        log.log(logging.DEBUG if is_read_only else logging.WARNING, "%s takes no locks (%s); let one process fetch first", folder, error)
-        return None
-    return lock
 
 
 def ensure(row: WeightRow, root: Path, *, replace_wrong: bool = False) -> Path:
@@ -87,12 +48,12 @@ def _mend(row: WeightRow) -> str:
 def _is_known_right(row: WeightRow, target: Path) -> bool:
     """Whether a file is there and was found right before, without reading its content."""
     known = remembered(target) if target.is_file() else None
-    return known is not None and contradiction(target, known, expected_checksum(target, row.md5)) is None
+    return known is not None and contradiction(target, known, expected_checksum(target, row.published_checksum)) is None
 
 
 def difference(row: WeightRow, target: Path) -> str | None:
     """In words, how the file at its default place differs from the published one; None if nothing is known to differ."""
-    return contradiction(target, fingerprint(target), expected_checksum(target, row.md5))
+    return contradiction(target, fingerprint(target), expected_checksum(target, row.published_checksum))
 
 
 def cached_files(row: WeightRow) -> list[Path]:
@@ -124,7 +85,7 @@ def _right_in_cache(row: WeightRow) -> Path | None:
 
 def cached_difference(row: WeightRow, path: Path) -> str | None:
     """In words, how a file of the hub's cache differs from the published one."""
-    return contradiction(path, fingerprint(path), f"md5:{row.md5}" if row.md5 else hub.cached_checksum(path))
+    return contradiction(path, fingerprint(path), row.published_checksum or hub.cached_checksum(path))
 
 
 def _refuse_offline(row: WeightRow, target: Path) -> None:
@@ -136,7 +97,7 @@ def _refuse_offline(row: WeightRow, target: Path) -> None:
 def _remote(row: WeightRow, file: str) -> Remote:
     source = row.source
     remote = hub.source_file(row, source, file) if isinstance(source, HubSource) else Remote(f"{source.url}/{file}")
-    return replace(remote, expected=f"md5:{row.md5}") if row.md5 else remote
+    return replace(remote, expected=row.published_checksum or remote.expected)
 
 
 def fetch_file(row: WeightRow, file: str, target: Path) -> None:

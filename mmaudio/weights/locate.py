@@ -5,7 +5,8 @@ from pathlib import Path
 from mmaudio.base.errors import UserError
 from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow, find_row
-from mmaudio.weights.fetch import ensure, one_process
+from mmaudio.weights.fetch import ensure
+from mmaudio.weights.lock import one_process
 from mmaudio.weights.place import read_place
 from mmaudio.weights.verify import contradiction, fingerprint
 

@@ -20,7 +20,7 @@ def state(row: WeightRow, root: Path) -> str:
     if len(targets) < len(row.files):
         return CACHED if not targets and cached_files(row) else MISSING
     taken = [remembered(target) for target in targets]
-    expected = [expected_checksum(target, row.md5) for target in targets]
+    expected = [expected_checksum(target, row.published_checksum) for target in targets]
     if None in taken or None in expected:
         return UNVERIFIED
     wrong = [contradiction(target, known, want) for target, known, want in zip(targets, taken, expected, strict=True) if known]
@@ -64,7 +64,7 @@ def _verify_cached(row: WeightRow, paths: list[Path]) -> str:
 
 
 def _published(row: WeightRow, file: str, target: Path) -> str | None:
-    expected = expected_checksum(target, row.md5)
+    expected = expected_checksum(target, row.published_checksum)
     if expected is not None or not isinstance(row.source, HubSource) or hub.is_offline():
         return expected
     try:

@@ -101,10 +101,10 @@ def contradiction(path: Path, taken: Fingerprint, expected: str | None) -> str |
     return None if found == wanted else f"its {kind} checksum is {found}; want {wanted}"
 
 
-def expected_checksum(path: Path, md5: str | None) -> str | None:
-    """What the file at `path` should have: the published MD5, or what its source said when it was fetched."""
+def expected_checksum(path: Path, published: str | None) -> str | None:
+    """What the file at `path` should have: the published checksum, or what its source said when it was fetched."""
     kept = _read_record(path)
-    return f"md5:{md5}" if md5 else kept.expected if kept else None
+    return published or (kept.expected if kept else None)
 
 
 def checksum(path: Path) -> str:

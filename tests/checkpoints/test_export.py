@@ -13,11 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import mmaudio
+from mmaudio.base.dtypes import DTYPES, torch_dtype
 from mmaudio.base.errors import UserError
 from mmaudio.base.tensor_files import DamagedFileError
-from mmaudio.checkpoints.export import DTYPES, convert, describe, find_weights, write_export
+from mmaudio.checkpoints.export import convert, describe, write_export
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, read_record
 from mmaudio.checkpoints.run_state import WeightsRecord, record_path
+from mmaudio.checkpoints.run_weights import find_weights
 
 RECORD = WeightsRecord("nano_44k", "44k", 2.0, "lite", 7, "1e5", final_cond="extended", dropped=("clip", "text"), freeze=("a.*",))
 WEIGHTS = {
@@ -30,7 +32,7 @@ WEIGHTS = {
 
 
 def exported(path: Path, dtype: str = "fp32", record: WeightsRecord = RECORD) -> Path:
-    write_export(path, convert(WEIGHTS, DTYPES[dtype]), describe(record, WEIGHTS, dtype))
+    write_export(path, convert(WEIGHTS, torch_dtype(dtype)), describe(record, WEIGHTS, dtype))
     return path
 
 
@@ -79,8 +81,8 @@ def test_tensors_come_back(tmp_path, suffix, dtype):
     assert back.keys() == WEIGHTS.keys()
     for name, tensor in WEIGHTS.items():
         kept = name in ("latent_mean", "latent_std", "count")
-        assert torch.equal(back[name], tensor if kept else tensor.to(DTYPES[dtype])), name
-        assert back[name].dtype == (tensor.dtype if kept else DTYPES[dtype]), name
+        assert torch.equal(back[name], tensor if kept else tensor.to(torch_dtype(dtype))), name
+        assert back[name].dtype == (tensor.dtype if kept else torch_dtype(dtype)), name
     if suffix != ".safetensors":
         plain = torch.load(path, weights_only=True)
         assert type(plain) is dict

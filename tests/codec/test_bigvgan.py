@@ -1,5 +1,7 @@
 """The pretrained vocoders: golden numbers at full size through `load_vocoder`, namings, configs, refusals."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from mmaudio.base.specs import MODES
 from mmaudio.base.tensor_files import shapes_of
 from mmaudio.codec import BigVGAN, load_vocoder
 from mmaudio.codec.snake import kaiser_taps
-from mmaudio.codec.vocoder_settings import PUBLISHED, vocoder_settings
+from mmaudio.codec.vocoder_settings import PUBLISHED, read_config, vocoder_settings
 from mmaudio.codec.weight_norm import SCHEMES, factored_shapes, plain_tensor
 from tests.golden.codec.published import VOCODER, filled, golden, manifest, vocoder_tensors
 from tests.golden.fill import error
@@ -232,3 +234,13 @@ def test_configs_that_describe_no_such_vocoder(change, sentence):
     with pytest.raises(UserError) as refused:
         load_vocoder({}, "44k", config=RELEASE | change)
     assert sentence in str(refused.value)
+
+
+def test_a_config_file_is_read_or_told(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(RELEASE))
+    assert read_config(path) == RELEASE
+    for text in ("{torn", "[1, 2]"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"config\.json holds no settings of a vocoder"):
+            read_config(path)

@@ -1,10 +1,10 @@
 """Who is told which condition: what is absent, what is dropped for guidance, what a run does without."""
 
+import pytest
 import torch
 
 from mmaudio.base.draws import Draws
-from mmaudio.flow.loss import draw_nulls
-from mmaudio.flow.nulls import NullDraws, NullSettings, Told, choose_told
+from mmaudio.flow.nulls import NullDraws, NullSettings, Told, choose_told, draw_nulls
 
 MANY = 20_000
 
@@ -53,3 +53,8 @@ def test_no_probability_drops_nothing_and_one_everything():
     draws = draw_nulls(Draws(3, 5, torch.arange(MANY)))
     assert flags(choose_told(exist, exist, draws, NullSettings(0.0)).text).all()
     assert not flags(choose_told(exist, exist, draws, NullSettings(1.0)).clip).any()
+
+
+def test_unknown_sampling_is_refused():
+    with pytest.raises(ValueError, match="sampling is 'jointly'; want joint or independent"):
+        NullSettings(sampling="jointly")

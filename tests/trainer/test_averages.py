@@ -14,7 +14,8 @@ from mmaudio.base.sources import DataSettings, SourceSettings
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.checkpoints.save import save_file
-from mmaudio.checkpoints.snapshots import GB, list_snapshots, synthesize
+from mmaudio.checkpoints.snapshots import list_snapshots, synthesize
+from mmaudio.checkpoints.thinning import GB
 from mmaudio.network import build_network
 from mmaudio.trainer import averages as averaging
 from mmaudio.trainer.averages import RunAverages

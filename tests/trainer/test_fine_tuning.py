@@ -13,8 +13,9 @@ from mmaudio.checkpoints.export import convert, describe, write_export
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.trainer.checks import check_training
-from mmaudio.trainer.flow_run import build_run, model_spec
+from mmaudio.trainer.flow_run import build_run
 from mmaudio.trainer.flow_solver import train
+from mmaudio.trainer.run_settings import model_spec
 from mmaudio.trainer.sources import open_mixture
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data

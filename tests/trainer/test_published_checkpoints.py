@@ -18,8 +18,9 @@ from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.network import FlowTransformer, build_network
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.descent import set_rate_
-from mmaudio.trainer.flow_run import FlowRun, build_run, model_spec
+from mmaudio.trainer.flow_run import FlowRun, build_run
 from mmaudio.trainer.flow_solver import train
+from mmaudio.trainer.run_settings import model_spec
 from mmaudio.trainer.schedule import Schedule
 from mmaudio.trainer.sources import open_mixture
 from mmaudio.trainer.tracker import read_metrics

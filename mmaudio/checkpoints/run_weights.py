@@ -1,0 +1,64 @@
+"""Which weights file of a run is meant."""
+
+from pathlib import Path
+
+from mmaudio.base.errors import UserError, nearest
+from mmaudio.base.tensor_files import SAFETENSORS
+from mmaudio.checkpoints.export import SUFFIXES
+from mmaudio.checkpoints.run_state import RunFiles
+
+CHOICES = ("ema", "last")  # of a run's weights
+
+
+def run_names(folder: Path) -> list[str]:
+    """The exp_ids of the runs that have weights in a folder; the one it is named after alone, if that has some."""
+    own = RunFiles(folder, folder.resolve().name)
+    if own.ema_final.is_file() or own.weights_last.is_file():
+        return [own.exp_id]
+    averaged = {path.name.removesuffix("_ema_final.pth") for path in folder.glob("*_ema_final.pth")}
+    last = {path.name.removesuffix("_last.pth") for path in folder.glob("*_last.pth") if not path.name.endswith("_ckpt_last.pth")}
+    return sorted(averaged | last)
+
+
+def find_weights(run: Path, choice: str | None) -> Path:
+    """The weights that are meant: a file itself; of a run's folder `ema`, `last` or a file of it.
+
+    With None, the averaged ones of a folder if there are any, otherwise the last.
+
+    Raises: UserError where there are none, or of several runs, or no such file.
+    """
+    if run.is_dir():
+        return _find_in(run, choice)
+    if not run.is_file():
+        raise UserError(f"no run at {run}; a run's folder is output/<exp_id>")
+    if choice is not None:
+        raise UserError(f"{run} is a file, so --weights {choice} has nothing to choose from; give the run's folder, or leave it out")
+    return run
+
+
+def _find_in(folder: Path, choice: str | None) -> Path:
+    if choice not in (None, *CHOICES):
+        return _find_file(folder, choice)
+    names = run_names(folder)
+    if not names:
+        checkpoint = next(iter(sorted(folder.glob("*_ckpt_last.pth"))), None)
+        way_out = f"its checkpoint has some: --weights {checkpoint.name}" if checkpoint else "training writes <exp_id>_last.pth there"
+        raise UserError(f"{folder} holds no weights of a run yet; {way_out}")
+    if len(names) > 1:
+        raise UserError(f"{folder} holds weights of several runs ({', '.join(names)}); choose a file of it with --weights FILE")
+    files = RunFiles(folder, names[0])
+    if choice is None:
+        return files.ema_final if files.ema_final.is_file() else files.weights_last
+    path, other = (files.ema_final, "last") if choice == "ema" else (files.weights_last, "ema")
+    if not path.is_file():
+        reason = " (training writes it when it ends, unless ema.enable=False)" if choice == "ema" else ""
+        raise UserError(f"{folder} holds no {path.name}{reason}; take the others with --weights {other}")
+    return path
+
+
+def _find_file(folder: Path, name: str) -> Path:
+    for path in (Path(name), folder / name):
+        if path.is_file():
+            return path
+    known = [*CHOICES, *sorted(path.name for path in folder.iterdir() if path.suffix in (*SUFFIXES["pth"], SAFETENSORS))]
+    raise UserError(f"--weights is {name}, which is neither {' nor '.join(CHOICES)} nor a file{nearest(name, known)}")

@@ -1,0 +1,53 @@
+"""`mmaudio ema sweep`: averages of many lengths, scored on the validation rows of the run; table, picture and JSON."""
+
+import shlex
+from collections.abc import Sequence
+
+from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.files import atomic_path, write_json
+from mmaudio.base.logs import start_logging
+from mmaudio.base.options import parse_options
+from mmaudio.commands.ema_options import averages_parser, open_averages
+
+SIGMAS = (0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.18, 0.25)
+
+
+def _read_sigmas(text: str) -> list[float]:
+    try:
+        return sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise UserError(f"--sigmas is {text!r}; want numbers with commas between them, such as 0.03,0.05,0.08") from None
+
+
+def main(words: Sequence[str]) -> int:
+    parser = averages_parser("sweep", "output/birds --sigmas 0.05,0.08,0.12")
+    parser.add_argument("--sigmas", default=",".join(map(str, SIGMAS)), help="widths, with commas between them (default %(default)s)")
+    parser.add_argument("--device", default="auto", help="cuda, cuda:N, cpu, or auto (default)")
+    parser.add_argument("--batch_size", type=int, default=None, help="rows at a time; the loss does not depend on it (default: at most 64)")
+    problems = Problems()
+    options = parse_options(parser, words, problems)
+    if options.batch_size is not None and options.batch_size < 1:
+        problems.add(f"--batch_size is {options.batch_size}; want a whole number above 0")
+    from mmaudio.base.ranks import Ranks, pick_device, set_threads
+    from mmaudio.report.sweep import draw_sweep, sweep_table
+    from mmaudio.trainer.sweep import sweep
+
+    device = problems.check(lambda: pick_device(options.device, Ranks()))
+    sigmas = problems.check(lambda: _read_sigmas(options.sigmas))
+    averages = open_averages(options, sigmas or SIGMAS, problems)
+    problems.raise_any()
+    assert averages is not None
+    assert device is not None
+    start_logging()
+    set_threads(Ranks())
+    told, folder = sweep(averages, device, options.batch_size).entries(), averages.files.folder
+    with atomic_path(folder / "ema_sweep.png") as temporary:
+        draw_sweep(temporary, told, f"{averages.settings.name()} after {averages.n:,} EMA updates")
+    write_json(folder / "ema_sweep.json", told)
+    print(sweep_table(told))
+    at_step = "" if options.step is None else f" --step {options.step}"
+    command = f"mmaudio ema synthesize {shlex.quote(options.run)} --sigma {told['best']['sigma']:g}{at_step}"
+    edge = {min(told["sigmas"]): ", the narrowest tried", max(told["sigmas"]): ", the widest tried"}.get(told["best"]["sigma"], "")
+    print(f"best is sigma {told['best']['sigma']:g}{edge}; write its weights with: {command}")
+    print(f"all in {folder / 'ema_sweep.json'} and {folder / 'ema_sweep.png'}")
+    return 0
