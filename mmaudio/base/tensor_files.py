@@ -1,6 +1,7 @@
 """Files of tensors, torch's and safetensors': read lazily, whole or not at all; and whether tensors are those of a network."""
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +25,9 @@ class DamagedFileError(UserError):
     """A file whose content is torn or not what its name says; another file may stand in for it."""
 
 
-def damaged(path: Path, error: Exception) -> DamagedFileError:
-    """The sentence for a file that cannot be read for what it holds."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DamagedFileError(f"{path} is no readable weights file ({reason}); copy or download it anew")
+def damaged(path: Path) -> DamagedFileError:
+    """The sentence for a file that cannot be read for what it holds; the library's own words are about its insides."""
+    return DamagedFileError(f"{path} is no readable weights file: it is torn or of another kind; copy or download it anew")
 
 
 def read_tensor_file(path: Path) -> Any:
@@ -35,18 +35,22 @@ def read_tensor_file(path: Path) -> Any:
 
     Raises: DamagedFileError if it is torn or holds more than data, UserError if it is missing or the disk does not give it.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file in it")
     if not path.is_file():
         raise UserError(f"no file at {path}")
     try:
         if path.suffix == SAFETENSORS:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        # Files from before torch 1.6 are no zip archives and can only be read at once.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles by other programs, which are refused anyway
+            # Files from before torch 1.6 are no zip archives and can only be read at once.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except _NOT_ITS_FORMAT as error:
-        raise damaged(path, error) from None
+    except _NOT_ITS_FORMAT:
+        raise damaged(path) from None
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -59,6 +63,11 @@ def named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} holds no weights: want a file of named tensors")
     return dict(content)
+
+
+def first_not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a number that is none, or infinite."""
+    return next((name for name, tensor in state.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())), None)
 
 
 def shapes_of(network: nn.Module) -> Shapes:

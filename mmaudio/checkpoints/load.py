@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, named_tensors, read_tensor_file
+from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, first_not_finite, named_tensors, read_tensor_file
 from mmaudio.checkpoints.run_state import FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
 
 _ENTRIES = ("it", "weights", "optimizer", "scheduler", "ema")
@@ -34,8 +33,8 @@ def _record_within(path: Path) -> dict[str, Any] | None:
         with safe_open(path, framework="pt") as file:
             strings = file.metadata() or {}
         return record_from_strings(strings) if "format_version" in strings else None
-    except (SafetensorError, ValueError) as error:
-        raise damaged(path, error) from None
+    except (SafetensorError, ValueError):
+        raise damaged(path) from None
 
 
 def read_record(path: Path) -> WeightsRecord | None:
@@ -78,16 +77,15 @@ def load_checkpoint(path: Path) -> RunState:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The network's tensors from a weights file, or from a training checkpoint (its current weights).
 
-    Raises: UserError if the file is missing, torn, or holds no tensors.
+    Raises: UserError if the file is missing, torn, or holds no tensors, or numbers that are not finite.
     """
     content = read_tensor_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("weights"), Mapping):
         content = content["weights"]
-    return named_tensors(content, path)
-
-
-def _is_finite(state: RunState) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in state.weights.values() if tensor.is_floating_point())
+    weights = named_tensors(content, path)
+    if name := first_not_finite(weights):
+        raise UserError(f"{path} holds numbers that are not finite, the first in {name}; take the weights of an earlier step")
+    return weights
 
 
 def newest_checkpoint(files: RunFiles) -> Newest | None:
@@ -105,7 +103,7 @@ def newest_checkpoint(files: RunFiles) -> Newest | None:
         except DamagedFileError as error:
             skipped.append(str(error))
     for path, state in sorted(readable, key=lambda found: -found[1].steps_done):
-        if _is_finite(state):
+        if first_not_finite(state.weights) is None:
             return Newest(path, state, tuple(skipped))
         skipped.append(f"{path} holds weights that are not finite")
     if skipped:

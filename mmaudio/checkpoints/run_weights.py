@@ -5,6 +5,7 @@ from pathlib import Path
 from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.tensor_files import SAFETENSORS
 from mmaudio.checkpoints.export import SUFFIXES
+from mmaudio.checkpoints.load import read_record
 from mmaudio.checkpoints.run_state import RunFiles
 
 CHOICES = ("ema", "last")  # of a run's weights
@@ -48,12 +49,23 @@ def _find_in(folder: Path, choice: str | None) -> Path:
         raise UserError(f"{folder} holds weights of several runs ({', '.join(names)}); choose a file of it with --weights FILE")
     files = RunFiles(folder, names[0])
     if choice is None:
+        _refuse_stale(files)
         return files.ema_final if files.ema_final.is_file() else files.weights_last
     path, other = (files.ema_final, "last") if choice == "ema" else (files.weights_last, "ema")
     if not path.is_file():
         reason = " (training writes it when it ends, unless ema.enable=False)" if choice == "ema" else ""
         raise UserError(f"{folder} holds no {path.name}{reason}; take the others with --weights {other}")
     return path
+
+
+def _refuse_stale(files: RunFiles) -> None:
+    """Raises: UserError where a run has trained on since its averages were written, so that either may be meant."""
+    averaged, last = (read_record(path) if path.is_file() else None for path in (files.ema_final, files.weights_last))
+    if averaged is not None and last is not None and averaged.step < last.step:
+        raise UserError(
+            f"{files.ema_final.name} is of step {averaged.step} and {files.weights_last.name} of step {last.step};"
+            " say which is meant: --weights ema or --weights last"
+        )
 
 
 def _find_file(folder: Path, name: str) -> Path:

@@ -24,6 +24,17 @@ def averages_parser(action: str, example: str) -> argparse.ArgumentParser:
     return parser
 
 
+def note_poor_fit(sigma: float, error: float) -> None:
+    """Print a note where the snapshots cannot make the average that was asked for."""
+    from mmaudio.report.sweep import POOR_FIT
+
+    if error > POOR_FIT:
+        print(
+            f"note: these snapshots are too few for sigma {sigma:g}: the average is {error:.0%} off the one of that width;"
+            " a smaller ema.checkpoint_every stores more"
+        )
+
+
 def open_averages(options: argparse.Namespace, sigmas: Sequence[float], problems: Problems) -> "RunAverages | None":
     """Averages of these widths of the run; None, and why in `problems`, where there are none."""
     from mmaudio.checkpoints.run_state import RunFiles

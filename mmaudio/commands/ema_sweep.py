@@ -7,7 +7,7 @@ from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.files import atomic_path, write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import parse_options
-from mmaudio.commands.ema_options import averages_parser, open_averages
+from mmaudio.commands.ema_options import averages_parser, note_poor_fit, open_averages
 
 SIGMAS = (0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.18, 0.25)
 
@@ -48,6 +48,7 @@ def main(words: Sequence[str]) -> int:
     at_step = "" if options.step is None else f" --step {options.step}"
     command = f"mmaudio ema synthesize {shlex.quote(options.run)} --sigma {told['best']['sigma']:g}{at_step}"
     edge = {min(told["sigmas"]): ", the narrowest tried", max(told["sigmas"]): ", the widest tried"}.get(told["best"]["sigma"], "")
+    note_poor_fit(told["best"]["sigma"], told["fit_errors"][told["sigmas"].index(told["best"]["sigma"])])
     print(f"best is sigma {told['best']['sigma']:g}{edge}; write its weights with: {command}")
     print(f"all in {folder / 'ema_sweep.json'} and {folder / 'ema_sweep.png'}")
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmaudio.base.errors import Problems
 from mmaudio.base.options import parse_options
-from mmaudio.commands.ema_options import averages_parser, open_averages
+from mmaudio.commands.ema_options import averages_parser, note_poor_fit, open_averages
 
 
 def main(words: Sequence[str]) -> int:
@@ -23,5 +23,6 @@ def main(words: Sequence[str]) -> int:
     name = f"{averages.settings.name()}_ema_sigma{options.sigma:g}{at_step}.pth"
     path = Path(options.output) if options.output else averages.files.folder / name
     averages.write(path)
+    note_poor_fit(options.sigma, averages.fits[0].error)
     print(f"averaged weights, sigma {options.sigma:g} at step {averages.n} (fit error {averages.fits[0].error:.1%}): {path}")
     return 0

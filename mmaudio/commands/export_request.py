@@ -4,12 +4,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmaudio.base.errors import UserError
+from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.options import spec_of
 from mmaudio.base.specs import DEFAULT_DURATION_S
 from mmaudio.base.tensor_files import DamagedFileError
 from mmaudio.checkpoints.load import load_checkpoint, read_record
 from mmaudio.checkpoints.run_state import WeightsRecord
+from mmaudio.features.plan import BACKENDS
 from mmaudio.network import find_variant
 
 NEEDS_NO_RECORD = ("variant", "backend", "duration")  # options that say what a record would
@@ -42,6 +43,8 @@ def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:
         return record
     if options.variant is None:
         raise UserError(f"{source} has no record beside it; say which model it is with --variant")
+    if options.backend not in (None, *BACKENDS):
+        raise UserError(f"no backend {options.backend!r}{nearest(options.backend, BACKENDS)}; known are {', '.join(BACKENDS)}")
     spec = spec_of(find_variant(options.variant).mode, DEFAULT_DURATION_S if options.duration is None else options.duration)
     try:
         step = load_checkpoint(source).steps_done

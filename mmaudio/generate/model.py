@@ -1,5 +1,6 @@
 """A trained network with the backend it was trained on: everything generation needs, from one weights file."""
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.features.backend import Backend
 from mmaudio.features.plan import FOR_GENERATION, BackendPlan
 from mmaudio.network import FlowTransformer, find_variant, load_network
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def load_model(choice: ModelChoice, device: torch.device, needs: Collection[str]
     duration_s = choice.duration_s if choice.duration_s is not None else (record.duration_s if record else DEFAULT_DURATION_S)
     if variant is None:
         raise UserError(f"{choice.weights} has no record beside it; say which model it is with --variant")
+    if record is None:
+        log.info("%s has no record beside it: taken as a published %s, with all its conditions", choice.weights, variant)
     problems = Problems()
     if record is not None and choice.backend not in (None, record.backend):
         problems.add(f"{choice.weights.name} was trained on features of the {record.backend} backend, not of {choice.backend}")

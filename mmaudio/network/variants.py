@@ -1,5 +1,6 @@
 """Named networks: one row each. Everything else about a variant follows from its row."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,15 +86,15 @@ def build_network(variant: str | None = None, *, duration_s: float = DEFAULT_DUR
     return FlowTransformer(**(row | sizes))
 
 
-def _misfits(state: dict[str, Tensor], variant: str) -> list[str]:
+def _misfits(state: dict[str, Tensor], variant: str, **sizes: Any) -> list[str]:
     with torch.device("meta"):
-        return mismatches(state, shapes_of(build_network(variant)))
+        return mismatches(state, shapes_of(build_network(variant, **sizes)))
 
 
-def check_weights(state_dict: dict[str, Tensor], variant: str) -> None:
+def check_weights(state_dict: dict[str, Tensor], variant: str, **sizes: Any) -> None:
     """Whether weights are of a variant, by names and shapes alone. Raises: UserError, as `load_network`."""
     state = {name: tensor for name, tensor in state_dict.items() if name not in STALE_KEYS}
-    if wrong := _misfits(state, variant):
+    if wrong := _misfits(state, variant, **sizes):
         fits = next((name for name in VARIANTS if not _misfits(state, name)), None)
         raise refusal(wrong, variant, f"they are weights of {fits}" if fits else "they fit no known model")
 
@@ -102,11 +103,13 @@ def load_network(state_dict: dict[str, Tensor], variant: str, *, duration_s: flo
     """A network of `variant` with the weights of a published or own file, in float32; the caller's dictionary is not changed.
 
     Args:
-        sizes: keywords that override the variant's row without changing a parameter, such as `final_cond`.
+        sizes: keywords that override the variant's row, such as `final_cond`.
 
     Raises: UserError naming the first tensors that do not fit, and the variant that would.
     """
-    check_weights(state_dict, variant)
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"state_dict is a {type(state_dict).__name__}; want the named tensors that a weights file holds")
+    check_weights(state_dict, variant, **sizes)
     state = {name: tensor for name, tensor in state_dict.items() if name not in STALE_KEYS}
     with torch.device("meta"):
         network = build_network(variant, duration_s=duration_s, **sizes)

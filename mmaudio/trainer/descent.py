@@ -38,6 +38,8 @@ def check_optimizer(saved: Mapping[str, Any], shapes: Sequence[torch.Size]) -> N
     num_saved = sum(len(group["params"]) for group in saved["param_groups"])
     if num_saved != len(shapes):
         raise UserError(f"the checkpoint's optimizer holds {num_saved} parameters, this run trains {len(shapes)}")
+    if missing := [index for index in range(len(shapes)) if index not in saved["state"]]:
+        raise UserError(f"the checkpoint's optimizer holds no moments of {len(missing)} parameters, the first is number {missing[0]}")
     for index, moments in saved["state"].items():
         if moments["exp_avg"].shape != shapes[index]:
             found, want = tuple(moments["exp_avg"].shape), tuple(shapes[index])

@@ -23,6 +23,16 @@ def snapshot_bytes(state: Mapping[str, Tensor], sigma_rels: Sequence[float]) -> 
     return len(sigma_rels) * sum(tensor.numel() for tensor in state.values()) * torch.float32.itemsize
 
 
+def averaged_names(entries: Mapping[str, Any]) -> list[set[str]]:
+    """The names of the tensors that each average of an `ema` entry holds."""
+    return [set(read_average(_own(entries, index))[0]) for index in range(count_averages(entries))]
+
+
+def _own(entries: Mapping[str, Any], index: int) -> dict[str, Any]:
+    prefix = f"{_MODELS}.{index}."
+    return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
+
+
 class PowerAverages:
     """Power-function averages (training.md section 8) of everything a network's state dict holds, in float32.
 
@@ -73,9 +83,7 @@ class PowerAverages:
         if count_averages(entries) != len(self.averages):
             raise ValueError(f"the checkpoint holds {count_averages(entries)} averages; these settings want {len(self.averages)}")
         for index, average in enumerate(self.averages):
-            prefix = f"{_MODELS}.{index}."
-            own = {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
-            tensors, self.updates_done, self.has_begun = read_average(own)
+            tensors, self.updates_done, self.has_begun = read_average(_own(entries, index))
             if tensors.keys() != average.keys():
                 differing = sorted(tensors.keys() ^ average.keys())
                 raise ValueError(f"average {index} of the checkpoint differs in {', '.join(differing[:3])} ({len(differing)} in all)")

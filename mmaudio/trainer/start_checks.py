@@ -6,10 +6,10 @@ from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState
-from mmaudio.network import VARIANTS, check_weights
+from mmaudio.network import STALE_KEYS, VARIANTS, check_weights
 from mmaudio.runs.signature import recorded_settings
 from mmaudio.trainer.descent import check_optimizer
-from mmaudio.trainer.ema import count_averages
+from mmaudio.trainer.ema import averaged_names, count_averages
 from mmaudio.trainer.freezing import check_patterns, matching, model_shapes
 from mmaudio.trainer.run_settings import final_cond, weights_record
 
@@ -26,7 +26,10 @@ def check_start(settings: TrainSettings, files: RunFiles, problems: Problems) ->
         problems.check(lambda: check_patterns(list(model_shapes(model)), settings.freeze))
     own = problems.check(lambda: newest_checkpoint(files))
     if own is not None:
-        problems.check(lambda: _refuse_own(settings, own.path, own.state))
+        folder = own.path.parent
+        problems.check(lambda: _refuse_other_run(settings, own.path, f"{folder} holds", "or choose another exp_id"))
+        if model and not settings.checkpoint:
+            problems.check(lambda: _refuse_misfit(settings, own.path, own.state))
     if settings.checkpoint:
         path = Path(settings.checkpoint)
         asked = problems.check(lambda: load_checkpoint(path))
@@ -36,6 +39,8 @@ def check_start(settings: TrainSettings, files: RunFiles, problems: Problems) ->
                 f" {own.state.steps_done}; leave checkpoint out to go on, or choose another exp_id"
             )
         if asked is not None and model:
+            way_out = f"or start a new run from its weights: exp_id=NEW weights={path}"
+            problems.check(lambda: _refuse_other_run(settings, path, f"{path} is of", way_out))
             problems.check(lambda: _refuse_misfit(settings, path, asked))
         if asked is not None:
             problems.check(lambda: _refuse_other_averages(settings.ema, path, asked))
@@ -59,19 +64,17 @@ def _refuse_other_averages(ema: EmaSettings, path: Path, state: RunState) -> Non
         if found != asked:
             was, now = (f"ema.sigma_rels={sigmas} ema.update_every={every}" for sigmas, every in (found, asked))
             raise UserError(f"{path} holds averages begun with {was}, not {now}; go on with those, {way_out}")
+    for index, names in enumerate(averaged_names(state.ema)):
+        if lacking := sorted(state.weights.keys() - names - set(STALE_KEYS)):
+            raise UserError(
+                f"average {index} of {path} lacks {lacking[0]} ({len(lacking)} in all); it was damaged: take another checkpoint"
+            )
     count = count_averages(state.ema)
     if ema.enable and count != len(ema.sigma_rels):
         raise UserError(
             f"{path} holds {count} average{'s'[: count != 1]} and ema.sigma_rels is {list(ema.sigma_rels)};"
             f" want {count} width{'s'[: count != 1]}, {way_out}"
         )
-
-
-def _refuse_own(settings: TrainSettings, path: Path, state: RunState) -> None:
-    """Raises: UserError if the run's own checkpoint is of other settings, or cannot be gone on from."""
-    _refuse_other_run(settings, path)
-    if settings.model in VARIANTS and not settings.checkpoint:
-        _refuse_misfit(settings, path, state)
 
 
 def _refuse_misfit(settings: TrainSettings, path: Path, state: RunState) -> None:
@@ -94,8 +97,8 @@ def _refuse_misfit(settings: TrainSettings, path: Path, state: RunState) -> None
         ) from None
 
 
-def _refuse_other_run(settings: TrainSettings, path: Path) -> None:
-    """Raises: UserError if the run's checkpoint is of another model, duration or backend, or was told other conditions."""
+def _refuse_other_run(settings: TrainSettings, path: Path, found: str, way_out: str) -> None:
+    """Raises: UserError if a checkpoint is of another model, duration or backend, or was told other conditions."""
     record = read_record(path)
     if record is None or settings.model not in VARIANTS:
         return
@@ -104,7 +107,7 @@ def _refuse_other_run(settings: TrainSettings, path: Path) -> None:
     other = {key: name for key, name in keys.items() if getattr(record, name) != getattr(asked, name)}
     if other:
         was, now = (" ".join(f"{key}={_word(getattr(each, name))}" for key, name in other.items()) for each in (record, asked))
-        raise UserError(f"{path.parent} holds a run with {was}, not {now}; give it these settings, or choose another exp_id")
+        raise UserError(f"{found} a run with {was}, not {now}; give these settings, {way_out}")
 
 
 def _word(value: object) -> str:

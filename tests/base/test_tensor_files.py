@@ -27,8 +27,10 @@ def test_a_torn_file_is_a_sentence(tmp_path, suffix):
     whole, torn = tmp_path / f"whole{suffix}", tmp_path / f"torn{suffix}"
     torch.save(STATE, whole) if suffix == ".pth" else save_file(STATE, whole)
     torn.write_bytes(whole.read_bytes()[:-40])
-    with pytest.raises(DamagedFileError, match=r"torn\.\w+ is no readable weights file \("):
+    with pytest.raises(DamagedFileError, match=r"torn\.\w+ is no readable weights file: it is torn"):
         read_tensor_file(torn)
+    with pytest.raises(UserError, match="is a folder; name a file in it"):
+        read_tensor_file(tmp_path)
     with pytest.raises(UserError, match="no file at"):
         read_tensor_file(tmp_path / f"gone{suffix}")
 

@@ -1,5 +1,6 @@
 """`mmaudio weights export` as a user meets it: what it writes is generated with, and mistakes are sentences."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -156,12 +157,27 @@ def test_mistakes_are_sentences(run, words, sentences):
     assert sentences_of(*words) == sentences
 
 
+def test_a_backend_that_nothing_knows_is_refused(run):
+    want = ["no backend 'light' (did you mean 'lite'?); known are pretrained, lite"]
+    bare = shutil.copy(run / "birds_last.pth", "bare.pth")
+    assert sentences_of(bare, "--variant", "nano_16k", "--backend", "light") == want
+
+
+def test_a_run_that_trained_on_after_its_averages_is_asked_about(run):
+    for name, step in (("birds_ema_final.pth", 3), ("birds_last.pth", 7)):
+        beside = record_path(run / name)
+        beside.write_text(json.dumps(json.loads(beside.read_text()) | {"step": step}))
+    want = "birds_ema_final.pth is of step 3 and birds_last.pth of step 7; say which is meant: --weights ema or --weights last"
+    assert sentences_of("birds") == [want]
+    export("birds", "--weights", "last")
+
+
 def test_bad_weights_are_sentences(run):
     path = run / "birds_ema_final.pth"
     content = path.read_bytes()
     path.write_bytes(content[:1000])
-    assert sentences_of(run)[0].startswith("birds/birds_ema_final.pth is no readable weights file (")
+    assert sentences_of(run)[0].startswith("birds/birds_ema_final.pth is no readable weights file: ")
     torch.save(some_weights(1) | {"latent_std": torch.full((1, 1, 20), float("inf"))}, path)
-    assert sentences_of(run)[0].startswith("latent_std of these weights holds numbers that are not finite")
+    assert sentences_of(run)[0].startswith("birds/birds_ema_final.pth holds numbers that are not finite, the first in latent_std")
     record_path(path).write_text("{}")
     assert sentences_of(run)[0].startswith("birds/birds_ema_final.pth.json is no readable record")

@@ -103,6 +103,15 @@ def test_a_run_does_not_go_on_with_other_conditions(base, tmp_path):
         assert any(words in sentence for sentence in problems.sentences), key
 
 
+def test_neither_does_another_run_from_its_checkpoint(base, tmp_path):
+    trained(replace(base, final_cond="extended", drop_conditions=("sync",)), tmp_path / "one")
+    checkpoint = tmp_path / "one" / f"{NAME}_ckpt_last.pth"
+    problems = Problems()
+    check_training(replace(base, num_iterations=4, checkpoint=str(checkpoint)), tmp_path / "two", Ranks(), problems)
+    want = "is of a run with final_cond=extended drop_conditions=[sync], not final_cond=global drop_conditions=[]; give these settings,"
+    assert any(f"{checkpoint} {want}" in sentence for sentence in problems.sentences)
+
+
 def test_weights_of_another_final_layer_are_refused(base, tmp_path):
     trained(replace(base, final_cond="extended"), tmp_path / "one")
     weights = str(tmp_path / "one" / f"{NAME}_last.pth")

@@ -95,6 +95,6 @@ def test_bad_weights_are_refused_before_anything_starts(base, first, tmp_path):
     path = tmp_path / "torn.safetensors"
     path.write_bytes((first / "first.safetensors").read_bytes()[:-5])
     (sentence,) = problems_of(replace(base, weights=str(path)), tmp_path)
-    assert sentence.startswith(f"{path} is no readable weights file (")
+    assert sentence.startswith(f"{path} is no readable weights file: ")
     (sentence,) = problems_of(replace(base, checkpoint=str(first / "first.safetensors")), tmp_path)
     assert sentence.endswith(f"for weights alone use weights={first}/first.safetensors")

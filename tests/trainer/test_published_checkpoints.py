@@ -196,3 +196,25 @@ def test_ours_go_on_in_torch(ours, steps_done):
         step_(network, optimizer, step)
         scheduler.step()
     assert math.isfinite(sum(parameter.sum().item() for parameter in network.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (
+            lambda saved: saved["optimizer"]["state"].pop(3),
+            "holds no moments of 1 parameters, the first is number 3",
+        ),
+        (lambda saved: saved["optimizer"]["state"].clear(), "holds no moments of"),
+        (lambda saved: saved["ema"].pop("ema_models.1.ema_model.sync_pos_emb"), "average 1 of {path} lacks sync_pos_emb (1 in all)"),
+    ],
+)
+def test_a_checkpoint_that_lacks_something_is_refused(base, published, tmp_path, harm, sentence):
+    path = tmp_path / "exp_ckpt_last.pth"
+    saved = torch.load(published[1], weights_only=True)
+    harm(saved)
+    torch.save(saved, path)
+    problems = Problems()
+    check_training(replace(base, checkpoint=str(path)), tmp_path / "run", Ranks(), problems)
+    assert len(problems.sentences) == 1
+    assert sentence.format(path=path) in problems.sentences[0]
