@@ -19,13 +19,17 @@ def _told(loss: float | None) -> str:
     return "not finite" if loss is None else f"{loss:.6g}"
 
 
+def _at(live: Mapping[str, Any]) -> str:
+    return "" if live["step"] is None else f", iteration {live['step']:,}"
+
+
 def sweep_table(told: Mapping[str, Any]) -> str:
     """The scores of a sweep, as its JSON file holds them, one line each, the best marked with a star."""
     lines = [f"{'sigma':>8}  {'validation loss':>15}  {'fit error':>9}"]
     for sigma, loss, error in zip(told["sigmas"], told["losses"], told["fit_errors"], strict=True):
         lines.append(f"{sigma:>8g}  {_told(loss):>15}  {error:>9.2%}{' *' if sigma == told['best']['sigma'] else ''}")
     if told["live"]:
-        lines.append(f"{'none':>8}  {_told(told['live']['loss']):>15}  {'':>9} ({told['live']['file']})")
+        lines.append(f"{'none':>8}  {_told(told['live']['loss']):>15}  {'':>9} ({told['live']['file']}{_at(told['live'])})")
     return "\n".join(lines)
 
 
@@ -46,7 +50,7 @@ def draw_sweep(path: Path, told: Mapping[str, Any], title: str) -> None:
         axes.plot([sigma for sigma, _ in poor], [loss for _, loss in poor], "o", color="white", mec=_CURVE, label=label)
     best, live = told["best"], told["live"]
     if live and live["loss"] is not None:
-        axes.axhline(live["loss"], color=_LIVE, linestyle="--", label=f"not averaged: {live['loss']:.5g}")
+        axes.axhline(live["loss"], color=_LIVE, linestyle="--", label=f"not averaged{_at(live)}: {live['loss']:.5g}")
     if best["loss"] is not None:
         label = f"best: sigma {best['sigma']:g}, {best['loss']:.5g}"
         axes.plot(best["sigma"], best["loss"], "*", color=_BEST, markersize=20, zorder=1.5, label=label)  # behind its own point

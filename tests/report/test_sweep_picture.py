@@ -23,6 +23,7 @@ def test_table():
     assert [line.split()[0] for line in lines] == ["sigma", "0.03", "0.05", "0.08", "0.13", "0.25", "none"]
     assert [line.endswith("*") for line in lines] == [False, False, False, True, False, False, False]
     assert "not finite" in lines[2] and "20.00%" in lines[5] and "1.36" in lines[6]
+    assert lines[6].endswith("(birds_last.pth, iteration 9)")  # which may be another than that of the averages
 
 
 def ink(path, colour):
