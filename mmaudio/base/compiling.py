@@ -18,15 +18,15 @@ class CompiledCall:
         self._call: Callable[..., Any] = torch.compile(function)
         self._has_run = False
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         try:
-            result = self._call(*inputs)
+            result = self._call(*inputs, **named)
         except RuntimeError as error:
             if self._has_run:
                 raise
             log.warning("compiling failed (%s); going on without, as with compile=False", str(error).strip().split("\n")[0])
             self._call = self._plain
-            result = self._call(*inputs)
+            result = self._call(*inputs, **named)
         self._has_run = True
         return result
 

@@ -120,7 +120,9 @@ def _sync(loader: _Loader) -> Callable[[Tensor], Tensor]:
 
 def _text(loader: _Loader, clip: Clip | None) -> Callable[[list[str]], Tensor]:
     assert clip is not None
+    assert clip.transformer is not None
     network, num_at_once = clip, loader.at_once(CAPTION_MB)
+    loader.compile_if_asked_(clip.transformer)
 
     def text(captions: list[str]) -> Tensor:
         parts = [captions[start : start + num_at_once] for start in range(0, len(captions), num_at_once)]

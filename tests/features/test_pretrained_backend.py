@@ -1,6 +1,7 @@
 """The pretrained backend: loads what is needed, computes within a budget, says what it loaded. CLIP stands for all networks here;
 tests/test_pretrained.py runs every stage with all of them."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_the_budget_splits_the_work_and_changes_nothing(clip, frames, monkeypatc
     assert at_once == [6, 1, 1, 1, 1, 1, 1]
     assert (found - want).abs().max() < 1e-5
     assert (tight.encode_text(CAPTIONS) - wide.encode_text(CAPTIONS)).abs().max() < 1e-5
+
+
+def test_compiled_networks_give_the_same(clip, frames, monkeypatch):
+    traced = []
+    compile_as_it_is = partial(torch.compile, backend="eager", fullgraph=True)  # the tracing, without minutes of a C++ compiler
+    monkeypatch.setattr(torch, "compile", lambda function: traced.append(function) or compile_as_it_is(function))
+    plain, compiled = built(clip), built(clip, compiled=True)
+    assert len(traced) == 2  # both towers
+    assert (compiled.encode_clip(frames) - plain.encode_clip(frames)).abs().max() < 1e-6
+    assert (compiled.encode_text(CAPTIONS) - plain.encode_text(CAPTIONS)).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
