@@ -24,6 +24,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """A test draws the same random numbers in whatever company it runs."""
+    torch.manual_seed(0)
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""
