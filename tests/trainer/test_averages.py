@@ -10,7 +10,6 @@ import torch
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import EmaSettings, TrainSettings
-from mmaudio.base.sources import DataSettings, SourceSettings
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.checkpoints.save import save_file
@@ -24,7 +23,7 @@ from mmaudio.trainer.ema import snapshot_bytes
 from mmaudio.trainer.flow_solver import train
 from mmaudio.trainer.sweep import Score, Sweep, sweep
 from mmaudio.trainer.tracker import read_metrics
-from tests.trainer.tiny_stores import DURATION_S, write_tiny_data
+from tests.trainer.tiny_stores import DURATION_S, tiny_settings, write_tiny_data
 
 NAME = "averaged"
 CPU = torch.device("cpu")
@@ -33,21 +32,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> TrainSettings:
     folder = write_tiny_data(tmp_path_factory.mktemp("data"))
-    sources = {name: SourceSettings(tsv=f"{folder / name}.tsv", memmap_dir=str(folder / name)) for name in ("birds", "winds", "held")}
-    return TrainSettings(
-        model="nano_16k",
-        exp_id=NAME,
-        backend="lite",
-        device="cpu",
-        duration_s=DURATION_S,
-        batch_size=4,
-        num_iterations=6,
-        linear_warmup_steps=2,
-        learning_rate=1e-3,
-        validate_first=False,
-        ema=EmaSettings(checkpoint_every=2, start=1),
-        data=DataSettings(sources, ("birds", "winds"), ("held",)),
-    )
+    ema = EmaSettings(checkpoint_every=2, start=1)
+    return tiny_settings(folder, NAME, val=("held",), num_iterations=6, validate_first=False, ema=ema)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.base.sources import DataSettings, SourceSettings
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.flow_solver import train
-from tests.trainer.tiny_stores import DURATION_S, write_tiny_store
+from tests.trainer.tiny_stores import tiny_settings, write_tiny_store
 
 NAME = "choices"
 
@@ -22,21 +22,8 @@ NAME = "choices"
 def base(tmp_path_factory) -> TrainSettings:
     folder = tmp_path_factory.mktemp("data")
     write_tiny_store(folder, "birds", "video", 6, mode="44k")
-    source = SourceSettings(tsv=str(folder / "birds.tsv"), memmap_dir=str(folder / "birds"))
-    return TrainSettings(
-        model="nano_44k",
-        exp_id=NAME,
-        backend="lite",
-        device="cpu",
-        duration_s=DURATION_S,
-        batch_size=4,
-        num_iterations=3,
-        linear_warmup_steps=0,
-        learning_rate=1e-3,
-        null_condition_probability=0.5,
-        ema=EmaSettings(enable=False),
-        data=DataSettings({"birds": source}, ("birds",), ("birds",)),
-    )
+    changes = {"model": "nano_44k", "linear_warmup_steps": 0, "null_condition_probability": 0.5, "ema": EmaSettings(enable=False)}
+    return tiny_settings(folder, NAME, ("birds",), ("birds",), num_iterations=3, **changes)
 
 
 def trained(settings: TrainSettings, folder: Path) -> dict[str, torch.Tensor]:

@@ -10,13 +10,12 @@ import torch
 
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import EmaSettings, TrainSettings
-from mmaudio.base.sources import DataSettings, SourceSettings
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.checkpoints.snapshots import list_snapshots
 from mmaudio.trainer.flow_solver import Extras, train
 from mmaudio.trainer.stopping import NonFiniteError
 from mmaudio.trainer.tracker import read_metrics
-from tests.trainer.tiny_stores import DURATION_S, write_tiny_data
+from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
 NAME = "last_run"
 
@@ -24,23 +23,8 @@ NAME = "last_run"
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> TrainSettings:
     folder = write_tiny_data(tmp_path_factory.mktemp("data"))
-    sources = {name: SourceSettings(tsv=f"{folder / name}.tsv", memmap_dir=str(folder / name)) for name in ("birds", "winds", "held")}
-    return TrainSettings(
-        model="nano_16k",
-        exp_id=NAME,
-        backend="lite",
-        device="cpu",
-        duration_s=DURATION_S,
-        batch_size=4,
-        num_iterations=6,
-        linear_warmup_steps=2,
-        learning_rate=1e-3,
-        log_text_interval=2,
-        val_interval=4,
-        save_checkpoint_interval=4,
-        ema=EmaSettings(checkpoint_every=4),
-        data=DataSettings(sources, ("birds", "winds"), ("held",)),
-    )
+    often = {"log_text_interval": 2, "val_interval": 4, "save_checkpoint_interval": 4, "ema": EmaSettings(checkpoint_every=4)}
+    return tiny_settings(folder, NAME, val=("held",), num_iterations=6, **often)
 
 
 def run(settings: TrainSettings, folder: Path, **extras) -> bool:

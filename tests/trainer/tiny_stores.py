@@ -63,10 +63,11 @@ def write_tiny_data(folder: Path) -> Path:
     return folder
 
 
-def tiny_settings(folder: Path, exp_id: str, **changes: Any) -> TrainSettings:
-    """Short training on the stores of `write_tiny_data`, on the CPU, without validation; `changes` are settings of their own."""
-    names = ("birds", "winds")
-    sources = {name: SourceSettings(tsv=f"{folder / name}.tsv", memmap_dir=str(folder / name)) for name in names}
+def tiny_settings(
+    folder: Path, exp_id: str, train: tuple[str, ...] = ("birds", "winds"), val: tuple[str, ...] = (), **changes: Any
+) -> TrainSettings:
+    """Short training on stores in a folder, by default those of `write_tiny_data`, on the CPU; `changes` are other settings."""
+    sources = {name: SourceSettings(tsv=f"{folder / name}.tsv", memmap_dir=str(folder / name)) for name in (*train, *val)}
     settings = TrainSettings(
         model="nano_16k",
         exp_id=exp_id,
@@ -76,7 +77,7 @@ def tiny_settings(folder: Path, exp_id: str, **changes: Any) -> TrainSettings:
         batch_size=4,
         linear_warmup_steps=2,
         learning_rate=1e-3,
-        data=DataSettings(sources, names),
+        data=DataSettings(sources, train, val),
     )
     return replace(settings, **changes)
 
