@@ -1,7 +1,7 @@
 """Which backend computes features, what there is to ask of it, and how it is to be loaded; checked before anything is."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from torch import Tensor
 
@@ -11,7 +11,6 @@ from mmaudio.base.specs import AudioSpec
 from mmaudio.weights import check_place
 
 BACKENDS = ("pretrained", "lite")
-ABILITIES = ("audio", "scene", "sync", "text", "sound")
 FOR_AUDIO = ("audio", "text")  # what each stage needs of a backend
 FOR_VIDEO = ("audio", "scene", "sync", "text")
 FOR_GENERATION = ("scene", "sync", "text", "sound")
@@ -33,6 +32,9 @@ class Abilities:
     sync: Callable[[Tensor], Tensor] | None = None
     text: Callable[[list[str]], Tensor] | None = None
     sound: Callable[[Tensor], Tensor] | None = None
+
+
+ABILITIES = tuple(ability.name for ability in fields(Abilities))
 
 
 @dataclass(frozen=True)
