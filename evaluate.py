@@ -13,7 +13,7 @@ from pathlib import Path
 from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
-from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads
+from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads, watch_launcher
 from mmaudio.commands.evaluate import reference_files
 from mmaudio.commands.evaluation import DEFAULTS, backend_keywords, read_words, sample_rows
 from mmaudio.commands.saved_settings import read_settings
@@ -30,6 +30,7 @@ def main() -> int:
         print(f"{__doc__}\nkeys and defaults: {' '.join(f'{key}={value}' for key, value in DEFAULTS.items())}")
         return 0
     problems, ranks = Problems(), read_ranks()
+    watch_launcher(ranks)
     asked = read_words(sys.argv[1:], problems)
     problems.raise_any()
     run_dir = Path("output") / asked["exp_id"]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.files import write_text
 from mmaudio.base.logs import start_logging
-from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads, wait_for_all
+from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads, wait_for_all, watch_launcher
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
 from mmaudio.runs.names import CONFIG_FILE, LOG_FILE
 from mmaudio.runs.signature import record_signature, signature
@@ -41,6 +41,7 @@ def run(config: DictConfig) -> None:
 def train_as(config: DictConfig) -> int:
     """Train as configured; returns the exit code."""
     ranks, problems = read_ranks(), Problems()
+    watch_launcher(ranks)
     settings = settings_from(TrainSettings, plain_values(config), problems)
     problems.raise_any()
     run_dir, device = Path(HydraConfig.get().runtime.output_dir), pick_device(settings.device, ranks)

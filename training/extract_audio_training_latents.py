@@ -8,10 +8,12 @@ from pathlib import Path
 from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import read_ranks
-from mmaudio.commands.extraction import add_common_options, run_extraction
-from mmaudio.features.extract import Target
-from mmaudio.features.inputs import Inputs, find_audio_clips
+from mmaudio.commands.extraction import Stage, run_extraction
+from mmaudio.commands.extraction_options import add_common_options
+from mmaudio.features.inputs import find_audio_clips
 from mmaudio.features.plan import FOR_AUDIO
+from mmaudio.features.reading import ReadingRules
+from mmaudio.features.target import Target
 
 
 def main() -> int:
@@ -26,12 +28,14 @@ def main() -> int:
     problems = Problems()
     options = parse_options(parser, None, problems)
     output, captions_tsv, clips_tsv = Path(options.output_dir), Path(options.captions_tsv), Path(options.clips_tsv)
-
-    def find() -> Inputs:
-        return find_audio_clips(Path(options.data_dir), captions_tsv, clips_tsv)
-
-    target = Target(output.parent, output.name, options.layout)
-    return run_extraction(options, problems, find, target, needs=FOR_AUDIO, tables=(captions_tsv, clips_tsv), normalised=True)
+    stage = Stage(
+        find=lambda: find_audio_clips(Path(options.data_dir), captions_tsv, clips_tsv),
+        tables=(captions_tsv, clips_tsv),
+        target=Target(output.parent, output.name),
+        needs=FOR_AUDIO,
+        rules=ReadingRules(normalised=True),
+    )
+    return run_extraction(options, problems, stage)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ from pathlib import Path
 from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import read_ranks
-from mmaudio.commands.extraction import add_common_options, run_extraction
-from mmaudio.features.extract import Target
+from mmaudio.commands.extraction import Stage, run_extraction
+from mmaudio.commands.extraction_options import add_common_options
 from mmaudio.features.inputs import Inputs, find_videos
 from mmaudio.features.plan import FOR_VIDEO
+from mmaudio.features.reading import RESIZES, ReadingRules
+from mmaudio.features.target import Target
 from mmaudio.media.example_files import make_guide_example
+from mmaudio.media.frames import FRAME_RULES
 
 EXAMPLE_FOLDER = Path("training")
 DEFAULT_DATA = EXAMPLE_FOLDER / "example_videos"
@@ -30,6 +33,9 @@ def main() -> int:
     )
     parser.add_argument("--latent_dir", default="training/example_output/video-latents", help="folder of finished parts")
     parser.add_argument("--output_dir", default="training/example_output/memmap", help="folder the store goes into")
+    rules, places = "how frames are picked (default exact; ffmpeg: as its fps filter)", "where frames get their sizes (default: on a GPU)"
+    parser.add_argument("--frame_rule", choices=FRAME_RULES, default=FRAME_RULES[0], help=rules)
+    parser.add_argument("--resize", choices=RESIZES, default="auto", help=places)
     add_common_options(parser, batch_size=16, num_workers=16)
     problems = Problems()
     options = parse_options(parser, None, problems)
@@ -40,8 +46,15 @@ def main() -> int:
             make_guide_example(EXAMPLE_FOLDER)
         return find_videos(folder, tsv)
 
-    target, normalised = Target(output, options.name, options.layout), options.normalize_audio == "true"
-    return run_extraction(options, problems, find, target, needs=FOR_VIDEO, tables=(tsv,), normalised=normalised)
+    resize = ("host" if options.device == "cpu" else "device") if options.resize == "auto" else options.resize
+    stage = Stage(
+        find=find,
+        tables=(tsv,),
+        target=Target(output, options.name),
+        needs=FOR_VIDEO,
+        rules=ReadingRules(options.normalize_audio == "true", options.frame_rule, resize),
+    )
+    return run_extraction(options, problems, stage)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,17 @@ PLACE_ERRORS = frozenset(
 class UserError(Exception):
     """A mistake the user can mend. Carries one sentence per mistake: what was found, what was expected, what to do."""
 
+    exit_code = EXIT_USER_ERROR
+
     def __init__(self, *sentences: str) -> None:
         super().__init__("\n".join(sentences))
         self.sentences = sentences
+
+
+class RejectsError(UserError):
+    """Too many inputs failed for a result to be worth having. What was done is kept, and the rejects are listed."""
+
+    exit_code = EXIT_REJECTS
 
 
 class Problems:
@@ -77,7 +85,7 @@ def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None
             time.sleep(GRACE_S)
         for sentence in error.sentences:
             print(f"error: {sentence}", file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_USER_ERROR) from None
+        raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_INTERRUPTED) from None

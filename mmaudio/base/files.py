@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,11 +22,33 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks and does nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
+def _temporary(path: Path) -> Path:
+    """Where this process writes what will be `path`; what killed processes left of their tries is removed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if process.isdecimal() and int(process) != os.getpid() and not _is_running(int(process)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling to write to; sync and rename it onto `path` if the block succeeds, remove it if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -48,16 +70,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 asks and does nothing
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is another user's
-        return True
-    return True
-
-
 def check_replaceable(path: Path, contents: Sequence[str]) -> None:
     """Raises: UserError if `path` is a file, or a folder that holds anything but `contents` (names, or patterns of names)."""
     if path.exists() and not path.is_dir():
@@ -67,6 +79,19 @@ def check_replaceable(path: Path, contents: Sequence[str]) -> None:
     )
     if foreign:
         raise UserError(f"{path} holds other files (such as {min(foreign)}), which would be lost; name another folder")
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary sibling folder of `path`; it is removed in the end, also by the next try if this one is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -80,16 +105,8 @@ def atomic_folder(path: Path, contents: Sequence[str]) -> Iterator[Path]:
     stands in its place. What a killed process left of its own try is removed by the next one.
     """
     check_replaceable(path, contents)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.old")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        process = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
-        if process.isdecimal() and not _is_running(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with scratch_folder(path) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
@@ -101,11 +118,9 @@ def atomic_folder(path: Path, contents: Sequence[str]) -> Iterator[Path]:
         os.rename(temporary, path)
         _sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def text_hash(lines: list[str]) -> str:
+def text_hash(lines: Iterable[str]) -> str:
     """A short hash of an ordered list of texts; a separator no text holds keeps ("ab", "c") and ("a", "bc") apart."""
     digest = hashlib.sha256()
     for line in lines:

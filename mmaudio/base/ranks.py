@@ -2,20 +2,25 @@
 
 import datetime
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from mmaudio.base.errors import UserError
 
 _PARENT_POLL_S = 1.0
+_WATCH, _INIT = "launcher watch", 1
 _COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+UNEVEN_WORK_TIMEOUT = datetime.timedelta(days=7)  # where processes wait for each other after hours of work that differs in length
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,24 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def watch_launcher(ranks: Ranks) -> None:
+    """From now on this process ends itself within seconds of its launcher's end; at once if that is gone already."""
+    if not ranks.is_launched or any(thread.name == _WATCH for thread in threading.enumerate()):
+        return
+    parent = os.getppid()
+    if _is_orphan(parent):
+        os._exit(1)
+    threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True, name=_WATCH).start()
+
+
+def _is_orphan(parent: int) -> bool:
+    """Whether the launcher was gone before anyone looked: torchrun names this script on its command line, and init does not."""
+    if parent != _INIT or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return False
+    with open(f"/proc/{_INIT}/cmdline", "rb") as file:
+        return os.path.basename(sys.argv[0]).encode() not in file.read()
+
+
 def _leave_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_S)
@@ -95,19 +118,23 @@ def _leave_with_parent(parent: int) -> None:
 
 
 @contextmanager
-def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
+def process_group(ranks: Ranks, device: torch.device, timeout: datetime.timedelta = _COLLECTIVE_TIMEOUT) -> Iterator[None]:
     """Collective. Join the process group (NCCL on CUDA, gloo elsewhere) for the block; nothing to join for one process.
 
     A worker whose launcher is gone ends itself within seconds.
+
+    Args:
+        timeout: how long a collective waits for the last process. Meeting at the start has a time limit of its own.
     """
-    if ranks.is_launched:
-        threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    watch_launcher(ranks)
     if ranks.world_size == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_COLLECTIVE_TIMEOUT)
+    store, rank, world_size = next(rendezvous("env://", timeout=_COLLECTIVE_TIMEOUT))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     try:
         yield
     finally:
@@ -136,3 +163,17 @@ def share_from_first(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def first_does(step: Callable[[], T]) -> T:
+    """Collective. What rank 0 makes of a step, on every rank. Raises: on every rank the UserError that it raised there."""
+    value, problem = None, None
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        try:
+            value = step()
+        except UserError as error:
+            problem = error
+    value, problem = share_from_first((value, problem))
+    if problem is not None:
+        raise problem
+    return value

@@ -1,86 +1,134 @@
-"""What the two extraction scripts share: their options, and the way from checked options to a store."""
+"""What the two extraction scripts share: the way from checked options to a store."""
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from mmaudio.base.errors import EXIT_REJECTS, Problems
+from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import spec_of
-from mmaudio.base.ranks import num_cores, pick_device, process_group, read_ranks
-from mmaudio.base.specs import DEFAULT_DURATION_S, MODES
-from mmaudio.commands.backend_options import add_backend_options, backend_keywords
+from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, pick_device, process_group, read_ranks, watch_launcher
+from mmaudio.commands.backend_options import backend_keywords
+from mmaudio.commands.extraction_options import read_column_dtypes
 from mmaudio.features.backend import Backend
-from mmaudio.features.extract import Target, extract_parts, merge_parts, plan_parts
+from mmaudio.features.base_store import BaseStore
+from mmaudio.features.extract import Outcome, extract
+from mmaudio.features.failure_limit import FailureLimit
 from mmaudio.features.inputs import Inputs
-from mmaudio.features.plan import BACKENDS, BackendPlan
-from mmaudio.store.schema import LAYOUTS
+from mmaudio.features.plan import BackendPlan
+from mmaudio.features.reading import ReadingRules
+from mmaudio.features.rows import Job
+from mmaudio.features.target import Target
+from mmaudio.features.workspace import Manifest, Workspace
+from mmaudio.store.publish import Recipe
+from mmaudio.store.schema import Layout, layout_of
 
 log = logging.getLogger(__name__)
 
 
-def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num_workers: int) -> None:
-    """Options both scripts have; the defaults are the published numbers, workers at most one less than the cores."""
-    parser.add_argument("--mode", choices=list(MODES), default="16k", help="sampling rate of the latents (default 16k)")
-    parser.add_argument("--backend", choices=BACKENDS, default="pretrained", help="encoders (default pretrained; lite needs no weights)")
-    parser.add_argument("--device", default="cuda", help="cuda, cpu or auto (default cuda)")
-    add_backend_options(parser)
-    parser.add_argument("--layout", choices=LAYOUTS, default="compact", help="layout of the store (default compact)")
-    parser.add_argument("--duration", type=float, default=DEFAULT_DURATION_S, help="seconds of a training clip (default 8.0)")
-    parser.add_argument("--batch_size", type=int, default=batch_size, help=f"clips per finished part (default {batch_size})")
-    workers = max(1, min(num_workers, num_cores() - 1))
-    parser.add_argument("--num_workers", type=int, default=workers, help=f"threads that read files (default {workers} here)")
+@dataclass(frozen=True)
+class Stage:
+    """What one of the scripts is about."""
+
+    find: Callable[[], Inputs]  # what there is to extract
+    tables: Sequence[Path]  # from these tables
+    target: Target
+    needs: Sequence[str]  # what the backend has to do
+    rules: ReadingRules
 
 
-def run_extraction(
-    options: argparse.Namespace,
-    problems: Problems,
-    find: Callable[[], Inputs],
-    target: Target,
-    *,
-    needs: Sequence[str],
-    tables: Sequence[Path],
-    normalised: bool,
-) -> int:
-    """Check everything, extract, merge, and report. Returns the exit code: 0, or 3 where inputs were left out.
+@dataclass(frozen=True)
+class _Plan:
+    """A checked extraction, before anything of it was loaded or written."""
 
-    Args:
-        find: what there is to extract, from `tables`.
-        needs: what the backend has to do.
+    backend: BackendPlan
+    inputs: Inputs
+    layout: Layout
+    base: BaseStore | None
+    rules: ReadingRules
+    latent_dir: Path
+
+    def recipe(self, weights: Mapping[str, str]) -> Recipe:
+        return Recipe(self.inputs.kind, self.backend.spec, self.backend.name, self.layout, weights, self.rules.frame_rule)
+
+    def workspace(self, weights: Mapping[str, str] | None) -> Workspace:
+        """Where it is under way. Raises: UserError where that is another's, or the store that is added to was made otherwise."""
+        manifest = Manifest(
+            kind=self.inputs.kind,
+            mode=self.backend.spec.mode,
+            backend=self.backend.name,
+            dtype=self.backend.dtype,
+            weights=weights,
+            duration_s=self.backend.spec.duration_s,
+            **asdict(self.rules),
+            layout=self.layout.name,
+            column_dtypes=self.layout.dtype_names,
+            data_dir=str(self.inputs.data_dir.resolve()),
+            num_inputs=len(self.inputs.items),
+            inputs_hash=self.inputs.hash,
+            appends_to=self.base.record.rows_hash if self.base is not None else None,
+        )
+        if self.base is not None:
+            self.base.check(self.recipe(weights or {}))
+        work = Workspace(self.latent_dir, manifest)
+        work.check()
+        return work
+
+
+def _plan(options: argparse.Namespace, stage: Stage, backend: BackendPlan, inputs: Inputs, dtypes: Mapping[str, torch.dtype]) -> _Plan:
+    """Raises: UserError where the pieces do not go together, or with what is on disk."""
+    latent_dir, layout = Path(options.latent_dir), layout_of(options.layout, inputs.kind, backend.spec, dtypes)
+    base = BaseStore.find(latent_dir, stage.target.folder) if options.append else None
+    if base is not None:
+        inputs = inputs.without(frozenset(base.ids))
+    plan = _Plan(backend, inputs, layout, base, stage.rules, latent_dir)
+    plan.workspace(weights=None)
+    if not inputs.items and (base is None or inputs.rejects):
+        reasons = "; ".join(sorted({reject.reason for reject in inputs.rejects})[:3]) or "the table has no rows"
+        raise UserError(f"none of the {inputs.num_seen} inputs can be used: {reasons}")
+    return plan
+
+
+def run_extraction(options: argparse.Namespace, problems: Problems, stage: Stage) -> int:
+    """Check everything, extract, and report. Returns the exit code: 0, or 3 where inputs were left out.
 
     Raises: UserError with every mistake found before any work.
     """
     ranks = read_ranks()
+    watch_launcher(ranks)
     start_logging(ranks.rank)
     for name in ("batch_size", "num_workers"):
         if getattr(options, name) < 1:
             problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
     device = problems.check(lambda: pick_device(options.device, ranks))
-    plan = problems.check(lambda: BackendPlan(options.backend, spec_of(options.mode, options.duration), **backend_keywords(options)))
-    inputs = problems.check(find)
-    problems.check(lambda: target.check(tables))
-    if plan is None or inputs is None or device is None:
-        problems.raise_any()
-    assert plan is not None
-    assert inputs is not None
-    assert device is not None
-    planned = partial(plan_parts, Path(options.latent_dir), inputs, plan, block_rows=options.batch_size, normalised=normalised)
-    problems.check(lambda: planned(weights=None))
+    wanted = problems.check(lambda: BackendPlan(options.backend, spec_of(options.mode, options.duration), **backend_keywords(options)))
+    dtypes = problems.check(lambda: read_column_dtypes(options.column_dtype))
+    limit = problems.check(lambda: FailureLimit.parse(options.max_failures))
+    inputs = problems.check(stage.find)
+    problems.check(lambda: stage.target.check(stage.tables))
+    pieces = wanted is not None and inputs is not None and dtypes is not None
+    plan = problems.check(lambda: _plan(options, stage, wanted, inputs, dtypes)) if pieces else None  # type: ignore[arg-type]
     problems.raise_any()
-    backend = Backend.load(plan, device, needs)  # may download weights, so everything else is known to be right before
-    parts = planned(weights=backend.weights)
+    assert plan and device and limit
+    if not plan.inputs.items:
+        log.info("%s: nothing to add, all ids of the table are in it", stage.target.folder)
+        return 0
+    backend = Backend.load(plan.backend, device, stage.needs)  # may download weights, so everything else is known to be right before
+    work = plan.workspace(backend.weights)
+    job = Job(plan.inputs, plan.rules, plan.recipe(backend.weights), work, options.batch_size, options.num_workers, limit)
     # Files are read by threads and each clip is encoded on its own: one arithmetic thread a process keeps rows equal
     # whatever the number of processes, and the pools from fighting over the cores.
     torch.set_num_threads(1)
-    with process_group(ranks, backend.device):
-        extract_parts(parts, inputs, backend, ranks, options.num_workers)
-    if not ranks.is_first:
-        return 0
-    outcome = merge_parts(parts, inputs, backend, target)  # as long as it takes: no other process waits for it
+    with process_group(ranks, torch.device("cpu"), UNEVEN_WORK_TIMEOUT):
+        outcome = extract(job, stage.target, plan.base, backend, ranks, retry_failed=options.retry_failed)
+    return _report(outcome, stage.target) if outcome is not None else 0
+
+
+def _report(outcome: Outcome, target: Target) -> int:
     left_out = f", {len(outcome.rejects)} left out (reasons in {target.failed_tsv})" if outcome.rejects else ""
     log.info("%s: %d of %d inputs kept%s", target.folder, outcome.num_kept, outcome.num_seen, left_out)
     return EXIT_REJECTS if outcome.rejects else 0

@@ -1,42 +1,35 @@
-"""Inputs to a store of features: read, encode, keep as parts, and merge; the same rows with any number of processes.
+"""Inputs to a store of features, by any number of processes on any number of machines; the same store however often it was killed.
 
-Reading runs ahead in threads while this process encodes, clip by clip, so that a row depends on nothing but its clip.
+take the folder and reserve the disk → rows → captions of the rows that stand → store
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from mmaudio.base.errors import UserError
-from mmaudio.base.files import check_replaceable
-from mmaudio.base.logs import progress
-from mmaudio.base.ranks import Ranks, wait_for_all
-from mmaudio.base.specs import AudioSpec
-from mmaudio.clips.rejects import Reject, rejects_path, write_rejects
+from mmaudio.base.errors import RejectsError
+from mmaudio.base.ranks import Ranks, first_does, share_from_first, wait_for_all
+from mmaudio.clips.rejects import Reject, read_rejects, write_rejects
 from mmaudio.features.backend import Backend
-from mmaudio.features.inputs import Input, Inputs
-from mmaudio.features.parts import Manifest, Part, Parts
-from mmaudio.features.plan import BackendPlan
-from mmaudio.media.ahead import read_ahead
-from mmaudio.media.audio import MediaError, read_training_clip
-from mmaudio.media.video import VideoMedia, read_video
-from mmaudio.store.schema import STORE_FILES, StoreRecord, null_text_path, record_path, table_path
-from mmaudio.store.writer import Block, write_store
+from mmaudio.features.base_store import BaseStore
+from mmaudio.features.captions import extract_captions
+from mmaudio.features.finish import Rows, finish, texts_needed
+from mmaudio.features.ledger import Progress
+from mmaudio.features.rows import Job, extract_rows, share_of
+from mmaudio.features.target import Target
+from mmaudio.features.workspace import CLOSING, DONE
+from mmaudio.store.reader import read_record
+from mmaudio.store.schema import StoreRecord
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-CACHED_CAPTIONS = 4096
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an extraction ended: rows of the store, what was not used, and the store's record."""
+    """How an extraction ended: inputs it was about, what of them was not used, and the record of the store."""
 
     num_seen: int
     rejects: list[Reject]
@@ -44,158 +37,101 @@ class Outcome:
 
     @property
     def num_kept(self) -> int:
-        return self.record.num_rows
+        return self.num_seen - len(self.rejects)
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where a store goes and how it is laid out."""
-
-    output_dir: Path
-    name: str
-    layout: str = "compact"
-
-    @property
-    def folder(self) -> Path:
-        return self.output_dir / self.name
-
-    @property
-    def failed_tsv(self) -> Path:
-        return rejects_path(self.folder)
-
-    def check(self, tables: Sequence[Path]) -> None:
-        """Raises: UserError if writing the store would replace something else: other files, or one of the tables read."""
-        if not self.name or self.name != Path(self.name).name:
-            raise UserError(f"the name of the store is {self.name!r}; want a name without slashes")
-        check_replaceable(self.folder, STORE_FILES)
-        beside = (table_path, record_path, null_text_path)
-        written = [path.resolve() for path in (*(where(self.folder) for where in beside), self.failed_tsv)]
-        for table in tables:
-            if table.resolve() in written:
-                raise UserError(
-                    f"the store {self.folder} would replace {table}, which it is made from; give the store another name or folder"
-                )
-
-
-def plan_parts(
-    latent_dir: Path, inputs: Inputs, plan: BackendPlan, weights: Mapping[str, str] | None, *, block_rows: int, normalised: bool
-) -> Parts:
-    """The parts of an extraction. Raises: UserError where nothing is left to extract or the folder is another run's.
+def extract(
+    job: Job, target: Target, base: BaseStore | None, backend: Backend, ranks: Ranks, *, retry_failed: bool = False
+) -> Outcome | None:
+    """Collective. Do what is missing, and on rank 0 make the store. Returns how it ended there, None on other ranks.
 
     Args:
-        weights: checksums of what the backend loaded; None before it is loaded, to find other mistakes first.
+        base: the store that rows are added to, if it is not to be a new one.
+        retry_failed: try inputs again that were rejected when this extraction was started before.
+    Raises: UserError where another run is at work, or the disk is full; RejectsError where too many inputs failed. All that
+        was done is kept in either case.
     """
-    if not inputs.items:
-        reasons = "; ".join(sorted({reject.reason for reject in inputs.rejects})[:3]) or "the table has no rows"
-        raise UserError(f"none of the {inputs.num_seen} inputs can be used: {reasons}")
-    manifest = Manifest(
-        kind=inputs.kind,
-        mode=plan.spec.mode,
-        backend=plan.name,
-        dtype=plan.dtype,
-        weights=weights,
-        duration_s=plan.spec.duration_s,
-        normalised=normalised,
-        block_rows=block_rows,
-        num_inputs=len(inputs.items),
-        inputs_hash=inputs.hash,
-    )
-    parts = Parts(latent_dir, manifest)
-    parts.check()
-    return parts
+    with _alone(job, base, ranks):
+        if first_does(lambda: job.work.stage) == DONE:  # killed while it cleaned up
+            return _clean_up(job, target) if ranks.is_first else None
+        done = _do_rows(job, target, backend, ranks, retry_failed)
+        first_does(lambda: _check_rows(job, target, done))
+        rows = _rows(job, done, base)
+        captions_done = share_from_first(job.work.captions.read(len(rows.new_captions)) if ranks.is_first else None)
+        extract_captions(job, rows.new_captions, captions_done, backend, ranks)
+        wait_for_all()
+        if not ranks.is_first:
+            return None  # as long as it takes: no other process waits for it
+        finish(job.work.folder, target.folder, job.recipe, rows, backend.encode_text([""])[0].cpu(), base)
+        job.work.enter(DONE)
+        return _clean_up(job, target)
 
 
-def _encode_audio(backend: Backend, wave: Tensor) -> dict[str, Tensor]:
-    mean, std = backend.encode_audio(wave[None])
-    return {"mean": mean[0].cpu(), "std": std[0].cpu()}
+@contextmanager
+def _alone(job: Job, base: BaseStore | None, ranks: Ranks) -> Iterator[None]:
+    """Collective. Keep other runs out of the folder for the block, and let it be ready for rows."""
+    with ExitStack() as stack:
+
+        def start() -> None:
+            stack.enter_context(job.work.taken(first=True))
+            job.work.start(job.layout, len(texts_needed([item.caption for item in job.inputs.items], job.layout.name, base)))
+            if base is not None and job.work.stage is None:
+                base.remember(job.work)
+
+        first_does(start)
+        if not ranks.is_first:
+            stack.enter_context(job.work.taken(first=False))
+        yield
 
 
-def _encode_video(backend: Backend, media: VideoMedia) -> dict[str, Tensor]:
-    assert media.wave is not None  # read_video(with_sound=True) rejects a file without sound
-    clip, sync = backend.encode_clip(media.clip_u8[None]), backend.encode_sync(media.sync_u8[None])
-    return {**_encode_audio(backend, media.wave), "clip_features": clip[0].cpu(), "sync_features": sync[0].cpu()}
-
-
-def extract_parts(parts: Parts, inputs: Inputs, backend: Backend, ranks: Ranks, num_workers: int) -> None:
-    """Collective. Do the blocks that have no part yet, every world_size-th of them here."""
-    if ranks.is_first:
-        parts.start()
+def _do_rows(job: Job, target: Target, backend: Backend, ranks: Ranks, retry_failed: bool) -> Progress:
+    """Collective. Do the rows that are missing; returns what then is done, the same on every rank."""
+    num_inputs, ledger = len(job.inputs.items), job.work.rows
+    retry = retry_failed and job.work.stage is None
+    done: Progress = share_from_first(ledger.read(num_inputs, without_rejected=retry) if ranks.is_first else None)
+    if done.num_missing < num_inputs and done.num_missing:
+        log.info("%d of %d inputs were done before", num_inputs - done.num_missing, num_inputs)
+    if done.num_missing:
+        try:
+            extract_rows(job, share_of(job.inputs, done, ranks), len(done.reasons), backend, ranks.rank)
+        except RejectsError as error:
+            _list_rejects(job, target, ledger.read(num_inputs))
+            advice = "the same command with a higher limit goes on, --retry_failed tries those again"
+            raise RejectsError(f"{error.sentences[0]}; {target.failed_tsv} has the reasons; {advice}") from None
     wait_for_all()
-    missing = [block for block in range(parts.num_blocks) if not parts.has(block)]
-    wait_for_all()  # everyone has looked before anyone writes: the shares are cut from the same list
-    size = parts.manifest.block_rows
-    mine = missing[ranks.rank :: ranks.world_size]
-    items = [item for block in mine for item in inputs.items[block * size : (block + 1) * size]]
-
-    @lru_cache(maxsize=CACHED_CAPTIONS)
-    def text(caption: str) -> Tensor:
-        return backend.encode_text([caption])[0].cpu()
-
-    spec, normalised = backend.spec, parts.manifest.normalised
-    if inputs.kind == "audio":
-        encoded = _encoded(
-            items, lambda i: read_training_clip(i.path, i.start_sample, i.end_sample, spec), _encode_audio, backend, num_workers
-        )
-    else:
-        encoded = _encoded(
-            items, lambda i: read_video(i.path, spec, with_sound=True, normalise=normalised), _encode_video, backend, num_workers
-        )
-    rows = progress(encoded, len(items), f"extract {inputs.kind}", ranks.rank)
-    for block in mine:
-        num = min(size, len(inputs.items) - block * size)
-        parts.save(block, _collect([next(rows) for _ in range(num)], text))
-    next(rows, None)  # lets the bar close and the reading threads end
-    wait_for_all()
+    return share_from_first(ledger.read(num_inputs) if ranks.is_first else None)
 
 
-def _encoded(
-    items: list[Input], read: Callable[[Input], T], encode: Callable[[Backend, T], dict[str, Tensor]], backend: Backend, num_workers: int
-) -> Iterator[tuple[Input, dict[str, Tensor] | Reject]]:
-    for item, media in read_ahead(read, items, num_workers):
-        if isinstance(media, MediaError):
-            log.warning("%s left out: %s", item.id, media)
-            yield item, Reject(item.id, item.path.name, "read", str(media))
-        else:
-            yield item, encode(backend, media)
+def _list_rejects(job: Job, target: Target, done: Progress) -> None:
+    """Write the table of what was rejected; with rows added to a store, after what earlier extractions into it rejected."""
+    items = job.inputs.items
+    found = [Reject(items[number].id, items[number].file, *done.reasons[number]) for number in sorted(done.reasons)]
+    earlier = target.earlier_rejects(job.inputs) if job.work.manifest.appends_to else []
+    write_rejects(target.failed_tsv, earlier + job.inputs.rejects + found)
 
 
-def _collect(results: list[tuple[Input, dict[str, Tensor] | Reject]], text: Callable[[str], Tensor]) -> Part:
-    kept = [(item, row) for item, row in results if not isinstance(row, Reject)]
-    names = kept[0][1] if kept else ()
-    return Part(
-        ids=[item.id for item, _ in kept],
-        captions=[item.caption for item, _ in kept],
-        columns={name: torch.stack([row[name] for _, row in kept]) for name in names},
-        texts={item.caption: text(item.caption) for item, _ in kept},
-        rejects=[row for _, row in results if isinstance(row, Reject)],
-    )
+def _check_rows(job: Job, target: Target, done: Progress) -> None:
+    """List what was rejected, and let rows be final. Raises: RejectsError if too little is left."""
+    _list_rejects(job, target, done)
+    if done.num_missing:
+        raise AssertionError(f"{done.num_missing} rows are missing after all were done")
+    job.check_failures(len(done.reasons))
+    if not done.is_kept.any():
+        raise RejectsError(f"none of the {job.inputs.num_seen} inputs gave a row; {target.failed_tsv} says why for each")
+    if job.work.stage is None:
+        job.work.enter(CLOSING)
 
 
-def merge_parts(parts: Parts, inputs: Inputs, backend: Backend, target: Target) -> Outcome:
-    """Stream all parts into the store and write the table of rejects; the parts are removed once the store stands.
+def _rows(job: Job, done: Progress, base: BaseStore | None) -> Rows:
+    kept = [job.inputs.items[number] for number in np.flatnonzero(done.is_kept)]
+    captions = [item.caption for item in kept]
+    return Rows([item.id for item in kept], captions, done.is_kept, texts_needed(captions, job.layout.name, base))
 
-    Raises: UserError if no input gave a row (the rejects are written all the same, the parts kept).
-    """
-    index: list[tuple[str, str]] = []
-    rejects = list(inputs.rejects)
-    for part in parts:
-        index += zip(part.ids, part.captions, strict=True)
-        rejects += part.rejects
-    write_rejects(target.failed_tsv, rejects)
-    if not index:
-        raise UserError(f"none of the {inputs.num_seen} inputs gave a row; {target.failed_tsv} says why for each")
-    spec: AudioSpec = backend.spec
-    record = write_store(
-        target.output_dir,
-        target.name,
-        kind=inputs.kind,
-        layout=target.layout,
-        spec=spec,
-        backend=backend.name,
-        index=index,
-        blocks=(Block(part.ids, part.captions, part.columns, part.texts) for part in parts if part.ids),
-        null_text=backend.encode_text([""])[0].cpu(),
-        weights=backend.weights,
-    )
-    parts.remove()
-    return Outcome(inputs.num_seen, rejects, record)
+
+def _clean_up(job: Job, target: Target) -> Outcome:
+    """The store stands: what it was made in goes."""
+    job.work.remove()
+    record, seen = read_record(target.folder), job.inputs.num_seen
+    assert record is not None
+    earlier = len(target.earlier_rejects(job.inputs))  # they come first
+    return Outcome(seen, read_rejects(target.failed_tsv)[earlier:], record)

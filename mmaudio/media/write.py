@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mmaudio.base.files import atomic_path
 from mmaudio.media.audio import MediaError
-from mmaudio.media.video import clock_origin_s, of_known_tracks, opened_media, picture_of
+from mmaudio.media.containers import clock_origin_s, of_known_tracks, opened_media, picture_of
 
 AAC_BITS_PER_S = 128_000
 AAC_FRAME_SAMPLES = 1024

@@ -1,18 +1,14 @@
 """Raw columns of a TensorDict memmap folder: one headerless little-endian file a column, and meta.json that describes them.
 
-Rows are read and written with plain positioned file access and not through a mapping: the resident memory of a process
-stays what it holds on purpose, a store may be larger than memory and on a read-only disk, and a full or failing disk is
-an error instead of a bus fault.
+Rows are read with plain positioned file access and not through a mapping: the resident memory of a process stays what it
+holds on purpose, a store may be larger than memory and on a read-only disk, and a failing disk is an error, no bus fault.
 """
 
 import json
 import os
-import shutil
 import weakref
-from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,59 +36,6 @@ def widened(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     if dtype == torch.bfloat16:
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32)
-
-
-class ColumnFiles:
-    """New columns, written front to back. A context: leaving it closes the files."""
-
-    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, torch.dtype]) -> None:
-        """Lay out files of full size, and the meta.json of TensorDict, in an existing folder.
-
-        Args:
-            folder: where to; nothing of the store must be in it.
-            shapes: shape of each whole column, rows first, in the order meta.json shall have.
-            dtypes: dtype of each column.
-        Raises: UserError where the disk has not enough room left.
-        """
-        # Imported by who writes only: it takes seconds, and sets an environment variable.
-        from tensordict import TensorDict
-
-        needed = sum(int(np.prod(shape)) * dtypes[name].itemsize for name, shape in shapes.items())
-        free = shutil.disk_usage(folder).free
-        if needed > free:
-            raise UserError(
-                f"the store at {folder.parent} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB left; free some"
-            )
-        blank = {name: torch.empty((), dtype=dtypes[name]).expand(shape) for name, shape in shapes.items()}
-        TensorDict(blank, [], device="cpu").memmap_like(folder)
-        # Mapped files are made for their owner alone; a store is as readable as any other file.
-        readable = (folder / "meta.json").stat().st_mode & 0o777
-        self._row_shapes = {name: tuple(shape[1:]) for name, shape in shapes.items()}
-        self._dtypes = dict(dtypes)
-        self._files: dict[str, BinaryIO] = {}
-        for name in shapes:
-            path = folder / f"{name}.memmap"
-            path.chmod(readable)
-            self._files[name] = open(path, "r+b")  # noqa: SIM115 - closed by __exit__
-
-    def __enter__(self) -> "ColumnFiles":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def append(self, name: str, rows: Tensor) -> None:
-        """Write rows, (rows, *shape of one), after those written so far, in the column's dtype.
-
-        Raises: ValueError for another row shape or a value that is not finite in the column's dtype.
-        """
-        if tuple(rows.shape[1:]) != self._row_shapes[name]:
-            raise ValueError(f"rows of {name} have shape {tuple(rows.shape[1:])}; want {self._row_shapes[name]}")
-        values = rows.detach().to("cpu", self._dtypes[name]).contiguous()
-        if values.dtype.is_floating_point and not bool(torch.isfinite(values).all()):
-            raise ValueError(f"{name} holds values that are not finite as {self._dtypes[name]}")
-        self._files[name].write(carried(values).data)
 
 
 class Column:
@@ -143,12 +86,13 @@ class Column:
                 target[places[at]] = widened(row_values, self.dtype)
 
 
-def open_columns(folder: Path, name: str) -> dict[str, Column]:
+def open_columns(folder: Path, name: str, *, may_be_longer: bool = False) -> dict[str, Column]:
     """Open every tensor that the meta.json of a TensorDict memmap folder lists.
 
     Args:
         folder: the folder.
         name: what messages call the store.
+        may_be_longer: take files that hold more than meta.json says, as an append that has not ended leaves them.
     Raises: UserError for a folder or file that is missing, cut short, or of a dtype no store has.
     """
     meta_path = folder / "meta.json"
@@ -159,20 +103,20 @@ def open_columns(folder: Path, name: str) -> dict[str, Column]:
         described = {key: (tuple(entry["shape"]), entry["dtype"]) for key, entry in meta.items() if _is_tensor(entry)}
     except (ValueError, AttributeError):
         raise UserError(f"{meta_path} is not the description of a TensorDict memmap; extract store {name} again") from None
-    return {key: _open_column(folder / f"{key}.memmap", shape, dtype, name) for key, (shape, dtype) in described.items()}
+    return {key: _open_column(folder / f"{key}.memmap", shape, dtype, name, may_be_longer) for key, (shape, dtype) in described.items()}
 
 
 def _is_tensor(entry: object) -> bool:
     return isinstance(entry, dict) and "shape" in entry and "dtype" in entry
 
 
-def _open_column(path: Path, shape: tuple[int, ...], dtype: str, store: str) -> Column:
+def _open_column(path: Path, shape: tuple[int, ...], dtype: str, store: str, may_be_longer: bool) -> Column:
     if dtype not in _DTYPES:
         raise UserError(f"store {store}: column {path.stem} has dtype {dtype}; want one of {', '.join(_DTYPES)}")
     if not path.is_file():
         raise UserError(f"store {store} has no file {path}; copy it again or extract the store again")
     wanted, found = int(np.prod(shape)) * _DTYPES[dtype].itemsize, path.stat().st_size
-    if wanted != found:
+    if found < wanted or (found > wanted and not may_be_longer):
         raise UserError(
             f"store {store}: {path.name} has {found} bytes where its meta.json says {wanted}; copy it again or extract it again"
         )

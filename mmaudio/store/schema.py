@@ -22,6 +22,8 @@ TEXT = "text_features"  # published layout: one text feature a row
 TEXT_TABLE, TEXT_ROW, NULL_TEXT = "text_table", "text_row", "null_text"  # compact layout: one a distinct caption
 LATENTS = ("mean", "std")
 VIDEO_FEATURES = ("clip_features", "sync_features")
+CHOSEN_DTYPES = (*VIDEO_FEATURES, "text")  # what has a choice of dtype in the compact layout; text is text_table and null_text
+DEFAULT_FEATURE_DTYPE = torch.bfloat16  # of features and text in the compact layout
 
 
 def columns(kind: str, spec: AudioSpec) -> dict[str, tuple[int, ...]]:
@@ -37,6 +39,62 @@ def columns(kind: str, spec: AudioSpec) -> dict[str, tuple[int, ...]]:
         shapes["clip_features"] = (spec.num_clip_frames, CLIP_WIDTH)
         shapes["sync_features"] = (spec.num_sync_tokens, SYNC_WIDTH)
     return shapes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape of a row and dtype of every column of a store, in the order of its meta.json."""
+
+    name: str  # of LAYOUTS
+    row_shapes: Mapping[str, tuple[int, ...]]  # columns with a row for each clip
+    table_shapes: Mapping[str, tuple[int, ...]]  # text_table, with a row for each distinct caption
+    fixed_shapes: Mapping[str, tuple[int, ...]]  # null_text, which has no rows
+    dtypes: Mapping[str, torch.dtype]
+
+    @property
+    def text_dtype(self) -> torch.dtype:
+        return self.dtypes[TEXT_TABLE if TEXT_TABLE in self.dtypes else TEXT]
+
+    @property
+    def dtype_names(self) -> dict[str, str]:
+        """As a record has them."""
+        return {column: dtype_name(self.dtypes[column]) for column in self.shapes(0, 0)}
+
+    def shapes(self, num_rows: int, num_captions: int) -> dict[str, tuple[int, ...]]:
+        """The shape of every whole column. The order is that of meta.json."""
+        table = {name: (num_captions, *shape) for name, shape in self.table_shapes.items()}
+        rows = {name: (num_rows, *shape) for name, shape in self.row_shapes.items()}
+        text_row = {name: rows.pop(name) for name in (TEXT_ROW,) if name in rows}
+        return rows | table | text_row | dict(self.fixed_shapes)
+
+
+def layout_of(name: str, kind: str, spec: AudioSpec, dtypes: Mapping[str, torch.dtype] | None = None) -> Layout:
+    """The layout of this name.
+
+    Args:
+        name: `compact`, or `published` (all columns float32, one text feature a row).
+        kind: `video` or `audio`.
+        dtypes: for `compact`, dtypes other than DEFAULT_FEATURE_DTYPE of clip_features, sync_features and text
+            (text_table and null_text); latents are always float32.
+    Raises: ValueError for an unknown name or kind. UserError for a dtype that a column cannot have.
+    """
+    chosen = dict(dtypes or {})
+    if name not in LAYOUTS:
+        raise ValueError(f"layout is {name!r}; want one of {', '.join(LAYOUTS)}")
+    row_shapes = columns(kind, spec)
+    if name == "published":
+        if any(dtype != torch.float32 for dtype in chosen.values()):
+            raise UserError("the published layout is float32 throughout; leave dtypes of columns out, or take the compact layout")
+        row_shapes[TEXT] = TEXT_SHAPE
+        return Layout(name, row_shapes, {}, {}, dict.fromkeys(row_shapes, torch.float32))
+    features = [column for column in VIDEO_FEATURES if column in row_shapes]
+    for column, dtype in chosen.items():
+        if column not in CHOSEN_DTYPES or not dtype.is_floating_point:
+            raise UserError(f"no choice of dtype for {column!r}; columns with one are {', '.join(CHOSEN_DTYPES)}")
+    found = {column: chosen.get(column, DEFAULT_FEATURE_DTYPE) for column in features}
+    found |= dict.fromkeys((TEXT_TABLE, NULL_TEXT), chosen.get("text", DEFAULT_FEATURE_DTYPE))
+    dtypes_of = dict.fromkeys(LATENTS, torch.float32) | {TEXT_ROW: torch.int32} | found
+    return Layout(name, row_shapes | {TEXT_ROW: ()}, {TEXT_TABLE: TEXT_SHAPE}, {NULL_TEXT: TEXT_SHAPE}, dtypes_of)
 
 
 def table_path(memmap_dir: Path) -> Path:

@@ -1,6 +1,5 @@
 """Writes a store: streams blocks of features into columns laid out beforehand, in memory that does not grow with the data."""
 
-import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import mmaudio
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import atomic_folder, write_json
-from mmaudio.base.null_text import write_null_text
+from mmaudio.base.files import atomic_folder
 from mmaudio.base.specs import AudioSpec
-from mmaudio.base.tables import write_table
 from mmaudio.store import schema
-from mmaudio.store.columns import ColumnFiles
-from mmaudio.store.schema import NULL_TEXT, TEXT, TEXT_ROW, TEXT_SHAPE, TEXT_TABLE, StoreRecord
+from mmaudio.store.column_files import ColumnFiles
+from mmaudio.store.publish import Recipe, forget_sidecars, new_record, write_sidecars
+from mmaudio.store.schema import NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, StoreRecord
 from mmaudio.store.statistics import Moments
 
 Index = Sequence[tuple[str, str]]  # (id, caption) of every row, in order
@@ -43,8 +40,8 @@ def write_store(
     index: Index,
     blocks: Iterable[Block],
     null_text: Tensor,
-    feature_dtype: torch.dtype = torch.bfloat16,
-    weights: dict[str, str] | None = None,
+    dtypes: Mapping[str, torch.dtype] | None = None,
+    weights: Mapping[str, str] | None = None,
     frame_rule: str = "exact",
 ) -> StoreRecord:
     """Write `<name>/`, `<name>.tsv` and `<name>.json` in `output_dir`, in place of what was there under that name.
@@ -53,11 +50,10 @@ def write_store(
 
     Args:
         kind: `video` or `audio`.
-        layout: `compact`, or `published` (all columns float32, one text feature a row).
+        layout, dtypes: as `layout_of` takes them.
         index: id and caption of every row, in order; ids are unique.
         blocks: the rows, in the order of `index`.
         null_text: text feature of the empty string, (77, 1024); beside the store in the published layout.
-        feature_dtype: dtype of features and text in the compact layout; latents are always float32.
         weights: encoder -> checksum of its weights.
         frame_rule: how frames were picked, `exact` or `ffmpeg`.
     Raises: UserError where `index` is empty or the disk too small. ValueError for blocks that are not the rows of `index`
@@ -68,70 +64,20 @@ def write_store(
         raise UserError(f"store {folder} would hold no rows: no input was accepted; the reasons are in the table of rejects")
     if len({row_id for row_id, _ in index}) != len(index):
         raise ValueError(f"the index of store {folder} names an id twice")
-    shapes, dtypes = _layout(kind, layout, spec, index, feature_dtype)
+    columns = schema.layout_of(layout, kind, spec, dtypes)
+    recipe = Recipe(kind, spec, backend, columns, dict(weights or {}), frame_rule)
+    shapes = columns.shapes(len(index), len({caption for _, caption in index}))
     moments = Moments()
     with atomic_folder(folder, schema.STORE_FILES) as temporary:
-        with ColumnFiles(temporary, shapes, dtypes) as files:
+        with ColumnFiles.new(temporary, shapes, columns.dtypes) as files:
             _stream(files, tuple(schema.columns(kind, spec)), layout, index, blocks, moments)
             if layout == "compact":
-                files.append(NULL_TEXT, null_text)
-        # Gone before the swap: new rows must never stand beside the old table.
-        for beside in (schema.record_path, schema.table_path, schema.null_text_path):
-            beside(folder).unlink(missing_ok=True)
-    if layout == "published":
-        write_null_text(schema.null_text_path(folder), null_text)
-    record = _record(kind, layout, spec, backend, index, dtypes, moments, dict(weights or {}), frame_rule)
-    write_table(schema.table_path(folder), ("id", schema.CAPTION_COLUMNS[kind]), index)
-    write_json(schema.record_path(folder), record.to_json())
+                files.write(NULL_TEXT, 0, null_text)
+        forget_sidecars(folder)
+    ids, captions = [row_id for row_id, _ in index], [caption for _, caption in index]
+    record = new_record(recipe, ids, captions, moments)
+    write_sidecars(folder, record, ids, captions, null_text)
     return record
-
-
-def _record(
-    kind: str,
-    layout: str,
-    spec: AudioSpec,
-    backend: str,
-    index: Index,
-    dtypes: Mapping[str, torch.dtype],
-    moments: Moments,
-    weights: dict[str, str],
-    frame_rule: str,
-) -> StoreRecord:
-    mean_c, std_c = moments.result()
-    return StoreRecord(
-        format_version=schema.FORMAT_VERSION,
-        kind=kind,
-        layout=layout,
-        mode=spec.mode,
-        backend=backend,
-        duration_s=spec.duration_s,
-        num_rows=len(index),
-        dtypes={column: schema.dtype_name(dtype) for column, dtype in dtypes.items()},
-        latent_mean=mean_c.tolist(),
-        latent_std=std_c.tolist(),
-        rows_hash=schema.hash_rows([row_id for row_id, _ in index], [caption for _, caption in index]),
-        weights=weights,
-        versions={"mmaudio": mmaudio.__version__, "torch": torch.__version__, "tensordict": importlib.metadata.version("tensordict")},
-        frame_rule=frame_rule,
-    )
-
-
-def _layout(
-    kind: str, layout: str, spec: AudioSpec, index: Index, feature_dtype: torch.dtype
-) -> tuple[dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
-    """Shape and dtype of every whole column, in the order of meta.json."""
-    if layout not in schema.LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; want one of {', '.join(schema.LAYOUTS)}")
-    num_rows = len(index)
-    shapes: dict[str, tuple[int, ...]] = {column: (num_rows, *shape) for column, shape in schema.columns(kind, spec).items()}
-    if layout == "published":
-        shapes[TEXT] = (num_rows, *TEXT_SHAPE)
-        return shapes, dict.fromkeys(shapes, torch.float32)
-    shapes[TEXT_TABLE] = (len({caption for _, caption in index}), *TEXT_SHAPE)
-    shapes[TEXT_ROW] = (num_rows,)
-    shapes[NULL_TEXT] = TEXT_SHAPE
-    dtypes = dict.fromkeys(shapes, feature_dtype)
-    return shapes, dtypes | dict.fromkeys(schema.LATENTS, torch.float32) | {TEXT_ROW: torch.int32}
 
 
 def _stream(files: ColumnFiles, names: tuple[str, ...], layout: str, index: Index, blocks: Iterable[Block], moments: Moments) -> None:

@@ -1,6 +1,8 @@
 """Extraction by its scripts: any number of processes, resumed or not, the same store; nothing vanishes."""
 
+import fcntl
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,9 +11,11 @@ import torch
 
 from mmaudio.base.tables import read_table, write_table
 from mmaudio.clips.rejects import read_rejects
+from mmaudio.features.recorder import Recorder
 from mmaudio.media.audio import write_flac
 from mmaudio.media.example import draw_bounces, render_frames, render_sound
 from mmaudio.media.write import write_video
+from mmaudio.store import publish
 from mmaudio.store.reader import Store
 from tests.conftest import torchrun
 
@@ -58,33 +62,176 @@ def test_ids_captions_and_features_survive(run_script, videos, tmp_path):
 def test_a_killed_run_goes_on_with_two_processes_and_ends_the_same(run_script, videos, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert extract(run_script, videos, whole).code == 0
-    extract_until_parts(run_script, videos, killed)
-    (killed / "parts" / "part_000001.pth").unlink()
-    words = ("--data_dir", videos / "clips", "--tsv", videos / "set.tsv", "--name", "some.name", "--batch_size", 2)
+    stop_after(run_script, videos, killed, 2)
+    words = ("--data_dir", videos / "clips", "--tsv", videos / "set.tsv", "--name", "some.name")
     ended = torchrun(VIDEO_SCRIPT, *words, "--latent_dir", killed / "parts", "--output_dir", killed, *LITE)
     assert ended.returncode == 0, ended.stderr
+    assert "2 of 5 inputs were done before" in ended.stdout
     assert content(killed) == content(whole)
 
 
-def extract_until_parts(run_script, videos, output):
-    """An extraction that dies when everything is encoded and nothing merged."""
-    import mmaudio.features.extract as stage
+def stop_after(run_script, videos, output, num_rows, *more):
+    """An extraction that is interrupted when it has so many rows."""
+    keep, kept = Recorder.keep, []
+
+    def keep_some(recorder, number, row):
+        if len(kept) == num_rows:
+            raise KeyboardInterrupt
+        kept.append(number)
+        keep(recorder, number, row)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "write_store", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        ended = extract(run_script, videos, output)
+        patch.setattr(Recorder, "keep", keep_some)
+        ended = extract(run_script, videos, output, *more)
     assert ended.code == 130
     assert "the same command goes on where this one stopped" in ended.err
-    assert len(list((output / "parts").glob("part_*.pth"))) == 3
 
 
-def test_parts_of_another_run_are_refused(run_script, videos, tmp_path):
-    extract_until_parts(run_script, videos, tmp_path)
-    ended = extract(run_script, videos, tmp_path, "--mode", "44k", "--num_worker", "3")
+CHANGES = ("rename", "replace", "link", "truncate", "unlink")
+
+
+@pytest.mark.parametrize("layout", ["compact", "published"])
+def test_a_kill_at_any_change_of_the_disk_ends_the_same(run_script, videos, tmp_path, layout):
+    """Everything is encoded once; then the run dies before the 1st, the 2nd, … change of a name or length, and goes on."""
+    shutil.copytree(videos / "clips", tmp_path / "clips")
+    (tmp_path / "clips" / "1e5.mp4").write_bytes(b"")  # leaves a gap to be closed
+    shutil.copy(videos / "set.tsv", tmp_path / "set.tsv")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert extract(run_script, tmp_path, whole, "--layout", layout).code == 3
+    stop_after(run_script, tmp_path, killed, 4, "--layout", layout)
+    num_kills = 0
+    while True:
+        left, num_kills = num_kills + 1, num_kills + 1
+        with pytest.MonkeyPatch.context() as patch:
+
+            def dies(name):
+                change = getattr(os, name)
+
+                def before(*words, **options):
+                    nonlocal left
+                    left -= 1
+                    if left == 0:
+                        raise KeyboardInterrupt
+                    return change(*words, **options)
+
+                return before
+
+            for name in CHANGES:
+                patch.setattr(os, name, dies(name))
+            ended = extract(run_script, tmp_path, killed, "--layout", layout)
+        if ended.code != 130:
+            break
+        for path in killed.rglob(".*.tmp"):  # a kill leaves what an interruption removes, and this process still runs
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert ended.code == 3, ended.err
+    assert num_kills > 15
+    assert content(killed) == content(whole)
+
+
+def test_work_of_another_run_is_refused(run_script, videos, tmp_path):
+    stop_after(run_script, videos, tmp_path, 3)
+    ended = extract(run_script, videos, tmp_path, "--mode", "44k", "--num_worker", "3", "--column_dtype", "sync_features=fp32")
     assert ended.code == 2
     assert "mode is '16k' there and '44k' here" in ended.err
+    assert "'sync_features': 'bfloat16'" in ended.err
     assert "unknown option --num_worker (did you mean '--num_workers'?)" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_two_runs_at_once_are_refused(run_script, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmaudio.features.workspace.PATIENCE_S", 0.5)
+    (tmp_path / "parts").mkdir()
+    with open(tmp_path / "parts" / "lock", "wb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        ended = extract(run_script, videos, tmp_path)
+        assert ended.code == 2
+        assert "another extraction is at work in" in ended.err
+        assert not (tmp_path / "some.name").exists()
+    assert extract(run_script, videos, tmp_path).code == 0
+
+
+def test_rows_are_added_to_a_store(run_script, videos, tmp_path):
+    whole, grown = tmp_path / "whole", tmp_path / "grown"
+    some = list(CAPTIONS.items())
+    assert extract(run_script, videos, whole).code == 0
+    write_table(tmp_path / "set.tsv", ("id", "label"), some[:2])
+    shutil.copytree(videos / "clips", tmp_path / "clips")
+    assert extract(run_script, tmp_path, grown).code == 0
+    write_table(tmp_path / "set.tsv", ("id", "label"), some)
+    ended = extract(run_script, tmp_path, grown, "--append", "--layout", "published")
+    assert ended.code == 2
+    assert "layout is 'compact' there and 'published' here" in ended.err
+    ended = extract(run_script, tmp_path, grown, "--append")
+    assert ended.code == 0, ended.err
+    assert "3 of 3 inputs kept" in ended.out
+    equal_stores(whole, grown)
+    ended = extract(run_script, tmp_path, grown, "--append")
+    assert (ended.code, "nothing to add" in ended.out) == (0, True)
+    equal_stores(whole, grown)
+
+
+def equal_stores(one, other):
+    """Equal to the byte, but for the last digits of the statistics."""
+    records = [json.loads((folder / "some.name.json").read_text()) for folder in (one, other)]
+    for name in ("latent_mean", "latent_std"):
+        found, wanted = (record.pop(name) for record in records)
+        assert found == pytest.approx(wanted, rel=1e-12, abs=1e-15)
+    assert records[0] == records[1]
+    contents = [{name: data for name, data in content(folder).items() if name != "some.name.json"} for folder in (one, other)]
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("layout", ["compact", "published"])
+def test_a_kill_while_rows_are_added_leaves_the_old_store_or_is_made_good(run_script, videos, tmp_path, layout):
+    some = list(CAPTIONS.items())
+    shutil.copytree(videos / "clips", tmp_path / "clips")
+    write_table(tmp_path / "set.tsv", ("id", "label"), some)
+    assert extract(run_script, tmp_path, tmp_path / "whole", "--layout", layout).code == 0
+    for step in ("append_file", "describe_columns", "write_table", "write_json"):
+        grown = tmp_path / step
+        write_table(tmp_path / "set.tsv", ("id", "label"), some[:2])
+        assert extract(run_script, tmp_path, grown, "--layout", layout).code == 0
+        write_table(tmp_path / "set.tsv", ("id", "label"), some)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(publish, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert extract(run_script, tmp_path, grown, "--append", "--layout", layout).code == 130
+        if step in ("append_file", "describe_columns"):
+            assert Store.open(grown / "some.name.tsv", grown / "some.name").num_rows == 2
+        ended = extract(run_script, tmp_path, grown, "--append", "--layout", layout)
+        assert ended.code == 0, ended.err
+        equal_stores(tmp_path / "whole", grown)
+
+
+def test_an_extraction_is_given_up_when_too_much_fails(run_script, videos, tmp_path):
+    shutil.copytree(videos / "clips", tmp_path / "clips")
+    shutil.copy(videos / "set.tsv", tmp_path / "set.tsv")
+    good = (tmp_path / "clips" / "None.mp4").read_bytes()
+    for name in ("1e5", "None"):
+        (tmp_path / "clips" / f"{name}.mp4").write_bytes(b"no video")
+    for limit in ("1", "0.3"):
+        ended = extract(run_script, tmp_path, tmp_path / "out", "--max_failures", limit)
+        assert ended.code == 3
+        assert f"2 of 5 inputs failed and --max_failures allows 1; {tmp_path}/out/some.name.failed.tsv has the reasons" in ended.err
+        assert {reject.id for reject in read_rejects(tmp_path / "out" / "some.name.failed.tsv")} == {"1e5", "None"}
+        assert not (tmp_path / "out" / "some.name").exists()
+    (tmp_path / "clips" / "None.mp4").write_bytes(good)
+    ended = extract(run_script, tmp_path, tmp_path / "out", "--max_failures", "1", "--retry_failed")
+    assert ended.code == 3
+    assert "4 of 5 inputs kept, 1 left out" in ended.out
+    ended = extract(run_script, tmp_path, tmp_path / "other", "--max_failures", "some")
+    assert (ended.code, "--max_failures is 'some'; want" in ended.err) == (2, True)
+
+
+def test_when_every_input_fails_no_store_is_made_and_every_reason_is_told(run_script, videos, tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name in CAPTIONS:
+        (tmp_path / "clips" / f"{name}.mp4").write_bytes(b"no video")
+    shutil.copy(videos / "set.tsv", tmp_path / "set.tsv")
+    ended = extract(run_script, tmp_path, tmp_path / "out")
+    assert ended.code == 3
+    assert "none of the 5 inputs gave a row" in ended.err
+    assert len(read_rejects(tmp_path / "out" / "some.name.failed.tsv")) == 5
+    assert not (tmp_path / "out" / "some.name").exists()
 
 
 def test_inputs_that_fail_are_listed_and_the_rest_is_kept(run_script, videos, tmp_path):

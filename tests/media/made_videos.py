@@ -29,6 +29,23 @@ def make_video(path, duration_s, fps=25, wave=None):
     return path
 
 
+def write_pcm(path, channels, rate_hz=RATE_HZ, num_frames=40):
+    """A video with 16-bit sound that comes back as it was: channels (channels, samples) in [-1, 1)."""
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(channels)]
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("libx264", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 48, 32, "yuv420p"
+        stream = container.add_stream("pcm_s16le", rate=rate_hz, layout=layout)
+        for pixels in counting_frames(num_frames):
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        interleaved = np.ascontiguousarray((channels.T * 32767).round().astype(np.int16).reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=layout)
+        frame.sample_rate = rate_hz
+        container.mux(stream.encode(frame))
+        container.mux([*stream.encode(None), *picture.encode(None)])
+    return path
+
+
 def copy_packets(source, target, shifts_s, keep=("video", "audio"), format_name="mp4"):
     """Copy streams with their time stamps moved by so many seconds per kind."""
     with av.open(str(source)) as reading, av.open(str(target), "w", format=format_name) as writing:

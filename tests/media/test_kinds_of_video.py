@@ -10,10 +10,10 @@ import torch
 
 from mmaudio.base.specs import AudioSpec
 from mmaudio.media.audio import MediaError
-from mmaudio.media.frames import pick_frames
+from mmaudio.media.frames import ExactPicker, FfmpegPicker, pick_frames
 from mmaudio.media.video import read_silent_video, read_video
 from mmaudio.media.write import mux_sound, write_video
-from tests.media.made_videos import RATE_HZ, clicks, counting_frames, levels, make_video
+from tests.media.made_videos import RATE_HZ, clicks, copy_packets, counting_frames, levels, make_video
 
 
 def write_plain(path, times_s, *, height=32, width=48, codec="libx264", pix_fmt="yuv420p"):
@@ -34,8 +34,8 @@ def test_uneven_frame_times(tmp_path):
     times_s = [Fraction(int(ticks), 1200) for ticks in np.cumsum([0, *draw.choice([12, 24, 40, 50, 90, 300], 40)])]
     assert times_s[-1] > 1.6
     media = read_silent_video(write_plain(tmp_path / "a.mp4", times_s), 1.6)
-    assert levels(media.sync_u8) == [n % 64 for n in pick_frames(times_s, 25, count=40)]
-    assert levels(media.clip_u8) == [n % 64 for n in pick_frames(times_s, 8, count=12)]
+    assert levels(media.sync_u8) == [n % 64 for n in pick_frames(times_s, ExactPicker(25, 40))]
+    assert levels(media.clip_u8) == [n % 64 for n in pick_frames(times_s, ExactPicker(8, 12))]
 
 
 def test_50_frames_a_second(tmp_path):
@@ -109,3 +109,39 @@ def test_nothing_is_left_open(tmp_path):
             with pytest.raises(MediaError):
                 read_video(bad, spec, with_sound=True)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("late_s", [Fraction(0), Fraction(1, 2)])
+def test_by_the_rule_of_ffmpeg_frames_are_numbered_from_the_first(tmp_path, late_s):
+    made = make_video(tmp_path / "made.mp4", 2.0, 30, clicks(2.0, 0.5))
+    path = copy_packets(made, tmp_path / "a.mp4", {"video": late_s})
+    media = read_video(path, AudioSpec("16k", 1.28), with_sound=True, frame_rule="ffmpeg")
+    times_s = [late_s + Fraction(n, 30) for n in range(60)]
+    assert levels(media.clip_u8) == pick_frames(times_s, FfmpegPicker(8, 10))
+    assert levels(media.sync_u8) == pick_frames(times_s, FfmpegPicker(25, 32))
+    assert media.wave[7900:8100].abs().max() > 0.5 > media.wave[:7900].abs().max()  # the sound stays where it was
+
+
+@pytest.mark.parametrize(("fps", "last"), [(24, 47), (25, 49), (30, 59), (60, 118)])
+def test_by_the_rule_of_ffmpeg_an_exact_length_is_kept(tmp_path, fps, last):
+    media = read_video(make_video(tmp_path / "a.mp4", 2.0, fps), AudioSpec("16k", 2.0), with_sound=False, frame_rule="ffmpeg")
+    assert (len(media.clip_u8), len(media.sync_u8)) == (16, 50)
+    assert levels(media.sync_u8[-1:]) == [last % 64]
+
+
+def test_by_the_rule_of_ffmpeg_a_short_video_is_too_short(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 1.9, 30)
+    with pytest.raises(MediaError, match=r"^too short: 15 of 16 scene frames at 8 per second$"):
+        read_video(path, AudioSpec("16k", 2.0), with_sound=False, frame_rule="ffmpeg")
+
+
+def test_uneven_frame_times_by_the_rule_of_ffmpeg(tmp_path):
+    draw = np.random.default_rng(5)
+    times_s = [Fraction(int(ticks), 1200) for ticks in np.cumsum([0, *draw.choice([12, 24, 40, 50, 90, 300], 40)])]
+    media = read_video(write_plain(tmp_path / "a.mp4", times_s), AudioSpec("16k", 1.6), with_sound=False, frame_rule="ffmpeg")
+    assert levels(media.sync_u8) == [n % 64 for n in pick_frames(times_s, FfmpegPicker(25, 40))]
+
+
+def test_an_unknown_rule_is_refused_before_any_file_is_opened(tmp_path):
+    with pytest.raises(ValueError, match=r"^frame_rule is 'nearest'; want one of exact, ffmpeg$"):
+        read_video(tmp_path / "none.mp4", AudioSpec("16k"), with_sound=False, frame_rule="nearest")

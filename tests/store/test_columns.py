@@ -8,8 +8,9 @@ import torch
 from tensordict import TensorDict
 
 from mmaudio.base.errors import UserError
-from mmaudio.store import columns as columns_module
-from mmaudio.store.columns import ColumnFiles, open_columns
+from mmaudio.store import column_files as files_module
+from mmaudio.store.column_files import ColumnFiles
+from mmaudio.store.columns import open_columns
 from tests.golden.fill import GOLDEN, given
 
 DESCRIBED = json.loads((GOLDEN / "data_memmap.json").read_text(encoding="utf-8"))
@@ -18,7 +19,7 @@ DESCRIBED = json.loads((GOLDEN / "data_memmap.json").read_text(encoding="utf-8")
 def write(folder, values):
     folder.mkdir(exist_ok=True)
     shapes = {name: tuple(value.shape) for name, value in values.items()}
-    with ColumnFiles(folder, shapes, {name: value.dtype for name, value in values.items()}) as files:
+    with ColumnFiles.new(folder, shapes, {name: value.dtype for name, value in values.items()}) as files:
         for name, value in values.items():
             files.append(name, value[:1])
             files.append(name, value[1:])
@@ -94,7 +95,7 @@ def test_a_file_cut_short_while_in_use_is_an_error_not_a_crash(tmp_path):
 
 
 def test_refuses_wrong_rows(tmp_path):
-    with ColumnFiles(tmp_path, {"x": (3, 2)}, {"x": torch.float16}) as files:
+    with ColumnFiles.new(tmp_path, {"x": (3, 2)}, {"x": torch.float16}) as files:
         with pytest.raises(ValueError, match=r"shape \(3,\); want \(2,\)"):
             files.append("x", torch.ones(1, 3))
         with pytest.raises(ValueError, match=r"not finite as torch\.float16"):
@@ -107,9 +108,9 @@ def test_files_are_as_readable_as_any_other(tmp_path):
 
 
 def test_full_disk_is_found_before_writing(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns_module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(files_module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10})())
     with pytest.raises(UserError, match="GB left"):
-        write(tmp_path, {"x": torch.ones(3, 2)})
+        write(tmp_path, {"x": torch.ones(3000, 2000)})
     assert not list(tmp_path.iterdir())
 
 

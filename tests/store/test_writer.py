@@ -48,7 +48,7 @@ def test_tensordict_opens_it_and_finds_what_was_given(tmp_path, kind, layout):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_features_take_the_dtype_asked_for_and_latents_stay_float32(tmp_path, dtype):
-    record = write(tmp_path, kind="video", feature_dtype=dtype)
+    record = write(tmp_path, kind="video", dtypes=dict.fromkeys(("clip_features", "sync_features", "text"), dtype))
     name = str(dtype).removeprefix("torch.")
     wanted = dict.fromkeys(("clip_features", "sync_features", "text_table", "null_text"), name) | {"text_row": "int32"}
     assert record.dtypes == wanted | {"mean": "float32", "std": "float32"}
@@ -113,7 +113,7 @@ def test_nothing_is_left_of_a_try_that_failed_and_the_old_store_stays(tmp_path):
 
 def test_a_kill_after_the_swap_never_leaves_new_rows_under_old_captions(tmp_path, monkeypatch):
     make_store(tmp_path, "s", "audio", layout="published")
-    monkeypatch.setattr("mmaudio.store.writer.write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("mmaudio.store.publish.write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, layout="published", index=[(f"other{row}", "x") for row in range(5)])
     with pytest.raises(UserError, match="no table"):

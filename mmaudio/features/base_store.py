@@ -1,0 +1,75 @@
+"""The store an extraction adds to, as it was before: a killed addition is taken up from here, whatever became of the store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmaudio.base.errors import UserError
+from mmaudio.features.workspace import Workspace, recall_unfinished
+from mmaudio.store.columns import open_columns
+from mmaudio.store.publish import Recipe
+from mmaudio.store.reader import Store, read_rows
+from mmaudio.store.schema import TEXT_ROW, StoreRecord, hash_rows, table_path
+
+_NAME = "base"
+
+
+@dataclass(frozen=True)
+class BaseStore:
+    """Rows that stand already: ids, captions, and their record."""
+
+    folder: Path
+    ids: list[str]
+    captions: list[str]
+    record: StoreRecord
+
+    @classmethod
+    def open(cls, folder: Path) -> "BaseStore":
+        """The store at a place. Raises: UserError if it is not one, not whole, or has no record."""
+        store = Store.open(table_path(folder), folder)
+        if store.record is None:
+            raise UserError(f"store {folder} has no record of what made it, so nothing can be added; `mmaudio store convert` makes one")
+        return cls(folder, store.ids, store.captions, store.record)
+
+    @classmethod
+    def find(cls, latent_dir: Path, folder: Path) -> "BaseStore":
+        """The store as it was when the extraction under way in `latent_dir` began, or as it is if none is.
+
+        Raises: UserError as `open`, or if it was changed since.
+        """
+        content = recall_unfinished(latent_dir, _NAME)
+        if content is None or content["folder"] != str(folder.resolve()):  # another's, which the manifest tells
+            return cls.open(folder)
+        record = StoreRecord.from_json(content["record"], str(latent_dir / f"{_NAME}.json"))
+        ids, captions = (texts[: record.num_rows] for texts in read_rows(table_path(folder), folder))
+        if hash_rows(ids, captions) != record.rows_hash:
+            raise UserError(f"store {folder} was changed while rows were being added from {latent_dir}; remove that folder to start anew")
+        return cls(folder, ids, captions, record)
+
+    def remember(self, work: Workspace) -> None:
+        work.remember(_NAME, {"folder": str(self.folder.resolve()), "record": self.record.to_json()})
+
+    def text_rows(self) -> dict[str, int]:
+        """Which row of the text table each caption has (compact layout)."""
+        columns = open_columns(self.folder, str(self.folder), may_be_longer=True)
+        rows = columns[TEXT_ROW].slice(0, self.record.num_rows).numpy().astype(np.int64).tolist()
+        return dict(zip(self.captions, rows, strict=True))
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises: UserError naming all that differs between how the store was made and how rows are to be made."""
+        made = self.record
+        wanted = {
+            "kind": recipe.kind,
+            "mode": recipe.spec.mode,
+            "duration_s": recipe.spec.duration_s,
+            "backend": recipe.backend,
+            "layout": recipe.layout.name,
+            "dtypes": recipe.layout.dtype_names,
+            "frame_rule": recipe.frame_rule,
+            "weights": dict(recipe.weights) or made.weights,  # none are known before they are loaded
+        }
+        found = {key: getattr(made, key) for key in wanted}
+        differing = [f"{key} is {found[key]!r} there and {want!r} here" for key, want in wanted.items() if found[key] != want]
+        if differing:
+            raise UserError(f"rows cannot be added to store {self.folder}: {'; '.join(differing)}; extract as it was, or to another store")

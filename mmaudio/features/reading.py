@@ -1,0 +1,58 @@
+"""Inputs to what encoders take, a file at a time: one reading of a file serves all its rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmaudio.base.specs import AudioSpec
+from mmaudio.features.inputs import Inputs
+from mmaudio.media.audio import MediaError
+from mmaudio.media.planar import PlanarMedia, read_planar_video
+from mmaudio.media.recordings import Span, read_training_clips
+from mmaudio.media.video import VideoMedia, read_video
+
+RESIZES = ("auto", "host", "device")
+Media = VideoMedia | PlanarMedia | Tensor  # of a video, or the wave (samples,) of a clip of a recording
+FileReader = Callable[[Sequence[int]], list[Media | MediaError]]
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """How media become what the encoders see; part of what made a store."""
+
+    normalised: bool  # whether each sound track is brought to one peak
+    frame_rule: str = "exact"
+    resize: str = "host"  # where frames get their sizes: `host`, or `device` from the planes of the decoded picture
+
+
+def file_reader(inputs: Inputs, spec: AudioSpec, rules: ReadingRules, *, pinned: bool = False) -> FileReader:
+    """A function from the numbers of inputs that share a file to what each holds, or why it cannot be used.
+
+    It raises MediaError for a file that cannot be used at all.
+
+    Args:
+        pinned: hand on page-locked memory, from where a GPU fetches while it computes.
+    """
+
+    def clips(numbers: Sequence[int]) -> list[Media | MediaError]:
+        items = [inputs.items[number] for number in numbers]
+        spans = [Span(item.start_sample, item.end_sample, item.padded_samples) for item in items]
+        return list(read_training_clips(inputs.path(items[0]), spans, spec))
+
+    read_one = read_planar_video if rules.resize == "device" else read_video
+
+    def video(numbers: Sequence[int]) -> list[Media | MediaError]:
+        path = inputs.path(inputs.items[numbers[0]])
+        media = read_one(path, spec, with_sound=True, normalise=rules.normalised, frame_rule=rules.frame_rule)
+        return [media] * len(numbers)
+
+    read = clips if inputs.kind == "audio" else video
+    return _pinning(read) if pinned else read
+
+
+def _pinning(read: FileReader) -> FileReader:
+    def pinned(numbers: Sequence[int]) -> list[Media | MediaError]:
+        return [media if isinstance(media, MediaError) else media.pin_memory() for media in read(numbers)]
+
+    return pinned

@@ -1,0 +1,101 @@
+"""A training clip whose picture stays as the decoder left it, so that a device makes the frames of both streams from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmaudio.base.specs import AudioSpec
+from mmaudio.media.containers import opened_media
+from mmaudio.media.frames import FramePicker
+from mmaudio.media.pictures import OutputStream, PictureTrack, Shown
+from mmaudio.media.plane_reading import copy_planes_, layout_of
+from mmaudio.media.planes import PictureLayout, Planes, scene_frames, sync_frames
+from mmaudio.media.video import VideoMedia, read_training_clip, read_video, training_pickers
+
+NewRoom = Callable[[int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class PlanarMedia:
+    """The planes of the frames that are used, and the wave (samples,)."""
+
+    planes: Planes
+    wave: Tensor | None
+
+    def frames_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Scene and synchronisation frames, computed on the device: what the host makes of them, level by level."""
+        planes = self.planes.to(device, non_blocking=True)
+        return scene_frames(planes), sync_frames(planes)
+
+    def pin_memory(self) -> "PlanarMedia":
+        """The same in page-locked memory, from where a GPU fetches while it computes."""
+        planes = replace(self.planes, packed=self.planes.packed.pin_memory())
+        return PlanarMedia(planes, None if self.wave is None else self.wave.pin_memory())
+
+
+class _NeedsHostError(Exception):
+    """The picture, or a frame of it, is of a kind that is converted on the host."""
+
+
+class _Room:
+    """The frames that are used, each once, packed one after the other."""
+
+    def __init__(self, max_frames: int, new_room: NewRoom) -> None:
+        self.max_frames, self.new_room = max_frames, new_room
+        self.layout: PictureLayout | None = None
+        self.packed = torch.empty(0, 0, dtype=torch.uint8)
+        self.num_frames = 0
+        self.last: Shown | None = None
+
+    def place_of(self, shown: Shown) -> int:
+        """Where a frame lies; both streams ask for the same ones, in order of time."""
+        if shown is self.last:
+            return self.num_frames - 1
+        layout = layout_of(shown.frame)
+        if layout is None or self.layout not in (None, layout):
+            raise _NeedsHostError
+        if self.layout is None:
+            self.layout, self.packed = layout, self.new_room(self.max_frames, layout.packed_bytes)
+        copy_planes_(self.packed[self.num_frames], shown.frame)
+        self.num_frames, self.last = self.num_frames + 1, shown
+        return self.num_frames - 1
+
+
+class _Index(OutputStream):
+    """Where the frames of a stream lie in a room."""
+
+    def __init__(self, picker: FramePicker, room: _Room) -> None:
+        super().__init__(picker)
+        self.room = room
+        self.places: list[int] = []
+
+    def _add(self, shown: Shown, num_times: int) -> None:
+        self.places += [self.room.place_of(shown)] * num_times
+
+
+def _pageable(num_frames: int, packed_bytes: int) -> Tensor:
+    return torch.empty(num_frames, packed_bytes, dtype=torch.uint8)
+
+
+def read_planar_video(
+    path: Path, spec: AudioSpec, *, with_sound: bool, normalise: bool = True, frame_rule: str = "exact", new_room: NewRoom = _pageable
+) -> PlanarMedia | VideoMedia:
+    """As `read_video`, but only decoded, where a device can do the rest with the same outcome; other files are read as there.
+
+    Args:
+        new_room: memory (frames, packed bytes) uint8 for the most frames that a clip can use.
+    """
+    clip, sync = training_pickers(spec, frame_rule)
+    room = _Room(spec.num_clip_frames + spec.num_sync_frames, new_room)
+    try:
+        with opened_media(path) as container:
+            picture = PictureTrack(container, _Index(clip, room), _Index(sync, room))
+            wave = read_training_clip(container, picture, spec, with_sound=with_sound, normalise=normalise)
+    except _NeedsHostError:
+        return read_video(path, spec, with_sound=with_sound, normalise=normalise, frame_rule=frame_rule)
+    assert room.layout is not None  # `finish` rejects a picture without frames
+    scene_index, sync_index = (torch.tensor(index.places, dtype=torch.int64) for index in (picture.clip, picture.sync))
+    return PlanarMedia(Planes(room.packed[: room.num_frames], room.layout, scene_index, sync_index), wave)

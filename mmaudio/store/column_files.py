@@ -1,0 +1,216 @@
+"""Column files while they are written: reserved in full, filled at any row by any process, closed up, handed over.
+
+Every block of the disk is allocated first, so that a full disk is an error before the work and not a torn row, or a bus
+fault of a reader's mapping, in the middle of it.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmaudio.base.errors import UserError
+from mmaudio.store.columns import carried
+
+Shapes = Mapping[str, tuple[int, ...]]  # column → shape of the whole column, rows first
+Dtypes = Mapping[str, torch.dtype]
+COPIED_AT_ONCE = 1 << 24  # bytes
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def column_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.memmap"
+
+
+def row_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Bytes of one row of a column of this whole shape."""
+    return int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+
+
+def column_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    return shape[0] * row_bytes(shape, dtype)
+
+
+def describe_columns(folder: Path, shapes: Shapes, dtypes: Dtypes) -> None:
+    """Write TensorDict's own meta.json of these columns, in their order, and files of holes where no column is yet."""
+    # Imported by who writes only: it takes seconds, and sets an environment variable.
+    from tensordict import TensorDict
+
+    blank = {name: torch.empty((), dtype=dtypes[name]).expand(shape) for name, shape in shapes.items()}
+    TensorDict(blank, [], device="cpu").memmap_like(folder)
+    # Mapped files are made for their owner alone; a store is as readable as any other file.
+    readable = (folder / "meta.json").stat().st_mode & 0o777
+    for name in shapes:
+        column_path(folder, name).chmod(readable)
+
+
+def reserve_bytes(sizes: Mapping[Path, int]) -> None:
+    """Make each file so long, with its blocks allocated; what files hold already is kept.
+
+    Raises: UserError where the disk has not enough room left; files that are new are then removed again.
+    """
+    new = [path for path in sizes if not path.exists()]
+    allocated = sum(min(size, path.stat().st_blocks * 512) for path, size in sizes.items() if path.exists())
+    folder = next(iter(sizes)).parent
+    missing, free = sum(sizes.values()) - allocated, shutil.disk_usage(folder).free
+    try:
+        if missing > free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for path, size in sizes.items():
+            with open(path, "ab") as file:
+                if size:  # the call refuses none
+                    os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        for path in new:
+            path.unlink(missing_ok=True)
+        if error.errno not in _FULL:
+            raise
+        found = f"{folder} needs {missing / 1e9:.2f} GB more and its disk has {free / 1e9:.2f} GB left"
+        raise UserError(f"{found}; make room and run again") from None
+
+
+def reserve_columns(folder: Path, shapes: Shapes, dtypes: Dtypes) -> None:
+    """Reserve the file of every column. Raises: as `reserve_bytes`."""
+    reserve_bytes({column_path(folder, name): column_bytes(shape, dtypes[name]) for name, shape in shapes.items()})
+
+
+class ColumnFiles:
+    """Reserved columns, open for writing. A context: leaving it closes the files."""
+
+    def __init__(self, folder: Path, shapes: Shapes, dtypes: Dtypes) -> None:
+        self._shapes, self._dtypes = dict(shapes), dict(dtypes)
+        self._num_appended = dict.fromkeys(shapes, 0)
+        self._handles = {name: os.open(column_path(folder, name), os.O_WRONLY) for name in shapes}
+
+    @classmethod
+    def reserved(cls, folder: Path, shapes: Shapes, dtypes: Dtypes) -> "ColumnFiles":
+        """Open files of full size, made or made so long where they are not. Raises: UserError where the disk has no room."""
+        reserve_columns(folder, shapes, dtypes)
+        return cls(folder, shapes, dtypes)
+
+    @classmethod
+    def new(cls, folder: Path, shapes: Shapes, dtypes: Dtypes) -> "ColumnFiles":
+        """Lay out meta.json and files of full size in an existing folder.
+
+        Raises: UserError where the disk has not enough room left.
+        """
+        describe_columns(folder, shapes, dtypes)
+        try:
+            reserve_columns(folder, shapes, dtypes)
+        except UserError:
+            for name in shapes:
+                column_path(folder, name).unlink()
+            (folder / "meta.json").unlink()
+            raise
+        return cls(folder, shapes, dtypes)
+
+    def __enter__(self) -> "ColumnFiles":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        for handle in self._handles.values():
+            os.close(handle)
+
+    def write(self, name: str, first: int, rows: Tensor) -> None:
+        """Write rows, (rows, *shape of one), from row `first` on, in the column's dtype.
+
+        Raises: ValueError for another row shape, rows beyond the column, or a value that is not finite in its dtype.
+        """
+        shape, dtype = self._shapes[name], self._dtypes[name]
+        if tuple(rows.shape[1:]) != shape[1:]:
+            raise ValueError(f"rows of {name} have shape {tuple(rows.shape[1:])}; want {shape[1:]}")
+        if not 0 <= first <= shape[0] - len(rows):
+            raise ValueError(f"rows {first} to {first + len(rows)} of {name}, which has {shape[0]}")
+        values = rows.detach().to("cpu", dtype).contiguous()
+        if dtype.is_floating_point and not bool(torch.isfinite(values).all()):
+            raise ValueError(f"{name} holds values that are not finite as {dtype}")
+        if len(rows):
+            _write_at(self._handles[name], carried(values).data.cast("B"), first * row_bytes(shape, dtype))
+
+    def append(self, name: str, rows: Tensor) -> None:
+        """Write rows after those appended so far. Raises: as `write`."""
+        self.write(name, self._num_appended[name], rows)
+        self._num_appended[name] += len(rows)
+
+    def sync(self) -> None:
+        """Return when what was written so far survives a power cut."""
+        for handle in self._handles.values():
+            os.fdatasync(handle)
+
+
+def _write_at(handle: int, view: memoryview, at: int) -> None:
+    while len(view):
+        done = os.pwrite(handle, view, at)
+        view, at = view[done:], at + done
+
+
+def copy_bytes(source: int, source_at: int, target: int, target_at: int, count: int) -> None:
+    """Copy between open files in bounded memory. Raises: OSError, also for a source that ends before."""
+    buffer = memoryview(bytearray(min(count, COPIED_AT_ONCE)))
+    while count:
+        got = os.preadv(source, [buffer[: min(count, len(buffer))]], source_at)
+        if got == 0:
+            raise OSError(errno.EIO, "a column ends before its last row")
+        _write_at(target, buffer[:got], target_at)
+        source_at, target_at, count = source_at + got, target_at + got, count - got
+
+
+def close_gaps(path: Path, bytes_per_row: int, is_kept: np.ndarray) -> None:
+    """Leave only the rows of a column that are kept, in order; (rows,) bool. Killed at any moment, it is as before or done.
+
+    A column without gaps is left alone, and so is one whose gaps were closed before.
+    """
+    num_bytes = int(is_kept.sum()) * bytes_per_row
+    if path.stat().st_size == num_bytes:
+        return
+    closed = path.with_name(f".{path.name}.closed")
+    closed.unlink(missing_ok=True)
+    reserve_bytes({closed: num_bytes})
+    edges = np.flatnonzero(np.diff(is_kept.astype(np.int8), prepend=0, append=0))
+    source, target, at = os.open(path, os.O_RDONLY), os.open(closed, os.O_WRONLY), 0
+    try:
+        for start, stop in edges.reshape(-1, 2).tolist():
+            copy_bytes(source, start * bytes_per_row, target, at, (stop - start) * bytes_per_row)
+            at += (stop - start) * bytes_per_row
+        os.fsync(target)
+    finally:
+        os.close(source)
+        os.close(target)
+    os.replace(closed, path)
+
+
+def shorten(path: Path, num_bytes: int) -> None:
+    """Cut a column that was reserved for more than came; one that is no longer than this is left alone."""
+    if path.exists() and path.stat().st_size > num_bytes:
+        os.truncate(path, num_bytes)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let a file stand at `target`, too: the same blocks where the file system can, a copy elsewhere."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        append_file(source, target, 0)
+
+
+def append_file(source: Path, target: Path, at: int) -> None:
+    """Put the bytes of one file into another from `at` on, which it then ends with. Raises: UserError for a full disk."""
+    count = source.stat().st_size
+    reserve_bytes({target: at + count})
+    from_handle, to_handle = os.open(source, os.O_RDONLY), os.open(target, os.O_WRONLY)
+    try:
+        copy_bytes(from_handle, 0, to_handle, at, count)
+        os.ftruncate(to_handle, at + count)
+        os.fsync(to_handle)
+    finally:
+        os.close(from_handle)
+        os.close(to_handle)

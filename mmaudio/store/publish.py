@@ -1,0 +1,99 @@
+"""The last steps of a store: finished column files become its folder, and a table and a record say what they are."""
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import mmaudio
+from mmaudio.base.files import atomic_folder, atomic_path, scratch_folder, write_json
+from mmaudio.base.null_text import write_null_text
+from mmaudio.base.specs import AudioSpec
+from mmaudio.base.tables import write_table
+from mmaudio.store import schema
+from mmaudio.store.column_files import append_file, column_bytes, column_path, describe_columns, link_or_copy, reserve_bytes
+from mmaudio.store.schema import Layout, StoreRecord
+from mmaudio.store.statistics import Moments
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How rows were made: what has to be equal for them to stand in one store."""
+
+    kind: str
+    spec: AudioSpec
+    backend: str
+    layout: Layout
+    weights: Mapping[str, str]
+    frame_rule: str = "exact"
+
+
+def new_record(recipe: Recipe, ids: Sequence[str], captions: Sequence[str], moments: Moments) -> StoreRecord:
+    """The record of a store of these rows."""
+    mean_c, std_c = moments.result()
+    return StoreRecord(
+        format_version=schema.FORMAT_VERSION,
+        kind=recipe.kind,
+        layout=recipe.layout.name,
+        mode=recipe.spec.mode,
+        backend=recipe.backend,
+        duration_s=recipe.spec.duration_s,
+        num_rows=len(ids),
+        dtypes=recipe.layout.dtype_names,
+        latent_mean=mean_c.tolist(),
+        latent_std=std_c.tolist(),
+        rows_hash=schema.hash_rows(ids, captions),
+        weights=dict(recipe.weights),
+        versions={"mmaudio": mmaudio.__version__, "torch": torch.__version__, "tensordict": importlib.metadata.version("tensordict")},
+        frame_rule=recipe.frame_rule,
+    )
+
+
+def forget_sidecars(folder: Path) -> None:
+    """Remove what stands beside a store, before its rows change: new rows must never stand beside the old table."""
+    for beside in (schema.record_path, schema.table_path, schema.null_text_path):
+        beside(folder).unlink(missing_ok=True)
+
+
+def write_sidecars(folder: Path, record: StoreRecord, ids: Sequence[str], captions: Sequence[str], null_text: Tensor) -> None:
+    """Write what stands beside a store; the record, without which none is whole, comes last."""
+    if record.layout == "published":
+        write_null_text(schema.null_text_path(folder), null_text)
+    write_table(schema.table_path(folder), ("id", schema.CAPTION_COLUMNS[record.kind]), zip(ids, captions, strict=True))
+    write_json(schema.record_path(folder), record.to_json())
+
+
+def put_in_place(folder: Path, source: Path, layout: Layout, num_rows: int, num_captions: int) -> None:
+    """Make the column files in `source` the store's folder, in place of an older store's. The sources stay.
+
+    Raises: UserError where the folder holds other things, or where they have to be copied and the disk is full.
+    """
+    shapes = layout.shapes(num_rows, num_captions)
+    with atomic_folder(folder, schema.STORE_FILES) as temporary:
+        describe_columns(temporary, shapes, layout.dtypes)
+        for name in shapes:
+            link_or_copy(column_path(source, name), column_path(temporary, name))
+        forget_sidecars(folder)
+
+
+def extend_in_place(folder: Path, source: Path, layout: Layout, old: tuple[int, int], added: tuple[int, int]) -> None:
+    """Put the rows of the column files in `source` after those of a store; killed and done again, the outcome is the same.
+
+    The old rows stay readable under the old meta.json until the new one stands; then the record has to follow.
+
+    Args:
+        old, added: rows and captions of the store, and of the files.
+    Raises: UserError where the disk is full; the store is then as before.
+    """
+    was, shapes = layout.shapes(*old), layout.shapes(old[0] + added[0], old[1] + added[1])
+    growing = [name for name in was if name not in layout.fixed_shapes]
+    reserve_bytes({column_path(folder, name): column_bytes(shapes[name], layout.dtypes[name]) for name in growing})
+    for name in growing:
+        append_file(column_path(source, name), column_path(folder, name), column_bytes(was[name], layout.dtypes[name]))
+    with scratch_folder(folder) as scratch:
+        describe_columns(scratch, shapes, layout.dtypes)
+        with atomic_path(folder / "meta.json") as temporary:
+            (scratch / "meta.json").replace(temporary)

@@ -1,0 +1,55 @@
+"""Extractions started as a user starts them, killed in one way or another, and looked after: nothing may go on without them."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+WAYS = ("all at once", "the launcher", "one worker")
+GONE_WITHIN_S = 30.0
+
+
+def processes_of(marker: str) -> list[int]:
+    """Running processes that have these words in their command line, oldest first."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                is_zombie = "\nState:\tZ" in (entry / "status").read_text()
+                if marker.encode() in (entry / "cmdline").read_bytes() and not is_zombie:
+                    found.append(int(entry.name))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return sorted(found)
+
+
+def start(script: str, words: list[object], processes: int, log: Path) -> "subprocess.Popen[bytes]":
+    """Start a script by itself, or under torchrun, in a session of its own."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, script, *(str(word) for word in words)]
+    with open(log, "ab") as file:
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+
+
+def kill(running: "subprocess.Popen[bytes]", way: str, marker: str, draw: random.Random) -> None:
+    """Kill, and wait until every process of the extraction is gone. Fails if one stays."""
+    others = [process for process in processes_of(marker) if process != running.pid]
+    chosen = {"all at once": [running.pid, *others], "the launcher": [running.pid], "one worker": [draw.choice(others or [running.pid])]}
+    for process in chosen[way]:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    wait_until_gone(running, marker)
+
+
+def wait_until_gone(running: "subprocess.Popen[bytes]", marker: str) -> None:
+    until = time.monotonic() + GONE_WITHIN_S
+    while running.poll() is None or processes_of(marker):
+        assert time.monotonic() < until, f"still running after {GONE_WITHIN_S} s: {processes_of(marker)}"
+        time.sleep(0.1)
