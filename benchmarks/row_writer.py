@@ -5,6 +5,7 @@ python -m benchmarks.row_writer FOLDER NUM_ROWS; also under torchrun. Says how l
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -54,10 +55,24 @@ def main() -> None:
     ranks, inputs, layout = read_ranks(), made_up_inputs(num_rows), layout_of("compact", "video", SPEC)
     media = VideoMedia(torch.zeros(1, 1, dtype=torch.uint8), torch.zeros(1, 1, dtype=torch.uint8), torch.zeros(1))
     setattr(rows, "file_reader", lambda *_, **__: lambda numbers: [media] * len(numbers))  # noqa: B010 - the media of made-up rows
-    made = ("video", "16k", "lite", "fp32", {}, SPEC.duration_s, True, "exact", "host", "compact", {}, "nowhere")
-    manifest = Manifest(*made, num_rows, inputs.hash, None)
+    rules = ReadingRules(True)
+    manifest = Manifest(
+        kind="video",
+        mode=SPEC.mode,
+        backend="lite",
+        dtype="fp32",
+        weights={},
+        duration_s=SPEC.duration_s,
+        **asdict(rules),
+        layout=layout.name,
+        column_dtypes=layout.dtype_names,
+        data_dir=str(inputs.data_dir),
+        num_inputs=num_rows,
+        inputs_hash=inputs.hash,
+        appends_to=None,
+    )
     recipe = Recipe("video", SPEC, "lite", layout, {})
-    job = Job(inputs, ReadingRules(True), recipe, Workspace(folder / "parts", manifest), 1, 1, FailureLimit())
+    job = Job(inputs, rules, recipe, Workspace(folder / "parts", manifest), 1, 1, FailureLimit())
     backend, began = made_up_backend(), time.perf_counter()
     with process_group(ranks, torch.device("cpu"), UNEVEN_WORK_TIMEOUT):
         extract(job, Target(folder, "rows"), None, backend, ranks)

@@ -6,21 +6,24 @@ one line unless a line break stands inside such a quoted field. No field is ever
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 from mmaudio.base.errors import UserError, nearest
-from mmaudio.base.files import write_text
+from mmaudio.base.files import atomic_path
 
 # A well-formed quoted field up to its end (tab, line end or end of text), or everything up to the next tab or line end.
 # Possessive, so that a stray quote in a long file costs one scan and no backtracking.
 _QUOTED = re.compile(r'"((?:[^"]++|"")*+)"(?=\t|\r?\n|\Z)')
 _PLAIN = re.compile(r"[^\t\n]*")
 _MUST_QUOTE = re.compile(r'[\t"\n\r]')
+_MUST_QUOTE_IN_LINE = re.compile(r'["\n\r]')  # a tab too many shows in their number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Table:
     """Column names and rows of text, in file order."""
 
@@ -39,39 +42,80 @@ def quote_field(field: str) -> str:
     return '"' + field.replace('"', '""') + '"' if _MUST_QUOTE.search(field) else field
 
 
+def _lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    for record in chain((columns,), rows):
+        line = "\t".join(record)
+        if _MUST_QUOTE_IN_LINE.search(line) or line.count("\t") >= len(record):
+            line = "\t".join(map(quote_field, record))
+        yield line + "\n"
+
+
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """The text of a table: a header line, then one record a row, each ended by a line feed."""
-    lines = ["\t".join(quote_field(field) for field in record) for record in (columns, *rows)]
-    return "".join(line + "\n" for line in lines)
+    return "".join(_lines(columns, rows))
 
 
-def _records(text: str) -> list[tuple[int, list[str]]]:
+def _records(text: str) -> Iterator[tuple[int, list[str]]]:
     """Split a table's text into (line number, fields). Blank lines at the end are no records."""
-    records: list[tuple[int, list[str]]] = []
-    at, line, fields, started = 0, 1, [], 1
+    at, line = 0, 1
+    blank: list[tuple[int, list[str]]] = []
     while at < len(text):
+        end = text.find("\n", at)
+        plain = text[at:] if end < 0 else text[at:end]
+        if '"' in plain and (plain[0] == '"' or '\t"' in plain):
+            fields, after = _quoted_record(text, at)
+            num_lines = text.count("\n", at, after)
+        else:
+            fields, after, num_lines = plain.removesuffix("\r").split("\t"), at + len(plain) + 1, 1
+        if fields == [""]:
+            blank.append((line, fields))
+        else:
+            if blank:
+                yield from blank
+                blank = []
+            yield line, fields
+        at, line = after, line + num_lines
+
+
+def _quoted_record(text: str, at: int) -> tuple[list[str], int]:
+    """The fields of the record that starts at `at`, and where the next one does, where a field may be quoted."""
+    fields: list[str] = []
+    while True:
         match = _QUOTED.match(text, at) or _PLAIN.match(text, at)
         assert match is not None  # _PLAIN matches the empty string
-        quoted = match.re is _QUOTED
-        field = match.group(1).replace('""', '"') if quoted else match.group(0)
-        at, line = match.end(), line + match.group(0).count("\n")
-        ends_record = at >= len(text) or text[at] in "\r\n"
-        if not quoted and ends_record:
-            field = field.removesuffix("\r")
-        fields.append(field)
-        if at < len(text) and text[at] == "\t":
-            at += 1
-            if at >= len(text):
-                fields.append("")
-                ends_record = True
+        at = match.end()
+        ends_record = not text.startswith("\t", at)
+        if match.re is _QUOTED:
+            fields.append(match.group(1).replace('""', '"'))
+        else:
+            fields.append(match.group(0).removesuffix("\r") if ends_record else match.group(0))
         if ends_record:
-            records.append((started, fields))
-            at += 2 if text.startswith("\r\n", at) else 1
-            line, fields = line + 1, []
-            started = line
-    while records and records[-1][1] == [""]:
-        records.pop()
-    return records
+            return fields, at + (2 if text.startswith("\r\n", at) else 1)
+        at += 1
+
+
+def _parse(text: str, name: str, wanted: Sequence[str]) -> tuple[tuple[str, ...], Iterator[list[str]]]:
+    """Column names, checked, and rows to come, each checked when it is asked for."""
+    records = _records(text.removeprefix("\ufeff"))
+    _, header = next(records, (1, None))
+    if header is None:
+        raise UserError(f"{name} is empty; a table starts with a header row")
+    columns = tuple(header)
+    for column in wanted:
+        if column not in columns:
+            raise UserError(f"{name} has no column {column!r}{nearest(column, columns)}; its columns are {', '.join(columns)}")
+    if len(set(columns)) != len(columns):
+        raise UserError(f"{name} names a column twice; its columns are {', '.join(columns)}")
+
+    def rows() -> Iterator[list[str]]:
+        for line, fields in records:
+            if len(fields) != len(columns):
+                raise UserError(
+                    f"{name}, line {line}: {len(fields)} fields where the header has {len(columns)}; separate fields by one tab"
+                )
+            yield fields
+
+    return columns, rows()
 
 
 def parse_table(text: str, name: str, wanted: Sequence[str] = ()) -> Table:
@@ -80,32 +124,48 @@ def parse_table(text: str, name: str, wanted: Sequence[str] = ()) -> Table:
     Raises: UserError for no header, a missing column (naming the nearest), a repeated column, or a row with another
     number of fields (by line number).
     """
-    records = _records(text.removeprefix("\ufeff"))
-    if not records:
-        raise UserError(f"{name} is empty; a table starts with a header row")
-    columns = tuple(records[0][1])
-    for column in wanted:
-        if column not in columns:
-            raise UserError(f"{name} has no column {column!r}{nearest(column, columns)}; its columns are {', '.join(columns)}")
-    if len(set(columns)) != len(columns):
-        raise UserError(f"{name} names a column twice; its columns are {', '.join(columns)}")
-    for line, fields in records[1:]:
-        if len(fields) != len(columns):
-            raise UserError(f"{name}, line {line}: {len(fields)} fields where the header has {len(columns)}; separate fields by one tab")
-    return Table(columns, tuple(tuple(fields) for _, fields in records[1:]))
+    columns, rows = _parse(text, name, wanted)
+    return Table(columns, tuple(map(tuple, rows)))
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"no table at {path}")
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save the table as UTF-8") from None
 
 
 def read_table(path: Path, wanted: Sequence[str] = ()) -> Table:
     """Read a table file (UTF-8). Raises: UserError as `parse_table`, or for a file that is missing or not UTF-8."""
-    if not path.is_file():
-        raise UserError(f"no table at {path}")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save the table as UTF-8") from None
-    return parse_table(text, str(path), wanted)
+    return parse_table(_read_text(path), str(path), wanted)
+
+
+def read_header(path: Path) -> tuple[str, ...]:
+    """The columns a table file has. Raises: UserError as `read_table`."""
+    return _parse(_read_text(path), str(path), ())[0]
+
+
+def read_columns(path: Path, names: Sequence[str], defaults: Mapping[str, str] | None = None) -> Iterator[tuple[str, ...]]:
+    """Some columns of a table file, row by row in file order; beside the file's text no more than one row is held.
+
+    Args:
+        names: columns the table must have.
+        defaults: further columns, with what a table that lacks them is taken to hold.
+    Returns: the rows to come: a field for each of `names`, then one for each of `defaults`.
+    Raises: UserError as `read_table`: for the file and its columns here, for a row when the row is asked for.
+    """
+    columns, rows = _parse(_read_text(path), str(path), names)
+    defaults = defaults or {}
+    added = [value for name, value in defaults.items() if name not in columns]
+    known = (*columns, *(name for name in defaults if name not in columns))
+    at = [known.index(name) for name in (*names, *defaults)]
+    whole = (row + added for row in rows) if added else rows
+    return map(itemgetter(*at), whole) if len(at) > 1 else ((row[at[0]],) for row in whole)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table file atomically."""
-    write_text(path, format_table(columns, rows))
+    """Write a table file atomically; its rows are gone through once and not kept."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        file.writelines(_lines(columns, rows))

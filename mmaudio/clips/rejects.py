@@ -1,15 +1,16 @@
 """Inputs that failed: what, at which stage, and why. They never stop a run, and never vanish."""
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
-from mmaudio.base.tables import read_table, write_table
+from mmaudio.base.tables import read_columns, write_table
 
 _COLUMNS = ("id", "file", "stage", "reason")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reject:
     """An input that failed."""
 
@@ -27,9 +28,9 @@ def rejects_path(output: Path) -> Path:
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
     """Write a table of rejects, atomically. With none the table is removed, so that one of an earlier run cannot mislead."""
-    rows = [astuple(reject) for reject in rejects]
-    if rows:
-        write_table(path, _COLUMNS, rows)
+    some = list(rejects)
+    if some:
+        write_table(path, _COLUMNS, map(attrgetter(*_COLUMNS), some))
     else:
         path.unlink(missing_ok=True)
 
@@ -38,4 +39,4 @@ def read_rejects(path: Path) -> list[Reject]:
     """Read a table of rejects; no table means none. Raises: UserError for a table of another shape."""
     if not path.exists():
         return []
-    return [Reject(**{column: record[column] for column in _COLUMNS}) for record in read_table(path, _COLUMNS).records()]
+    return [Reject(*row) for row in read_columns(path, _COLUMNS)]

@@ -1,26 +1,32 @@
 """Tables of what to train on: clips of audio files, videos, and their captions. Ids and captions are text, always."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmaudio.base.errors import Problems
-from mmaudio.base.tables import read_table, write_table
+from mmaudio.base.errors import UserError
+from mmaudio.base.tables import read_columns, write_table
 
 _CLIP_COLUMNS = ("id", "name", "start_sample", "end_sample")
+_MOST_DIGITS = 18  # more samples than a file can count
+_PADDED = "padded_samples"  # a column only of tables in which a clip is padded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AudioClip:
-    """A piece of an audio file, in samples at the file's own rate; `end_sample` is the first one after it."""
+    """A piece of an audio file, in samples at the file's own rate; `end_sample` is the first one after it.
+
+    The last `padded_samples` of them lie after the file's end: they are silence.
+    """
 
     id: str
     name: str  # of the file, without extension
     start_sample: int
     end_sample: int
+    padded_samples: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoItem:
     """A video, named by its id, and what is seen or heard in it."""
 
@@ -28,29 +34,50 @@ class VideoItem:
     label: str
 
 
-def write_clips(path: Path, clips: Iterable[AudioClip]) -> None:
-    """Write a clips table, atomically; its folder is made."""
-    write_table(path, _CLIP_COLUMNS, ((clip.id, clip.name, str(clip.start_sample), str(clip.end_sample)) for clip in clips))
+def write_clips(path: Path, clips: Collection[AudioClip]) -> None:
+    """Write a clips table, atomically; its folder is made. `clips` are gone through twice."""
+    if any(clip.padded_samples for clip in clips):
+        columns, fields = (*_CLIP_COLUMNS, _PADDED), (str(clip.padded_samples) for clip in clips)
+        write_table(path, columns, ((*_fields(clip), padded) for clip, padded in zip(clips, fields, strict=True)))
+    else:
+        write_table(path, _CLIP_COLUMNS, map(_fields, clips))
+
+
+def _fields(clip: AudioClip) -> tuple[str, str, str, str]:
+    return clip.id, clip.name, str(clip.start_sample), str(clip.end_sample)
 
 
 def read_clips(path: Path) -> list[AudioClip]:
     """Read a clips table, in file order.
 
-    Raises: UserError for a missing table or column, or with a sentence for every row whose samples are not 0 ≤ start < end.
+    Raises: UserError for a missing table or column, or with a sentence for every row whose samples are not 0 ≤ start < end,
+        or that is padded with as many samples as it has, or more.
     """
-    problems, clips = Problems(), []
-    for number, record in enumerate(read_table(path, _CLIP_COLUMNS).records(), 1):
-        start, end = record["start_sample"], record["end_sample"]
-        if _is_count(start) and _is_count(end) and int(start) < int(end):
-            clips.append(AudioClip(record["id"], record["name"], int(start), int(end)))
+    wrong: list[str] = []
+    clips: list[AudioClip] = []
+    last_name = ""
+    for number, (clip_id, name, start, end, padded) in enumerate(read_columns(path, _CLIP_COLUMNS, {_PADDED: "0"}), 1):
+        if not (_is_count(start) and _is_count(end) and int(start) < int(end)):
+            problem = f"samples {start!r} to {end!r}; want whole numbers, 0 <= start < end"
+        elif not (_is_count(padded) and int(padded) < int(end) - int(start)):
+            problem = f"{_PADDED} is {padded!r}; want a whole number less than the {int(end) - int(start)} samples of the clip"
         else:
-            problems.add(f"{path}, row {number} (id {record['id']!r}): samples {start!r} to {end!r}; want whole numbers, 0 <= start < end")
-    problems.raise_any()
+            last_name = last_name if name == last_name else name  # one text for the clips of a file, which follow each other
+            clips.append(AudioClip(clip_id, last_name, int(start), int(end), int(padded)))
+            continue
+        wrong.append(f"{path}, row {number} (id {clip_id!r}): {problem}")
+    if wrong:
+        raise UserError(*wrong)
     return clips
 
 
+def check_clips_table(path: Path) -> None:
+    """Raises: UserError if a file is not a table with the columns of a clips table; its rows are not read."""
+    read_columns(path, _CLIP_COLUMNS)
+
+
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def read_captions(path: Path) -> dict[str, str]:
@@ -58,11 +85,12 @@ def read_captions(path: Path) -> dict[str, str]:
 
     Raises: UserError for a missing table or column.
     """
-    table = read_table(path, ("id", "caption"))
-    return dict(zip(table.column("id"), table.column("caption"), strict=True))
+    captions: dict[str, str] = {}
+    for row_id, caption in read_columns(path, ("id", "caption")):
+        captions[row_id] = caption
+    return captions
 
 
 def read_videos(path: Path) -> list[VideoItem]:
     """Videos and labels, in file order, repeats included. Raises: UserError for a missing table or column."""
-    table = read_table(path, ("id", "label"))
-    return [VideoItem(row_id, label) for row_id, label in zip(table.column("id"), table.column("label"), strict=True)]
+    return [VideoItem(row_id, label) for row_id, label in read_columns(path, ("id", "label"))]

@@ -13,7 +13,7 @@ from mmaudio.base.logs import start_logging
 from mmaudio.base.options import spec_of
 from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, pick_device, process_group, read_ranks, watch_launcher
 from mmaudio.commands.backend_options import backend_keywords
-from mmaudio.commands.extraction_options import read_column_dtypes
+from mmaudio.commands.column_dtypes import read_column_dtypes
 from mmaudio.features.backend import Backend
 from mmaudio.features.base_store import BaseStore
 from mmaudio.features.extract import Outcome, extract
@@ -53,7 +53,8 @@ class _Plan:
     latent_dir: Path
 
     def recipe(self, weights: Mapping[str, str]) -> Recipe:
-        return Recipe(self.inputs.kind, self.backend.spec, self.backend.name, self.layout, weights, self.rules.frame_rule)
+        made = asdict(self.rules) | {"weights": weights, "dtype": self.backend.dtype}
+        return Recipe(self.inputs.kind, self.backend.spec, self.backend.name, self.layout, **made)
 
     def workspace(self, weights: Mapping[str, str] | None) -> Workspace:
         """Where it is under way. Raises: UserError where that is another's, or the store that is added to was made otherwise."""
@@ -106,7 +107,7 @@ def run_extraction(options: argparse.Namespace, problems: Problems, stage: Stage
             problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
     device = problems.check(lambda: pick_device(options.device, ranks))
     wanted = problems.check(lambda: BackendPlan(options.backend, spec_of(options.mode, options.duration), **backend_keywords(options)))
-    dtypes = problems.check(lambda: read_column_dtypes(options.column_dtype))
+    dtypes = problems.check(lambda: read_column_dtypes("--column_dtype", options.column_dtype, options.layout))
     limit = problems.check(lambda: FailureLimit.parse(options.max_failures))
     inputs = problems.check(stage.find)
     problems.check(lambda: stage.target.check(stage.tables))

@@ -2,17 +2,12 @@
 
 import argparse
 
-import torch
-
-from mmaudio.base.dtypes import DTYPES, torch_dtype
-from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.ranks import num_cores
 from mmaudio.base.specs import DEFAULT_DURATION_S, MODES
 from mmaudio.commands.backend_options import add_backend_options
+from mmaudio.commands.column_dtypes import COLUMN_DTYPE
 from mmaudio.features.plan import BACKENDS
 from mmaudio.store.schema import CHOSEN_DTYPES, LAYOUTS
-
-_COLUMN = "COLUMN=DTYPE"
 
 
 def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num_workers: int) -> None:
@@ -24,7 +19,7 @@ def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num_
     parser.add_argument("--layout", choices=LAYOUTS, default="compact", help="layout of the store (default compact)")
     parser.add_argument(
         "--column_dtype",
-        metavar=_COLUMN,
+        metavar=COLUMN_DTYPE,
         action="append",
         default=[],
         help=f"dtype of a column of the compact layout, such as sync_features=fp32 ({', '.join(CHOSEN_DTYPES)}; default bf16); repeatable",
@@ -36,16 +31,3 @@ def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num_
     parser.add_argument("--append", action="store_true", help="add the rows whose ids it lacks to the store that stands there")
     parser.add_argument("--max_failures", metavar="N", default=None, help="give up when more inputs fail: a number, or a share as 0.05")
     parser.add_argument("--retry_failed", action="store_true", help="going on, try again what failed when this extraction was stopped")
-
-
-def read_column_dtypes(words: list[str]) -> dict[str, torch.dtype]:
-    """Column → dtype. Raises: UserError for a word that does not read COLUMN=DTYPE, or names no dtype or column with a choice."""
-    chosen = {}
-    for word in words:
-        column, _, dtype = word.partition("=")
-        if dtype not in DTYPES:
-            raise UserError(f"--column_dtype is {word!r}; want {_COLUMN} with a dtype of {', '.join(DTYPES)}")
-        if column not in CHOSEN_DTYPES:
-            raise UserError(f"--column_dtype names {column!r}{nearest(column, CHOSEN_DTYPES)}; want one of {', '.join(CHOSEN_DTYPES)}")
-        chosen[column] = torch_dtype(dtype)
-    return chosen

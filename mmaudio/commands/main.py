@@ -11,7 +11,7 @@ SUBCOMMANDS = {
     "evaluate": "score a folder of generated sounds against the real ones",
     "report": "make the page of a run: curves, scores, videos to listen to",
     "weights": "list, fetch and verify the published weight files; export those of a run",
-    "store": "say what a store of features holds",
+    "store": "say what a store of features holds, verify it, convert its layout",
     "ema": "averaged weights of any length, from the snapshots of a run",
     "example": "the whole way on made-up data: media, features, training, sound, scores, page",
 }

@@ -67,6 +67,9 @@ class BaseStore:
             "layout": recipe.layout.name,
             "dtypes": recipe.layout.dtype_names,
             "frame_rule": recipe.frame_rule,
+            "dtype": recipe.dtype,
+            "normalised": recipe.normalised,
+            "resize": recipe.resize,
             "weights": dict(recipe.weights) or made.weights,  # none are known before they are loaded
         }
         found = {key: getattr(made, key) for key in wanted}

@@ -13,7 +13,7 @@ from mmaudio.media.frames import FramePicker
 from mmaudio.media.pictures import OutputStream, PictureTrack, Shown
 from mmaudio.media.plane_reading import copy_planes_, layout_of
 from mmaudio.media.planes import PictureLayout, Planes, scene_frames, sync_frames
-from mmaudio.media.video import VideoMedia, read_training_clip, read_video, training_pickers
+from mmaudio.media.video import VideoMedia, read_opened, read_video, training_pickers
 
 NewRoom = Callable[[int, int], Tensor]
 
@@ -93,7 +93,7 @@ def read_planar_video(
     try:
         with opened_media(path) as container:
             picture = PictureTrack(container, _Index(clip, room), _Index(sync, room))
-            wave = read_training_clip(container, picture, spec, with_sound=with_sound, normalise=normalise)
+            wave = read_opened(container, picture, spec, with_sound=with_sound, normalise=normalise)
     except _NeedsHostError:
         return read_video(path, spec, with_sound=with_sound, normalise=normalise, frame_rule=frame_rule)
     assert room.layout is not None  # `finish` rejects a picture without frames

@@ -81,7 +81,7 @@ def read_video(path: Path, spec: AudioSpec, *, with_sound: bool, normalise: bool
     pickers = training_pickers(spec, frame_rule)
     with opened_media(path) as container:
         picture = PictureTrack(container, *scene_and_sync(*pickers))
-        wave = read_training_clip(container, picture, spec, with_sound=with_sound, normalise=normalise)
+        wave = read_opened(container, picture, spec, with_sound=with_sound, normalise=normalise)
     return VideoMedia(picture.clip.frames_u8, picture.sync.frames_u8, wave)
 
 
@@ -92,7 +92,7 @@ def training_pickers(spec: AudioSpec, frame_rule: str) -> tuple[FramePicker, Fra
     return clip, new_picker(frame_rule, SYNC_FPS, spec.num_sync_frames, end_s)
 
 
-def read_training_clip(
+def read_opened(
     container: "av.container.InputContainer", picture: PictureTrack[Stream], spec: AudioSpec, *, with_sound: bool, normalise: bool
 ) -> Tensor | None:
     """Read an open file once: fill both streams of its picture, and return the wave if it is wanted. Raises: as `read_video`."""

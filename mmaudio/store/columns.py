@@ -7,6 +7,7 @@ holds on purpose, a store may be larger than memory and on a read-only disk, and
 import json
 import os
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmaudio.base.errors import UserError
+from mmaudio.base.errors import Problems, UserError
 
 # NumPy has no bfloat16, so its two bytes travel as an integer and only `widened` gives them meaning.
 _CARRIERS: dict[torch.dtype, np.dtype[Any]] = {
@@ -103,7 +104,13 @@ def open_columns(folder: Path, name: str, *, may_be_longer: bool = False) -> dic
         described = {key: (tuple(entry["shape"]), entry["dtype"]) for key, entry in meta.items() if _is_tensor(entry)}
     except (ValueError, AttributeError):
         raise UserError(f"{meta_path} is not the description of a TensorDict memmap; extract store {name} again") from None
-    return {key: _open_column(folder / f"{key}.memmap", shape, dtype, name, may_be_longer) for key, (shape, dtype) in described.items()}
+    problems, opened = Problems(), {}
+    for key, (shape, dtype) in described.items():
+        column = problems.check(partial(_open_column, folder / f"{key}.memmap", shape, dtype, name, may_be_longer))
+        if column is not None:
+            opened[key] = column
+    problems.raise_any()
+    return opened
 
 
 def _is_tensor(entry: object) -> bool:

@@ -29,6 +29,9 @@ class Recipe:
     layout: Layout
     weights: Mapping[str, str]
     frame_rule: str = "exact"
+    dtype: str = "fp32"
+    normalised: bool = True
+    resize: str = "host"
 
 
 def new_record(recipe: Recipe, ids: Sequence[str], captions: Sequence[str], moments: Moments) -> StoreRecord:
@@ -49,6 +52,9 @@ def new_record(recipe: Recipe, ids: Sequence[str], captions: Sequence[str], mome
         weights=dict(recipe.weights),
         versions={"mmaudio": mmaudio.__version__, "torch": torch.__version__, "tensordict": importlib.metadata.version("tensordict")},
         frame_rule=recipe.frame_rule,
+        dtype=recipe.dtype,
+        normalised=recipe.normalised,
+        resize=recipe.resize,
     )
 
 

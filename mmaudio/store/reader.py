@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.null_text import read_null_text
-from mmaudio.base.tables import read_table
+from mmaudio.base.tables import read_columns, read_header
 from mmaudio.store import schema
 from mmaudio.store.columns import Column, open_columns
 from mmaudio.store.schema import LATENTS, NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, VIDEO_FEATURES, StoreRecord
@@ -59,12 +59,22 @@ class Store:
             memmap_dir: TensorDict memmap folder; the record, if any, is `<memmap_dir>.json`.
         Raises: UserError with one sentence for each thing that is missing or does not fit.
         """
+        store = cls.open_unchecked(tsv, memmap_dir)
+        problems = Problems()
+        for sentence in store.contradictions(tsv).values():
+            problems.add(sentence)
+        problems.raise_any()
+        return store
+
+    @classmethod
+    def open_unchecked(cls, tsv: Path, memmap_dir: Path) -> "Store":
+        """As `open`, but a store whose contents contradict each other is opened, too: see `contradictions`."""
         tsv, memmap_dir = Path(tsv), Path(memmap_dir)
         name = str(memmap_dir)
         problems = Problems()
-        rows = problems.check(lambda: _read_rows(tsv, memmap_dir))
-        columns = problems.check(lambda: open_columns(memmap_dir, name))
-        record = problems.check(lambda: _read_record(memmap_dir))
+        rows = problems.check(lambda: read_rows(tsv, memmap_dir))
+        record = problems.check(lambda: read_record(memmap_dir))
+        columns = problems.check(lambda: open_columns(memmap_dir, name, may_be_longer=record is not None))
         if columns is not None:
             _check_columns(columns, name, problems)
         problems.raise_any()
@@ -73,28 +83,58 @@ class Store:
         ids, captions = rows
         _check_counts(tsv, name, len(ids), columns, record, problems)
         problems.raise_any()
-        store = cls(memmap_dir, ids, captions, columns, record)
-        store._check_contents(tsv, problems)
-        problems.raise_any()
-        return store
+        return cls(memmap_dir, ids, captions, columns, record)
 
-    def _check_contents(self, tsv: Path, problems: Problems) -> None:
-        """What can be told only from the contents: hash of the rows, kind and layout of the record, places of texts."""
-        record, name = self.record, str(self.memmap_dir)
+    def contradictions(self, tsv: Path) -> dict[str, str]:
+        """What only the contents tell, a sentence for each of `record`, `rows` (their hash) and `texts` (places) that is wrong."""
+        record, name, found = self.record, str(self.memmap_dir), {}
         if record is None and self.layout == "compact":
-            problems.add(f"store {name} has no {schema.record_path(self.memmap_dir)}: its writing was interrupted; extract it again")
+            found["record"] = f"store {name} has no {schema.record_path(self.memmap_dir)}: its writing was interrupted; extract it again"
         if record is not None and (record.kind, record.layout) != (self.kind, self.layout):
-            problems.add(
+            found["record"] = (
                 f"{schema.record_path(self.memmap_dir)} tells of a store of kind {record.kind} in {record.layout} layout and {name} holds"
                 f" kind {self.kind} in {self.layout} layout; they are not one store: extract it again"
             )
         if record is not None and record.rows_hash != schema.hash_rows(self.ids, self.captions):
-            problems.add(
+            found["rows"] = (
                 f"the ids or captions of {tsv} are not those that store {name} was written with, so its rows may be other clips;"
                 " bring the original table back or extract the store again"
             )
         if self._text_rows.min() < 0 or self._text_rows.max() >= self._text.shape[0]:
-            problems.add(f"store {name} points at captions beyond its {self._text.shape[0]}; extract it again")
+            found["texts"] = f"store {name} points at captions beyond its {self._text.shape[0]}; extract it again"
+        return found
+
+    @property
+    def column_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every column on disk, in the order of meta.json."""
+        return {name: column.shape for name, column in self._columns.items()}
+
+    @property
+    def column_dtypes(self) -> dict[str, torch.dtype]:
+        """Dtype of every column on disk, in the order of meta.json."""
+        return {name: column.dtype for name, column in self._columns.items()}
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes on disk that a row has to itself."""
+        return sum(self._bytes(name) // self.num_rows for name in self._columns if name not in (TEXT_TABLE, NULL_TEXT))
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes on disk of captions, each stored once for all its rows, and of the null text; 0 in the published layout."""
+        return sum(self._bytes(name) for name in self._columns if name in (TEXT_TABLE, NULL_TEXT))
+
+    def _bytes(self, name: str) -> int:
+        return int(np.prod(self._columns[name].shape, dtype=np.int64)) * self._columns[name].dtype.itemsize
+
+    @property
+    def text_rows(self) -> np.ndarray:
+        """Which text feature on disk each row has: (rows,) int64."""
+        return self._text_rows
+
+    def read_block(self, column: str, start: int, stop: int) -> Tensor:
+        """Copy rows start … stop - 1 of a column as it is on disk, (stop - start, *shape of one), in its stored dtype."""
+        return self._columns[column].slice(start, stop)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -169,18 +209,24 @@ class Store:
         return mean_c.float(), std_c.float()
 
 
-def _read_rows(tsv: Path, memmap_dir: Path) -> tuple[list[str], list[str]]:
+def read_rows(tsv: Path, memmap_dir: Path) -> tuple[list[str], list[str]]:
     """Ids and captions. Raises: UserError as `read_table`, or where neither `caption` nor `label` is a column."""
     if not tsv.is_file():
         raise UserError(f"store {memmap_dir} has no table {tsv}; check the path, or extract the store (again)")
-    table = read_table(tsv, ("id",))
-    for column in schema.CAPTION_COLUMNS.values():
-        if column in table.columns:
-            return table.column("id"), table.column(column)
-    raise UserError(f"{tsv} has no column 'caption' or 'label'; its columns are {', '.join(table.columns)}")
+    columns = read_header(tsv)
+    caption = next((column for column in schema.CAPTION_COLUMNS.values() if column in columns), None)
+    if caption is None:
+        raise UserError(f"{tsv} has no column 'caption' or 'label'; its columns are {', '.join(columns)}")
+    ids: list[str] = []
+    captions: list[str] = []
+    known: dict[str, str] = {}  # equal captions are one text in memory
+    for row_id, text in read_columns(tsv, ("id", caption)):
+        ids.append(row_id)
+        captions.append(known.setdefault(text, text))
+    return ids, captions
 
 
-def _read_record(memmap_dir: Path) -> StoreRecord | None:
+def read_record(memmap_dir: Path) -> StoreRecord | None:
     """The record beside the folder; None if there is none. Raises: UserError for one that cannot be read."""
     path = schema.record_path(memmap_dir)
     if not path.is_file():

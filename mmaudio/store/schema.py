@@ -89,8 +89,8 @@ def layout_of(name: str, kind: str, spec: AudioSpec, dtypes: Mapping[str, torch.
         return Layout(name, row_shapes, {}, {}, dict.fromkeys(row_shapes, torch.float32))
     features = [column for column in VIDEO_FEATURES if column in row_shapes]
     for column, dtype in chosen.items():
-        if column not in CHOSEN_DTYPES or not dtype.is_floating_point:
-            raise UserError(f"no choice of dtype for {column!r}; columns with one are {', '.join(CHOSEN_DTYPES)}")
+        if column not in (*features, "text") or not dtype.is_floating_point:
+            raise UserError(f"no choice of dtype for {column!r}; a store of kind {kind} has one for {', '.join((*features, 'text'))}")
     found = {column: chosen.get(column, DEFAULT_FEATURE_DTYPE) for column in features}
     found |= dict.fromkeys((TEXT_TABLE, NULL_TEXT), chosen.get("text", DEFAULT_FEATURE_DTYPE))
     dtypes_of = dict.fromkeys(LATENTS, torch.float32) | {TEXT_ROW: torch.int32} | found
@@ -140,6 +140,10 @@ class StoreRecord:
     weights: dict[str, str]  # encoder -> checksum of its weights
     versions: dict[str, str]  # software -> version
     frame_rule: str  # how video frames were picked: data.md sections 6.1 (exact) and 6.3 (ffmpeg)
+    # Not in every record: earlier versions had one way.
+    dtype: str = "fp32"  # arithmetic of the encoders
+    normalised: bool = True  # whether each sound was brought to one peak
+    resize: str = "host"  # where frames got their sizes, `host` or `device`
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -159,7 +163,7 @@ class StoreRecord:
             raise UserError(
                 f"{name} has format version {content['format_version']!r} and this program reads {FORMAT_VERSION}; extract the store again"
             )
-        fields = dataclasses.fields(cls)
+        fields = [f for f in dataclasses.fields(cls) if f.name in content or f.default is dataclasses.MISSING]
         wrong = [field.name for field in fields if not isinstance(content.get(field.name), _json_types(field.type))]
         if wrong:
             raise UserError(f"{name} lacks or garbles {', '.join(wrong)}; extract the store again")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.tables import Table, format_table, parse_table, quote_field, read_table, write_table
+from mmaudio.base.tables import Table, format_table, parse_table, quote_field, read_columns, read_table, write_table
 from tests.store.examples import ODD_TEXTS
 
 
@@ -51,6 +51,8 @@ def test_a_field_is_quoted_only_if_it_must_be():
         ('"a"b\tc', ['"a"b', "c"]),
         ('"a"b"\tc', ['"a"b"', "c"]),
         ('a"b"\tc', ['a"b"', "c"]),
+        ('a\t"b\tc"', ["a", "b\tc"]),
+        ('"a\rb"\tc', ["a\rb", "c"]),
         ('"\tb', ['"', "b"]),
         ('""\tb', ["", "b"]),
         ('"""\tb', ['"""', "b"]),
@@ -104,6 +106,33 @@ def test_files_that_are_no_tables(tmp_path):
     (tmp_path / "latin.tsv").write_bytes("id\ncafé\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin.tsv is not UTF-8 text \(byte 6\)"):
         read_table(tmp_path / "latin.tsv")
+
+
+def test_some_columns_row_by_row(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text('id\tmore\tlabel\n1\t"a\nb"\tx\n2\t\ty\n\n')
+    assert list(read_columns(path, ("label", "id"))) == [("x", "1"), ("y", "2")]
+    assert list(read_columns(path, ("more",))) == [("a\nb",), ("",)]
+    assert list(read_columns(path, ("id",), {"weight": "1", "label": "none"})) == [("1", "1", "x"), ("2", "1", "y")]
+
+
+def test_a_wrong_header_is_told_before_rows_and_a_wrong_row_when_it_comes(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text("id\tlabel\n1\tx\n2\n")
+    with pytest.raises(UserError, match=r"no column 'lable' \(did you mean 'label'\?\)"):
+        read_columns(path, ("lable",))
+    rows = read_columns(path, ("label",))
+    assert next(rows) == ("x",)
+    with pytest.raises(UserError, match="line 3: 1 fields where the header has 2"):
+        next(rows)
+
+
+def test_rows_that_cannot_be_written_leave_the_old_table(tmp_path):
+    path = tmp_path / "table.tsv"
+    write_table(path, ("id",), [("old",)])
+    with pytest.raises(UnicodeEncodeError):
+        write_table(path, ("id",), [("new",), ("\udce9",)])
+    assert path.read_text() == "id\nold\n" and list(tmp_path.iterdir()) == [path]
 
 
 def test_stray_quotes_cost_no_more_than_their_length():

@@ -1,10 +1,12 @@
 """Tables of clips, captions, videos and rejects: text is text, mistakes are sentences, nothing vanishes."""
 
+import tracemalloc
+
 import pytest
 
 from mmaudio.base.errors import UserError
 from mmaudio.clips.rejects import Reject, read_rejects, rejects_path, write_rejects
-from mmaudio.clips.table import AudioClip, VideoItem, read_captions, read_clips, read_videos, write_clips
+from mmaudio.clips.table import AudioClip, VideoItem, check_clips_table, read_captions, read_clips, read_videos, write_clips
 from tests.store.examples import ODD_TEXTS
 
 
@@ -21,6 +23,54 @@ def test_every_wrong_row_of_a_clips_table_is_named(tmp_path):
         read_clips(path)
     wanted = ["row 2 (id 'b')", "row 3 (id 'c')", "row 4 (id 'd')", "row 5 (id 'e')"]
     assert [sentence.split(": ")[0].split(", ")[1] for sentence in caught.value.sentences] == wanted
+
+
+def test_padding_is_a_column_only_where_there_is_any(tmp_path):
+    path, plain, padded = tmp_path / "clips.tsv", AudioClip("a_0", "a", 0, 9), AudioClip("a_1", "a", 9, 18, 4)
+    write_clips(path, [plain])
+    assert path.read_text() == "id\tname\tstart_sample\tend_sample\na_0\ta\t0\t9\n"
+    write_clips(path, [plain, padded])
+    assert path.read_text() == "id\tname\tstart_sample\tend_sample\tpadded_samples\na_0\ta\t0\t9\t0\na_1\ta\t9\t18\t4\n"
+    assert read_clips(path) == [plain, padded]
+    path.write_text("padded_samples\tend_sample\tmore\tstart_sample\tname\tid\n4\t18\tx\t9\ta\ta_1\n")
+    assert read_clips(path) == [padded]
+
+
+@pytest.mark.parametrize("padded", ["9", "10", "-1", "", "1.0", "٣"])
+def test_wrong_padding_is_named(tmp_path, padded):
+    path = tmp_path / "clips.tsv"
+    path.write_text(f"id\tname\tstart_sample\tend_sample\tpadded_samples\na\ta\t0\t9\t8\nb\tb\t0\t9\t{padded}\n")
+    with pytest.raises(UserError) as caught:
+        read_clips(path)
+    want = "want a whole number less than the 9 samples of the clip"
+    assert caught.value.sentences == (f"{path}, row 2 (id 'b'): padded_samples is {padded!r}; {want}",)
+
+
+def test_a_number_too_long_to_be_one_is_named(tmp_path):
+    path = tmp_path / "clips.tsv"
+    path.write_text(f"id\tname\tstart_sample\tend_sample\na\ta\t0\t{'9' * 5000}\n")
+    with pytest.raises(UserError, match="row 1"):
+        read_clips(path)
+
+
+def test_only_a_table_of_clips_is_taken_for_one(tmp_path):
+    path = tmp_path / "clips.tsv"
+    write_clips(path, [])
+    check_clips_table(path)
+    path.write_text("id\tlabel\n")
+    with pytest.raises(UserError, match="has no column 'name'"):
+        check_clips_table(path)
+
+
+def test_reading_holds_little_beside_what_it_hands_on(tmp_path):
+    path = tmp_path / "clips.tsv"
+    write_clips(path, [AudioClip(f"{row:06d}", f"{row // 5:06d}", row, row + 10**6) for row in range(20_000)])
+    tracemalloc.start()
+    clips = read_clips(path)
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(clips) == 20_000 and kept / 20_000 < 300
+    assert most - kept < 3 * path.stat().st_size + 10**6
 
 
 def test_captions_last_wins(tmp_path):

@@ -31,11 +31,16 @@ def batch(features, rows, **more):
     return ConditionBatch([f"id {row}" for row in rows], text, clip, sync, **more)
 
 
+def equal_to_rounding(found, wanted):
+    """To 1e-5 of the largest: for other numbers of rows a processor may add up in another order."""
+    return (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
 def test_a_row_does_not_depend_on_its_neighbours(network, features):
     together = sample_latents(network, batch(features, [0, 1, 2]), SETTINGS)
     alone = [sample_latents(network, batch(features, [row]), SETTINGS) for row in range(3)]
     assert together.shape == (3, 32, 20)
-    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert equal_to_rounding(together, torch.cat(alone))
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
@@ -44,8 +49,8 @@ def test_a_row_without_video_beside_one_with(network, features):
     mixed = sample_latents(network, batch(features, [0, 1, 2], video_exist=there), SETTINGS)
     with_video = sample_latents(network, batch(features, [0, 2]), SETTINGS)
     text_only = sample_latents(network, ConditionBatch(["id 1"], features[0][1:2]), SETTINGS)
-    assert torch.allclose(mixed[[0, 2]], with_video, atol=1e-5)
-    assert torch.allclose(mixed[1:2], text_only, atol=1e-5)
+    assert equal_to_rounding(mixed[[0, 2]], with_video)
+    assert equal_to_rounding(mixed[1:2], text_only)
 
 
 def test_seed_and_id_choose_the_noise(network, features):
@@ -59,5 +64,5 @@ def test_a_negative_text_of_one_row_serves_all(network, features):
     negative = features[0][2:3]
     one = sample_latents(network, batch(features, [0, 1], negative_text=negative), SETTINGS)
     each = sample_latents(network, batch(features, [0, 1], negative_text=negative.expand(2, -1, -1)), SETTINGS)
-    assert torch.allclose(one, each, atol=1e-5)
+    assert equal_to_rounding(one, each)
     assert not torch.allclose(one, sample_latents(network, batch(features, [0, 1]), SETTINGS), atol=1e-3)

@@ -1,70 +1,27 @@
-"""Audio files to training clips, against the published system's numbers; every kind of file; what is refused and why."""
+"""Audio files to waves and back: the resampler of the published system, every kind of file, what is refused and why."""
 
-import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from mmaudio.base.specs import AudioSpec
 from mmaudio.media.audio import (
     MediaError,
     audio_header,
-    cut_training_clip,
     normalise_peak,
     read_audio,
-    read_training_clip,
     resample,
     write_flac,
     write_wav,
 )
 from mmaudio.media.resampling import _resample_directly
-from tests.golden.fill import GOLDEN, given
+from tests.golden.fill import GOLDEN
 
-CASES = json.loads((GOLDEN / "audio_clips.json").read_text())
-WAVES = np.load(GOLDEN / "audio_clips.npz")
 RESAMPLED = np.load(GOLDEN / "resample.npz")
-SPEC = AudioSpec("16k", 0.64)
-
-
-def write_case(folder, file):
-    """A recording of the golden set: noise that grows louder, 16 bits."""
-    count, channels = file["num_samples"], file["channels"]
-    noise = given("pcm:" + file["name"], count, channels).numpy().astype(np.float64)
-    growth = 0.2 + 0.8 * np.arange(count)[:, None] / count
-    levels = np.round(np.clip(0.25 * noise * growth, -1, 1) * file["peak"] * 32767).astype(np.int16)
-    path = folder / f"{file['name']}.{file['format']}"
-    soundfile.write(path, levels, file["sample_rate"], subtype="PCM_16")
-    return path
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recordings")
-    return {file["name"]: write_case(folder, file) for file in CASES["files"]}
-
-
-@pytest.mark.parametrize("item", CASES["items"], ids=lambda item: f"{item['mode']}-{item['clip']}")
-def test_clips_of_the_published_system(item, recordings):
-    path, spec = recordings[item["name"]], AudioSpec(item["mode"])
-    if item.get("skipped"):
-        with pytest.raises(MediaError, match=r"^silent: "):
-            read_training_clip(path, item["start"], item["end"], spec)
-        return
-    wave = read_training_clip(path, item["start"], item["end"], spec)
-    assert wave.dtype == torch.float32 and wave.shape == (item["n"],)
-    for name, part in (("head", wave[:256]), ("tail", wave[-256:]), ("every997", wave[::997])):
-        np.testing.assert_allclose(part, WAVES[f"{item['mode']}_{item['clip']}_{name}"], atol=2e-6)
-    assert wave.double().square().sum().item() == pytest.approx(item["sumsq"], rel=1e-6)
-    assert wave.max().item() == pytest.approx(item["max"], abs=2e-6)
-
-
-def test_one_reading_serves_all_clips(recordings):
-    sound = read_audio(recordings["00000003"])
-    for start, end in ((0, 129600), (129700, 259300)):
-        apart = read_training_clip(recordings["00000003"], start, end, AudioSpec())
-        assert torch.equal(cut_training_clip(sound, start, end, AudioSpec()), apart)
 
 
 @pytest.mark.parametrize("key", [key.removeprefix("in_") for key in RESAMPLED if key.startswith("in_")])
@@ -108,24 +65,6 @@ def test_every_kind_of_file_is_averaged(tmp_path, suffix, subtype, tolerance, nu
     assert read_audio(path, 100, 300).file_peak == sound.file_peak
 
 
-def test_level_is_set_by_the_whole_file(tmp_path):
-    wave = np.full(32_000, 0.1, np.float32)
-    wave[-1] = -0.5
-    write_wav(tmp_path / "a.wav", wave, 16_000)
-    clip = read_training_clip(tmp_path / "a.wav", 0, 16_000, SPEC)
-    np.testing.assert_allclose(clip, 0.1 / 0.5 * 0.95, atol=1e-4)
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(0.63, r"^too short: 0\.630 s of sound, want 0\.640 s$"), (0.64, None)])
-def test_short_clip_says_found_and_wanted(tmp_path, seconds, expected):
-    write_wav(tmp_path / "a.wav", np.linspace(-0.5, 0.5, round(seconds * 16_000)), 16_000)
-    if expected is None:
-        assert read_training_clip(tmp_path / "a.wav", 0, None, SPEC).shape == (SPEC.num_samples,)
-    else:
-        with pytest.raises(MediaError, match=expected):
-            read_training_clip(tmp_path / "a.wav", 0, None, SPEC)
-
-
 def test_silence_threshold():
     assert normalise_peak(np.full(3, 1e-5, np.float32), 1e-5) == pytest.approx(0.95)
     with pytest.raises(MediaError, match="silent"):
@@ -158,11 +97,43 @@ def test_unreadable_files_say_why(tmp_path):
         read_audio(tmp_path)
 
 
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    for read in (read_audio, audio_header):
+        with pytest.raises(MediaError, match=r"^no file at"):
+            read(tmp_path / "a.wav")
+
+
+def test_no_file_stays_open(tmp_path):
+    write_wav(tmp_path / "good.wav", np.ones(100), 16_000)
+    (tmp_path / "bad.wav").write_bytes(b"no audio at all, but long enough")
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        audio_header(tmp_path / "good.wav")
+        read_audio(tmp_path / "good.wav")
+        with pytest.raises(MediaError):
+            audio_header(tmp_path / "bad.wav")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_waiting_for_storage_is_not_done_one_file_at_a_time(tmp_path, monkeypatch):
+    """soundfile opens one file at a time; the header is fetched before, by all threads at once."""
+    write_wav(tmp_path / "a.wav", np.ones(100), 16_000)
+    together, waiting = threading.Barrier(8, timeout=30), os.pread
+
+    def slow(handle, count, offset):
+        together.wait()
+        return waiting(handle, count, offset)
+
+    monkeypatch.setattr(os, "pread", slow)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(audio_header, [tmp_path / "a.wav"] * 8)) == [(100, 16_000)] * 8
+
+
 def test_file_without_samples(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(0), 16_000)
-    assert len(read_audio(tmp_path / "a.wav").wave) == 0
-    with pytest.raises(MediaError, match="silent"):
-        read_training_clip(tmp_path / "a.wav", 0, None, SPEC)
+    sound = read_audio(tmp_path / "a.wav")
+    assert len(sound.wave) == 0 and sound.file_peak == 0
 
 
 def test_flac_whose_header_leaves_the_length_out(tmp_path):

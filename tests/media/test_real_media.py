@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmaudio.base.specs import AudioSpec
-from mmaudio.media.audio import audio_header, cut_training_clip, read_audio
+from mmaudio.media.audio import Span, audio_header, read_audio, read_training_clips
 from mmaudio.media.video import read_silent_video, read_sound_track, read_video
 from mmaudio.media.write import mux_sound
 from tests.media.made_videos import picture_packets
@@ -22,7 +22,8 @@ def test_recording():
     sound = read_audio(RECORDING)
     assert (len(sound.wave), sound.rate_hz) == (num_samples, rate_hz) == (1_392_398, 48_000) and 0 < sound.file_peak <= 1
     for mode in ("16k", "44k"):
-        wave = cut_training_clip(sound, 48_000, 48_000 + 388_800, AudioSpec(mode))
+        (wave,) = read_training_clips(RECORDING, [Span(48_000, 48_000 + 388_800)], AudioSpec(mode))
+        assert isinstance(wave, torch.Tensor)
         assert wave.shape == (AudioSpec(mode).num_samples,) and wave.isfinite().all()
 
 

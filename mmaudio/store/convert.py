@@ -1,0 +1,140 @@
+"""One layout into the other: rows stream from a store into a new one, in memory that does not grow with them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmaudio.base.errors import UserError
+from mmaudio.base.files import check_replaceable
+from mmaudio.base.logs import progress
+from mmaudio.base.specs import AudioSpec
+from mmaudio.store import schema
+from mmaudio.store.captions import TextsOfCaptions
+from mmaudio.store.reader import Store
+from mmaudio.store.scan import BLOCK_BYTES, are_finite
+from mmaudio.store.schema import TEXT, TEXT_TABLE, VIDEO_FEATURES, Layout, StoreRecord
+from mmaudio.store.writer import Block, write_store
+
+
+def check_output(store: Store, tables: list[Path], output: Path) -> None:
+    """Raises: UserError if writing `output` would replace, or lie in, the store or what it is made from, or other things."""
+    source, target = store.memmap_dir.resolve(), output.resolve()
+    if target == source or source in target.parents:
+        raise UserError(f"the output {output} is the store itself or lies in it; name another folder")
+    check_replaceable(output, schema.STORE_FILES)
+    beside = [where(output) for where in (schema.table_path, schema.record_path, schema.null_text_path)]
+    read = {path.resolve() for path in tables}
+    for path in beside:
+        if path.resolve() in read:
+            raise UserError(f"the output {output} would replace {path}, which it is made from; name another folder")
+        if path.exists() and not output.exists():
+            raise UserError(f"the output {output} would replace {path}, and no store is there that it belongs to; name another folder")
+
+
+def backend_of_store(store: Store, given: str | None) -> str:
+    """What made the rows: the record says, or where there is none, `given`. Raises: UserError where neither or both in conflict do."""
+    if store.record is None and given is None:
+        raise UserError(f"store {store.memmap_dir} has no record of the backend that made it; say which: --backend pretrained or lite")
+    if store.record is not None and given not in (None, store.record.backend):
+        raise UserError(f"store {store.memmap_dir} was made by the {store.record.backend} backend and not by {given}; leave --backend out")
+    return store.record.backend if store.record is not None else str(given)
+
+
+def convert_store(
+    store: Store,
+    output: Path,
+    layout: str,
+    *,
+    spec: AudioSpec,
+    backend: str,
+    null_text: Tensor,
+    dtypes: Mapping[str, torch.dtype] | None = None,
+) -> StoreRecord:
+    """Write the rows of a store as another store. What is known of their making stays in the record.
+
+    Args:
+        output: folder of the new store, which `check_output` let pass; its table and record go beside it.
+        spec, backend: of the rows (a store without a record does not say).
+        null_text: text feature of the empty string, (77, 1024).
+        dtypes: for the compact layout, as `layout_of` takes them; what is not given keeps the dtype of a compact store.
+    Raises: UserError for rows that no store may hold: a repeated id, numbers that are not finite (in the new dtype),
+        equal captions with unequal text features.
+    """
+    _check_ids(store)
+    chosen = dict(dtypes or {})
+    if layout == "compact" and store.layout == "compact":
+        kept = {name: store.dtype(name) for name in VIDEO_FEATURES if name in store.feature_names} | {"text": store.dtype(TEXT)}
+        chosen = kept | chosen
+    planned = schema.layout_of(layout, store.kind, spec, chosen)
+    if not bool(are_finite(null_text.to(_dtype_of(planned, TEXT))[None]).all()):
+        raise UserError(f"the null text holds numbers that are not finite as {schema.dtype_name(_dtype_of(planned, TEXT))}; give another")
+    return write_store(
+        output.parent,
+        output.name,
+        kind=store.kind,
+        layout=layout,
+        spec=spec,
+        backend=backend,
+        index=list(zip(store.ids, store.captions, strict=True)),
+        blocks=_blocks(store, planned),
+        null_text=null_text,
+        dtypes=chosen,
+        made_as=store.record,
+    )
+
+
+def _check_ids(store: Store) -> None:
+    first: dict[str, int] = {}
+    for row, row_id in enumerate(store.ids):
+        if first.setdefault(row_id, row) != row:
+            raise UserError(f"rows {first[row_id]} and {row} of store {store.memmap_dir} have one id, {row_id!r}; a store holds each once")
+
+
+def _dtype_of(planned: Layout, name: str) -> torch.dtype:
+    return planned.dtypes[TEXT_TABLE if name == TEXT and planned.name == "compact" else name]
+
+
+def _check_finite(store: Store, start: int, name: str, values: Tensor, dtype: torch.dtype) -> None:
+    """Raises: UserError naming the first row, of rows from `start` on, with a number that the new column cannot hold."""
+    finite = are_finite(values.to(dtype))
+    if not bool(finite.all()):
+        row = start + int((~finite).nonzero()[0])
+        where = f"{name} of row {row} (id {store.ids[row]!r}) of store {store.memmap_dir}"
+        raise UserError(f"{where} holds numbers that are not finite as {schema.dtype_name(dtype)}; see `mmaudio store verify`")
+
+
+def rows_at_once(store: Store) -> int:
+    """Rows of a block of about BLOCK_BYTES in float32."""
+    numbers = sum(torch.Size(store.row_shape(name)).numel() for name in (*store.feature_names, TEXT))
+    return max(1, BLOCK_BYTES // (4 * numbers))
+
+
+def _blocks(store: Store, planned: Layout) -> Iterator[Block]:
+    """All rows of the store, in float32."""
+    step, texts = rows_at_once(store), TextsOfCaptions(store.captions, lambda row: store.read_block(TEXT, row, row + 1)[0])
+    starts = range(0, store.num_rows, step)
+    for start in progress(starts, len(starts), "convert"):
+        stop = min(start + step, store.num_rows)
+        columns = {name: store.read_block(name, start, stop).float() for name in store.feature_names}
+        text = store.text(torch.arange(start, stop))
+        if store.layout == "published":
+            _check_texts(store, start, text, texts)
+        captions = store.captions[start:stop]
+        for name, values in (columns | {TEXT: text}).items():
+            _check_finite(store, start, name, values, _dtype_of(planned, name))
+        # The first row of a caption speaks for all: they are equal, to rounding.
+        first_texts = dict(zip(reversed(captions), reversed(text.float().unbind()), strict=True))
+        yield Block(store.ids[start:stop], captions, columns, first_texts)
+
+
+def _check_texts(store: Store, start: int, text: Tensor, texts: TextsOfCaptions) -> None:
+    for row, one in enumerate(text, start):
+        clash = texts.clash(row, one)
+        if clash is not None:
+            raise UserError(
+                f"rows {clash.first} (id {store.ids[clash.first]!r}) and {clash.row} (id {store.ids[clash.row]!r}) of store"
+                f" {store.memmap_dir} have the caption {store.captions[row]!r} and text features of different captions;"
+                " the table is not the one of these rows, or the store has to be extracted again"
+            )

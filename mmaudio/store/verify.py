@@ -1,0 +1,175 @@
+"""Whether a store is what its table and its record say: every number read once, block by block, in bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmaudio.base.errors import UserError
+from mmaudio.base.specs import AudioSpec
+from mmaudio.store import schema
+from mmaudio.store.captions import clashing_places
+from mmaudio.store.reader import Store
+from mmaudio.store.scan import Scan, scan_store
+from mmaudio.store.schema import TEXT_TABLE, StoreRecord
+
+NUM_NAMED = 3
+STATISTICS_ERROR = 1e-6  # of a mean or standard deviation, relative to the larger of the two
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: what holds, and a sentence for each problem; `rows` are findings about single rows, as JSON has them."""
+
+    name: str
+    said: str
+    problems: tuple[str, ...] = ()
+    rows: tuple[dict[str, Any], ...] = ()
+
+
+def verify_store(tsv: Path, memmap_dir: Path) -> tuple[Store | None, list[Check]]:
+    """Check everything that the store itself can tell. The store is None where its files do not let rows be read.
+
+    Raises: UserError where there is no store, or no table.
+    """
+    if not memmap_dir.is_dir():
+        raise UserError(f"no store at {memmap_dir}")
+    if not tsv.is_file():
+        raise UserError(f"store {memmap_dir} has no table {tsv}; give the one written with it: --tsv TABLE")
+    try:
+        store = Store.open_unchecked(tsv, memmap_dir)
+    except UserError as error:
+        return None, [Check("files", "the files do not belong together, and no row was looked at", error.sentences)]
+    wrong = store.contradictions(tsv)
+    found = scan_store(store, with_texts="texts" not in wrong)
+    checks = [_check_files(store), _check_record(store, wrong.get("record")), _check_ids(store), _check_hash(store, wrong.get("rows"))]
+    checks += [_check_captions(store, wrong.get("texts"), found), _check_numbers(store, found), _check_std(store, found)]
+    return store, [*checks, _check_statistics(store, found), _check_null_text(store)]
+
+
+def name_rows(store: Store, rows: Sequence[int]) -> str:
+    """`row 3 (id 'x'), row 4 (id 'y') and 7 more`."""
+    named = ", ".join(f"row {row} (id {store.ids[row]!r})" for row in rows[:NUM_NAMED])
+    return named + (f" and {len(rows) - NUM_NAMED} more" if len(rows) > NUM_NAMED else "")
+
+
+def _check_files(store: Store) -> Check:
+    problems, total = [], 0
+    for name, shape in store.column_shapes.items():
+        found, want = (store.memmap_dir / f"{name}.memmap").stat().st_size, int(np.prod(shape)) * store.column_dtypes[name].itemsize
+        total += found
+        if found != want:
+            why = "as an append that has not ended leaves them; run it again"
+            problems.append(f"{name}.memmap has {found - want} bytes more than its {shape[0]} rows, {why}")
+    return Check("files", f"table and {len(store.column_shapes)} columns agree on {store.num_rows} rows; {total:,} bytes", tuple(problems))
+
+
+def _check_record(store: Store, contradiction: str | None) -> Check:
+    record = store.record
+    if contradiction:
+        return Check("record", "the record is not of this store", (contradiction,))
+    if record is None:
+        return Check("record", "no record (a store of the published system): nothing to hold the store to")
+    said = f"mode {record.mode}, {record.duration_s:g} s, {record.backend} backend, {store.layout} layout, as the record says"
+    return Check("record", said, (*_wrong_dtypes(store, record), *_wrong_lengths(store, record)))
+
+
+def _wrong_dtypes(store: Store, record: StoreRecord) -> Iterator[str]:
+    for name, dtype in store.column_dtypes.items():
+        if record.dtypes.get(name) != schema.dtype_name(dtype):
+            yield f"column {name} is {schema.dtype_name(dtype)} and the record says {record.dtypes.get(name, 'nothing of it')}"
+
+
+def _wrong_lengths(store: Store, record: StoreRecord) -> Iterator[str]:
+    try:
+        wanted = schema.columns(store.kind, AudioSpec(record.mode, record.duration_s))
+    except ValueError as error:
+        yield f"the record tells of clips that there cannot be: {error}"
+        return
+    for name, (tokens, width) in wanted.items():
+        found = store.row_shape(name)
+        if found != (tokens, width):
+            clips = f"clips of {record.duration_s:g} s in mode {record.mode}"
+            yield f"{name} has {found[0]} tokens of {found[1]} where {clips} have {tokens} of {width}"
+
+
+def _check_ids(store: Store) -> Check:
+    first: dict[str, int] = {}
+    repeated = [row for row, row_id in enumerate(store.ids) if first.setdefault(row_id, row) != row]
+    problems = [f"row {row} has the id {store.ids[row]!r} of row {first[store.ids[row]]}" for row in repeated[:NUM_NAMED]]
+    if len(repeated) > NUM_NAMED:
+        problems[-1] += f"; {len(repeated) - NUM_NAMED} more rows repeat an id"
+    empty = [row for row, row_id in enumerate(store.ids) if not row_id]
+    problems += [f"row {empty[0]} has an empty id" + (f", and so have {len(empty) - 1} more" if len(empty) > 1 else "")] if empty else []
+    return Check("ids", "every id is there and none is repeated", tuple(problems))
+
+
+def _check_hash(store: Store, contradiction: str | None) -> Check:
+    said = "ids and captions are those of the record, in its order" if store.record else "no record of ids and captions"
+    return Check("rows", said, (contradiction,) if contradiction else ())
+
+
+def _check_captions(store: Store, contradiction: str | None, scan: Scan) -> Check:
+    if contradiction:
+        return Check("captions", "text features of rows are not known", (contradiction,))
+    texts, captions = (scan.clashes, []) if store.layout == "published" else clashing_places(store.captions, store.text_rows)
+    problems = []
+    for clash in texts[:NUM_NAMED]:
+        rows = name_rows(store, [clash.row]), name_rows(store, [clash.first])
+        problems.append(f"{rows[0]} has the caption of {rows[1]}, {store.captions[clash.first]!r}, and another text feature")
+    for clash in captions[:NUM_NAMED]:
+        rows = name_rows(store, [clash.row]), name_rows(store, [clash.first])
+        problems.append(f"{rows[0]} has the text feature of {rows[1]} and another caption")
+    if len(texts) + len(captions) > len(problems):
+        problems[-1] += f"; {len(texts) + len(captions) - len(problems)} more rows are like these"
+    return Check("captions", f"each of {len(set(store.captions))} captions has one text feature", tuple(problems))
+
+
+def _check_numbers(store: Store, scan: Scan) -> Check:
+    problems = []
+    for name, places in scan.not_finite.items():
+        rows = np.flatnonzero(np.isin(store.text_rows, places)).tolist() if name == TEXT_TABLE and places else places
+        if places:
+            whose = name_rows(store, rows) if rows else f"places {places[:NUM_NAMED]} that no row has"
+            problems.append(f"{name} holds numbers that are not finite in {whose}")
+    return Check("numbers", f"every number of {', '.join(scan.not_finite)} is finite", tuple(problems))
+
+
+def _check_std(store: Store, scan: Scan) -> Check:
+    problems = (f"std is below zero in {name_rows(store, scan.negative)}",) if scan.negative else ()
+    return Check("std", "no std is below zero", problems)
+
+
+def _check_statistics(store: Store, scan: Scan) -> Check:
+    record = store.record
+    if record is None or scan.not_finite["mean"]:
+        return Check("statistics", "no record of latent statistics" if record is None else "latent statistics were not compared")
+    wanted = {"latent_mean": record.latent_mean, "latent_std": record.latent_std}
+    mean_c, std_c = scan.moments.result()
+    scale_c, problems = torch.maximum(mean_c.abs(), std_c), []
+    for (name, numbers), found_c in zip(wanted.items(), (mean_c, std_c), strict=True):
+        if len(numbers) != len(found_c):
+            problems.append(f"the record has {name} of {len(numbers)} channels and the store {len(found_c)}")
+            continue
+        off_c = (torch.tensor(numbers, dtype=torch.float64) - found_c).abs() / scale_c
+        if not bool((off_c <= STATISTICS_ERROR).all()):
+            channel = int(off_c.nan_to_num(torch.inf).argmax())
+            problems.append(f"{name} of channel {channel} is {numbers[channel]:.9g} in the record and {found_c[channel]:.9g} in the rows")
+    return Check("statistics", "the latent statistics of the record are those of the rows", tuple(problems))
+
+
+def _check_null_text(store: Store) -> Check:
+    try:
+        null_text = store.null_text()
+    except UserError as error:
+        return Check("null text", "the null text cannot be read", error.sentences)
+    if null_text is None and store.record is None:
+        return Check("null text", "none, as in every store of the published system")
+    if null_text is None:
+        path = schema.null_text_path(store.memmap_dir)
+        return Check("null text", "no null text", (f"the store has none: {path} is missing; copy it again",))
+    problems = () if bool(torch.isfinite(null_text).all()) else ("the null text holds numbers that are not finite",)
+    return Check("null text", "the null text is there and finite", problems)
