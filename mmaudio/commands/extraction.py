@@ -11,7 +11,7 @@ import torch
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import spec_of
-from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, pick_device, process_group, read_ranks, watch_launcher
+from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, pick_device, process_group, read_ranks, share_from_first, watch_launcher
 from mmaudio.commands.backend_options import backend_keywords
 from mmaudio.commands.column_dtypes import read_column_dtypes
 from mmaudio.features.backend import Backend
@@ -126,7 +126,10 @@ def run_extraction(options: argparse.Namespace, problems: Problems, stage: Stage
     torch.set_num_threads(1)
     with process_group(ranks, torch.device("cpu"), UNEVEN_WORK_TIMEOUT):
         outcome = extract(job, stage.target, plan.base, backend, ranks, retry_failed=options.retry_failed)
-    return _report(outcome, stage.target) if outcome is not None else 0
+        # All leave together and with one code: a launcher ends the rest of its processes when one fails, and one that saw
+        # no failure waits for minutes for the launchers of other machines that did.
+        code: int = share_from_first(_report(outcome, stage.target) if outcome is not None else None)
+    return code
 
 
 def _report(outcome: Outcome, target: Target) -> int:

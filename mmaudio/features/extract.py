@@ -61,7 +61,7 @@ def extract(
         extract_captions(job, rows.new_captions, captions_done, backend, ranks)
         wait_for_all()
         if not ranks.is_first:
-            return None  # as long as it takes: no other process waits for it
+            return None
         finish(job.work.folder, target.folder, job.recipe, rows, backend.encode_text([""])[0].cpu(), base)
         job.work.enter(DONE)
         return _clean_up(job, target)

@@ -71,8 +71,12 @@ def reserve_bytes(sizes: Mapping[Path, int]) -> None:
             path.unlink(missing_ok=True)
         if error.errno not in _FULL:
             raise
-        found = f"{folder} needs {missing / 1e9:.2f} GB more and its disk has {free / 1e9:.2f} GB left"
+        found = f"{folder} needs {_told(missing)} more and its disk has {_told(free)} left"
         raise UserError(f"{found}; make room and run again") from None
+
+
+def _told(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
 def reserve_columns(folder: Path, shapes: Shapes, dtypes: Dtypes) -> None:
