@@ -9,8 +9,9 @@ from pathlib import Path
 from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import read_ranks
-from mmaudio.commands.extraction import Stage, run_extraction
+from mmaudio.commands.extraction import run_extraction
 from mmaudio.commands.extraction_options import add_common_options
+from mmaudio.commands.extraction_plan import Stage
 from mmaudio.features.inputs import Inputs, find_videos
 from mmaudio.features.plan import FOR_VIDEO
 from mmaudio.features.reading import RESIZES, ReadingRules

@@ -34,7 +34,3 @@ def encode_media(backend: Backend, media: Sequence[Media]) -> list[Row]:
 def _together(backend: Backend, waves: Sequence[Tensor | None]) -> Tensor:
     assert all(wave is not None for wave in waves), "a file without sound is rejected where it is read"
     return torch.stack([wave.to(backend.device, non_blocking=True) for wave in waves if wave is not None])
-
-
-def is_finite(row: Row) -> bool:
-    return all(bool(torch.isfinite(value).all()) for value in row.values())

@@ -1,7 +1,8 @@
 """From finished rows to their places on disk and the ledger."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from mmaudio.features.encoding import Row
@@ -11,45 +12,63 @@ from mmaudio.store.column_files import ColumnFiles
 COMMIT_EVERY_S = 1.0  # what a kill costs at most, beyond the clips being read
 
 
-@dataclass
 class Recorder:
-    """Puts rows where they belong and, once they are safe on disk, into the ledger. A context: leaving it enters the rest."""
+    """Puts rows where they belong and, once they are safe on disk, into the ledger. A context: leaving it enters the rest.
 
-    files: ColumnFiles
-    ledger: Ledger
-    kept: list[int] = field(default_factory=list)
-    rejected: dict[int, tuple[str, str]] = field(default_factory=dict)
-    num_rejected: int = 0
-    committed_s: float = field(default_factory=time.monotonic)
+    A thread waits for the disk meanwhile, so that the next rows are not kept waiting.
+    """
+
+    def __init__(self, files: ColumnFiles, ledger: Ledger) -> None:
+        self.num_rejected = 0
+        self._files, self._ledger = files, ledger
+        self._kept: list[int] = []
+        self._rejected: dict[int, tuple[str, str]] = {}
+        self._committed_s = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._entering: Future[None] | None = None
 
     def __enter__(self) -> "Recorder":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None or not issubclass(kind, OSError):  # a disk that failed has nothing to add
-            self._commit()
-        self.ledger.close()
+        try:
+            if kind is None or not issubclass(kind, OSError):  # a disk that failed has nothing to add
+                self._commit()
+                self._wait()
+        finally:
+            self._thread.shutdown()
+            self._ledger.close()
 
     def keep(self, number: int, row: Row) -> None:
-        """Take in a row of columns, on the CPU."""
+        """Take in a row of columns, on the CPU. Raises: as `ColumnFiles.write`; then it is not taken in."""
         for name, value in row.items():
-            self.files.write(name, number, value[None])
-        self.kept.append(number)
+            self._files.write(name, number, value[None])
+        self._kept.append(number)
         self._commit_if_due()
 
     def reject(self, number: int, stage: str, reason: str) -> None:
         """Take in that an input cannot be used."""
-        self.rejected[number] = (stage, reason)
+        self._rejected[number] = (stage, reason)
         self.num_rejected += 1
         self._commit_if_due()
 
     def _commit_if_due(self) -> None:
-        if time.monotonic() - self.committed_s >= COMMIT_EVERY_S:
+        if time.monotonic() - self._committed_s >= COMMIT_EVERY_S:
             self._commit()
 
     def _commit(self) -> None:
-        if self.kept or self.rejected:
-            self.files.sync()  # first the rows, then that they are there: a power cut leaves no entry without its row
-            self.ledger.add(self.kept, self.rejected)
-            self.kept, self.rejected = [], {}
-        self.committed_s = time.monotonic()
+        """Have what is done so far entered. Raises: OSError of the disk, now or from the time before."""
+        self._wait()
+        if self._kept or self._rejected:
+            self._entering = self._thread.submit(self._enter, self._kept, self._rejected)
+            self._kept, self._rejected = [], {}
+        self._committed_s = time.monotonic()
+
+    def _enter(self, kept: Sequence[int], rejected: Mapping[int, tuple[str, str]]) -> None:
+        self._files.sync()  # first the rows, then that they are there: a power cut leaves no entry without its row
+        self._ledger.add(kept, rejected)
+
+    def _wait(self) -> None:
+        if self._entering is not None:
+            self._entering.result()
+            self._entering = None

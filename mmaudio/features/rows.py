@@ -10,7 +10,7 @@ import torch
 from mmaudio.base.logs import progress
 from mmaudio.base.ranks import Ranks
 from mmaudio.features.backend import Backend
-from mmaudio.features.encoding import encode_media, is_finite, num_at_once
+from mmaudio.features.encoding import encode_media, num_at_once
 from mmaudio.features.failure_limit import FailureLimit
 from mmaudio.features.inputs import Inputs
 from mmaudio.features.ledger import MISSING, Progress
@@ -19,6 +19,7 @@ from mmaudio.features.recorder import Recorder
 from mmaudio.features.workspace import MOMENTS, Workspace
 from mmaudio.media.ahead import read_ahead
 from mmaudio.media.audio import MediaError
+from mmaudio.store.column_files import NotFiniteError
 from mmaudio.store.publish import Recipe
 from mmaudio.store.schema import Layout
 from mmaudio.store.statistics import row_moments
@@ -85,7 +86,7 @@ def _do(batch: list[Found], inputs: Inputs, backend: Backend, recorder: Recorder
                 log.warning("%s left out: %s", inputs.items[number].id, media)
     rows = encode_media(backend, [media for _, media in usable]) if usable else []
     for (number, _), row in zip(usable, rows, strict=True):
-        if is_finite(row):
+        try:
             recorder.keep(number, {**row, MOMENTS: torch.from_numpy(row_moments(row["mean"][None])[0])})
-        else:
-            recorder.reject(number, "encode", "its features are not finite numbers")
+        except NotFiniteError as error:
+            recorder.reject(number, "encode", str(error))

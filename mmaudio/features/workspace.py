@@ -154,6 +154,11 @@ class Workspace:
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
+    def clear_if_done(self) -> None:
+        """Delete what an extraction left that was killed after its store stood."""
+        if self.stage == DONE:
+            self.remove()
+
     def _remove_all_but_the_lock(self) -> None:
         for pattern in ("*.memmap", ".*.closed", "*.jsonl", ".*.tmp", "base.json", "manifest.json"):  # what says whose it is, last
             for path in self.folder.glob(pattern):

@@ -5,6 +5,7 @@ fault of a reader's mapping, in the middle of it.
 """
 
 import errno
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.finite import all_finite
 from mmaudio.store.columns import carried
 
 Shapes = Mapping[str, tuple[int, ...]]  # column → shape of the whole column, rows first
@@ -30,7 +32,7 @@ def column_path(folder: Path, name: str) -> Path:
 
 def row_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
     """Bytes of one row of a column of this whole shape."""
-    return int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+    return math.prod(shape[1:]) * dtype.itemsize
 
 
 def column_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
@@ -84,6 +86,10 @@ def reserve_columns(folder: Path, shapes: Shapes, dtypes: Dtypes) -> None:
     reserve_bytes({column_path(folder, name): column_bytes(shape, dtypes[name]) for name, shape in shapes.items()})
 
 
+class NotFiniteError(ValueError):
+    """Rows hold infinite numbers, or none, in the dtype they are to be stored in."""
+
+
 class ColumnFiles:
     """Reserved columns, open for writing. A context: leaving it closes the files."""
 
@@ -124,7 +130,8 @@ class ColumnFiles:
     def write(self, name: str, first: int, rows: Tensor) -> None:
         """Write rows, (rows, *shape of one), from row `first` on, in the column's dtype.
 
-        Raises: ValueError for another row shape, rows beyond the column, or a value that is not finite in its dtype.
+        Raises: ValueError for another row shape or rows beyond the column; NotFiniteError for a number that is not finite in
+            its dtype.
         """
         shape, dtype = self._shapes[name], self._dtypes[name]
         if tuple(rows.shape[1:]) != shape[1:]:
@@ -132,8 +139,8 @@ class ColumnFiles:
         if not 0 <= first <= shape[0] - len(rows):
             raise ValueError(f"rows {first} to {first + len(rows)} of {name}, which has {shape[0]}")
         values = rows.detach().to("cpu", dtype).contiguous()
-        if dtype.is_floating_point and not bool(torch.isfinite(values).all()):
-            raise ValueError(f"{name} holds values that are not finite as {dtype}")
+        if dtype.is_floating_point and not all_finite(values):
+            raise NotFiniteError(f"{name} holds values that are not finite as {dtype}")
         if len(rows):
             _write_at(self._handles[name], carried(values).data.cast("B"), first * row_bytes(shape, dtype))
 

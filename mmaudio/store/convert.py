@@ -8,12 +8,13 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import check_replaceable
+from mmaudio.base.finite import all_finite, finite_rows
 from mmaudio.base.logs import progress
 from mmaudio.base.specs import AudioSpec
 from mmaudio.store import schema
 from mmaudio.store.captions import TextsOfCaptions
 from mmaudio.store.reader import Store
-from mmaudio.store.scan import BLOCK_BYTES, are_finite
+from mmaudio.store.scan import BLOCK_BYTES
 from mmaudio.store.schema import TEXT, TEXT_TABLE, VIDEO_FEATURES, Layout, StoreRecord
 from mmaudio.store.writer import Block, write_store
 
@@ -68,7 +69,7 @@ def convert_store(
         kept = {name: store.dtype(name) for name in VIDEO_FEATURES if name in store.feature_names} | {"text": store.dtype(TEXT)}
         chosen = kept | chosen
     planned = schema.layout_of(layout, store.kind, spec, chosen)
-    if not bool(are_finite(null_text.to(_dtype_of(planned, TEXT))[None]).all()):
+    if not all_finite(null_text.to(_dtype_of(planned, TEXT))):
         raise UserError(f"the null text holds numbers that are not finite as {schema.dtype_name(_dtype_of(planned, TEXT))}; give another")
     return write_store(
         output.parent,
@@ -98,7 +99,7 @@ def _dtype_of(planned: Layout, name: str) -> torch.dtype:
 
 def _check_finite(store: Store, start: int, name: str, values: Tensor, dtype: torch.dtype) -> None:
     """Raises: UserError naming the first row, of rows from `start` on, with a number that the new column cannot hold."""
-    finite = are_finite(values.to(dtype))
+    finite = finite_rows(values.to(dtype))
     if not bool(finite.all()):
         row = start + int((~finite).nonzero()[0])
         where = f"{name} of row {row} (id {store.ids[row]!r}) of store {store.memmap_dir}"

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmaudio.base.finite import finite_rows
 from mmaudio.base.logs import progress
 from mmaudio.store.captions import Clash, TextsOfCaptions
 from mmaudio.store.reader import Store
@@ -26,12 +27,6 @@ class Scan:
     clashes: list[Clash] = field(default_factory=list)  # published layout: equal captions with unequal texts
 
 
-def are_finite(values: Tensor) -> Tensor:
-    """Whether every number of a row is finite, (rows,) bool. Extremes pass on what is none, five times as fast as isfinite."""
-    flat = values.flatten(1)
-    return torch.isfinite(flat.amin(1)) & torch.isfinite(flat.amax(1))
-
-
 def blocks_of(store: Store, columns: Sequence[str]) -> list[tuple[str, int, int]]:
     """(column, start, stop) of blocks that together are these columns, each of at most BLOCK_BYTES or one row."""
     blocks = []
@@ -48,7 +43,7 @@ def scan_store(store: Store, *, with_texts: bool) -> Scan:
     texts = TextsOfCaptions(store.captions, lambda row: store.read_block(TEXT, row, row + 1)[0])
     blocks = blocks_of(store, [name for name in store.column_shapes if name not in (TEXT_ROW, NULL_TEXT)])
     for name, start, values in progress(_read(store, blocks), len(blocks), "verify"):
-        scan.not_finite.setdefault(name, []).extend((start + torch.nonzero(~are_finite(values))[:, 0]).tolist())
+        scan.not_finite.setdefault(name, []).extend((start + torch.nonzero(~finite_rows(values))[:, 0]).tolist())
         if name == "mean":
             scan.moments.add(values)
         elif name == "std":

@@ -109,7 +109,7 @@ def test_files_are_as_readable_as_any_other(tmp_path):
 
 def test_full_disk_is_found_before_writing(tmp_path, monkeypatch):
     monkeypatch.setattr(files_module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10})())
-    with pytest.raises(UserError, match="MB more and its disk has 0.0 MB left"):
+    with pytest.raises(UserError, match=r"MB more and its disk has 0\.0 MB left"):
         write(tmp_path, {"x": torch.ones(3000, 2000)})
     assert not list(tmp_path.iterdir())
 

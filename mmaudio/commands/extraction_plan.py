@@ -1,0 +1,84 @@
+"""An extraction checked against itself, and against what is on disk, before anything is loaded or written."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from mmaudio.base.errors import UserError
+from mmaudio.features.base_store import BaseStore
+from mmaudio.features.inputs import Inputs
+from mmaudio.features.plan import BackendPlan
+from mmaudio.features.reading import ReadingRules
+from mmaudio.features.target import Target
+from mmaudio.features.workspace import Manifest, Workspace
+from mmaudio.store.publish import Recipe
+from mmaudio.store.schema import Layout, layout_of
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one of the scripts is about."""
+
+    find: Callable[[], Inputs]  # what there is to extract
+    tables: Sequence[Path]  # from these tables
+    target: Target
+    needs: Sequence[str]  # what the backend has to do
+    rules: ReadingRules
+
+
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """A checked extraction, before anything of it was loaded or written."""
+
+    backend: BackendPlan
+    inputs: Inputs
+    layout: Layout
+    base: BaseStore | None
+    rules: ReadingRules
+    latent_dir: Path
+
+    def recipe(self, weights: Mapping[str, str]) -> Recipe:
+        made = asdict(self.rules) | {"weights": weights, "dtype": self.backend.dtype}
+        return Recipe(self.inputs.kind, self.backend.spec, self.backend.name, self.layout, **made)
+
+    def workspace(self, weights: Mapping[str, str] | None) -> Workspace:
+        """Where it is under way. Raises: UserError where that is another's, or the store that is added to was made otherwise."""
+        manifest = Manifest(
+            kind=self.inputs.kind,
+            mode=self.backend.spec.mode,
+            backend=self.backend.name,
+            dtype=self.backend.dtype,
+            weights=weights,
+            duration_s=self.backend.spec.duration_s,
+            **asdict(self.rules),
+            layout=self.layout.name,
+            column_dtypes=self.layout.dtype_names,
+            data_dir=str(self.inputs.data_dir.resolve()),
+            num_inputs=len(self.inputs.items),
+            inputs_hash=self.inputs.hash,
+            appends_to=self.base.record.rows_hash if self.base is not None else None,
+        )
+        if self.base is not None:
+            self.base.check(self.recipe(weights or {}))
+        work = Workspace(self.latent_dir, manifest)
+        work.check()
+        return work
+
+
+def plan_extraction(
+    options: argparse.Namespace, stage: Stage, backend: BackendPlan, inputs: Inputs, dtypes: Mapping[str, torch.dtype]
+) -> ExtractionPlan:
+    """Raises: UserError where the pieces do not go together, or with what is on disk."""
+    latent_dir, layout = Path(options.latent_dir), layout_of(options.layout, inputs.kind, backend.spec, dtypes)
+    base = BaseStore.find(latent_dir, stage.target.folder) if options.append else None
+    if base is not None:
+        inputs = inputs.without(frozenset(base.ids))
+    plan = ExtractionPlan(backend, inputs, layout, base, stage.rules, latent_dir)
+    plan.workspace(weights=None)
+    if not inputs.items and (base is None or inputs.rejects):
+        reasons = "; ".join(sorted({reject.reason for reject in inputs.rejects})[:3]) or "the table has no rows"
+        raise UserError(f"none of the {inputs.num_seen} inputs can be used: {reasons}")
+    return plan
