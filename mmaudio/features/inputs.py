@@ -81,7 +81,7 @@ class _Finder:
     def file_of(self, stem: str) -> str | None:
         names = (f"{stem}{suffix}" for suffix in self.suffixes)
         if "/" in stem:  # below the folder, where the listing does not reach
-            return next((name for name in names if (self.data_dir / name).is_file()), None)
+            return next((name for name in names if os.path.isfile(self.data_dir / name)), None)  # False also for a name that cannot be
         return next((name for name in names if name in self.present), None)
 
     def find(self, row_id: str, stem: str, problem: str | None) -> str | None:

@@ -5,44 +5,68 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, Protocol, TypeVar
 
 import av
 import av.stream
 
 from mmaudio.media.audio import MediaError
+from mmaudio.media.sound_files import no_regular_file
 
 AnyStream = TypeVar("AnyStream", bound=av.stream.Stream)
 Item = TypeVar("Item")
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,mxf,ogg,ivf,gif,mp3,aac,flac,wav"  # no lists of other files, which may name themselves
 FORMATS_WITH_ANY_ORIGIN = ("mpegts", "mpeg")  # broadcast formats: their clock starts anywhere
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of where a copy is written, not of the file that is read
+MEANT_BY_FFMPEG = {  # its words for these are about something else
+    errno.EAGAIN: "it cannot be decoded",
+    errno.EPERM: "it cannot be decoded",
+    errno.ENOMEM: "it asks for more memory than can be had",
+}
+WITH_CHECKSUMS = ("flac", "ac3", "eac3")  # sound whose every frame says what its bytes add up to; only on request is that looked at
+LARGEST_PICTURE_PX = 1 << 26  # twice 8K; the largest that FFmpeg would decode take gigabytes
+NARROWEST_PICTURE = 64  # times as long as wide: to be cut to a square, such a one is made that much larger before
 CUT_OFF_S = 0.5  # a track that ends this much before its header says was cut off
 
 
 @contextmanager
 def opened_media(path: Path) -> "Iterator[av.container.InputContainer]":
     """Open a file. Raises: MediaError for one that is missing, may not be read, is empty, no media, or damaged where it is read."""
-    if not path.is_file():
-        raise MediaError(f"no file at {path}")
-    try:
-        with path.open("rb") as file:
-            is_empty = not file.read(1)
-    except OSError as error:
-        raise MediaError(f"the file cannot be read ({error.strerror})") from None
-    if is_empty:
-        raise MediaError("the file is empty (0 bytes)")
+    _check_readable(path)
     try:
         container = av.open(str(path.absolute()), metadata_errors="replace", options={"format_whitelist": FORMATS})
     except av.FFmpegError as error:
-        raise MediaError(f"not a media file, or cut off before its index ({error.strerror})") from None
+        raise MediaError(f"not a media file, or cut off before its index ({_words(error)})") from None
     with container:
         try:
             yield container
         except av.FFmpegError as error:
             if error.errno in DISK_FAULTS:
                 raise
-            raise MediaError(f"the file is damaged ({error.strerror})") from None
+            raise MediaError(f"the file is damaged ({_words(error)})") from None
+
+
+def _words(error: av.FFmpegError) -> str:
+    return MEANT_BY_FFMPEG.get(error.errno or 0, str(error.strerror))
+
+
+def _check_readable(path: Path) -> None:
+    """Look before opening: a pipe that nobody writes to would be waited for."""
+    try:
+        mode = path.stat().st_mode
+        if S_ISDIR(mode):
+            raise MediaError(f"no file at {path}")
+        if not S_ISREG(mode):
+            raise no_regular_file(path)
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MediaError(f"no file at {path}") from None
+    except OSError as error:
+        raise MediaError(f"the file cannot be read ({error.strerror})") from None
+    if is_empty:
+        raise MediaError("the file is empty (0 bytes)")
 
 
 def clock_origin_s(container: "av.container.InputContainer") -> Fraction:
@@ -59,11 +83,19 @@ def _decodable(stream: AnyStream, what: str) -> AnyStream:
 
 
 def picture_of(container: "av.container.InputContainer") -> "av.VideoStream":
-    """The first moving picture. Raises: MediaError if there is none, or none that can be decoded."""
+    """The first moving picture. Raises: MediaError if there is none, or none that can be decoded, or one of wild size."""
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]  # no cover art
     if not moving:
         raise MediaError("the file has no picture")
-    return _decodable(moving[0], "picture")
+    picture = _decodable(moving[0], "picture")
+    check_sides(picture.width, picture.height)
+    return picture
+
+
+def check_sides(width: int, height: int) -> None:
+    """Raises: MediaError for a picture of wild size, as damaged headers tell; 0 x 0 is a picture not yet seen."""
+    if width * height > LARGEST_PICTURE_PX or max(width, height) > NARROWEST_PICTURE * min(width, height):
+        raise MediaError(f"its picture is {width} x {height} pixels, which is none to be believed")
 
 
 def sound_of(container: "av.container.InputContainer") -> "av.AudioStream":
@@ -114,7 +146,11 @@ def decode_tracks(container: "av.container.InputContainer", tracks: Sequence[Tra
     for stream in container.streams:
         stream.discard = av.stream.Discard.none if stream.index in track_of else av.stream.Discard.all
     for track in tracks:
-        track.stream.codec_context.thread_count = 1
+        decoder = track.stream.codec_context
+        decoder.thread_count = 1
+        decoder.options = {"max_pixels": str(LARGEST_PICTURE_PX)}
+        if decoder.name in WITH_CHECKSUMS:
+            decoder.options |= {"err_detect": "crccheck+explode"}
     for packet in of_known_tracks(container.demux([track.stream for track in tracks])):
         _decode(packet, track_of[packet.stream.index])
         if all(track.is_done for track in tracks):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmaudio.base.specs import CLIP_SIDE_PX, SYNC_SIDE_PX
 from mmaudio.media.audio import MediaError
-from mmaudio.media.containers import clock_origin_s, cut_off, picture_of
+from mmaudio.media.containers import check_sides, clock_origin_s, cut_off, picture_of
 from mmaudio.media.frames import FramePicker
 from mmaudio.media.transforms import scene_frame, sync_frame
 
@@ -43,14 +43,23 @@ def upright_rgb(frame: "av.VideoFrame", reformatter: VideoReformatter) -> Tensor
 
 
 class Shown:
-    """A decoded frame with its time on the file's clock, and, once somebody asks, its pixels."""
+    """A decoded frame with its time on the file's clock, and, once somebody asks, its pixels.
 
-    def __init__(self, frame: "av.VideoFrame", origin_s: Fraction, reformatter: VideoReformatter) -> None:
+    `damaged_s` is when the decoder had to make up what it could not read, in this frame or one that this may be made from: one
+    since the key frame (None: it never had to). The track hands it on from frame to frame.
+    """
+
+    def __init__(
+        self, frame: "av.VideoFrame", origin_s: Fraction, reformatter: VideoReformatter, damaged_s: Fraction | None = None
+    ) -> None:
         if frame.pts is None or frame.time_base is None:
             raise MediaError("a frame has no time stamp")
         self.frame = frame
         self.reformatter = reformatter
         self.time_s = frame.pts * frame.time_base - origin_s
+        self.damaged_s = None if frame.key_frame else damaged_s
+        if frame.is_corrupt and self.damaged_s is None:
+            self.damaged_s = self.time_s
         self.ends_s = self.time_s + frame.duration * frame.time_base if frame.duration else None
 
     @cached_property
@@ -67,14 +76,19 @@ class OutputStream(ABC):
     def take(self, before: Shown | None, now: Shown) -> None:
         fills = self.picker.take(now.time_s)
         if before is not None and fills.before:
-            self._add(before, fills.before)
+            self._show(before, fills.before)
         if fills.now:
-            self._add(now, fills.now)
+            self._show(now, fills.now)
 
     def finish(self, last: Shown) -> None:
         fills = self.picker.finish(last.ends_s)
         if fills:
-            self._add(last, fills)
+            self._show(last, fills)
+
+    def _show(self, shown: Shown, num_times: int) -> None:
+        if shown.damaged_s is not None:
+            raise MediaError(f"the picture is damaged at {float(shown.damaged_s):.2f} s")
+        self._add(shown, num_times)
 
     @abstractmethod
     def _add(self, shown: Shown, num_times: int) -> None:
@@ -122,13 +136,16 @@ class PictureTrack(Generic[Stream]):
         self.origin_s = clock_origin_s(container)
         self.reformatter = VideoReformatter()
         self.last: Shown | None = None
+        self.damaged_s: Fraction | None = None
 
     @property
     def is_done(self) -> bool:
         return self.clip.picker.is_done and self.sync.picker.is_done
 
     def take(self, frame: "av.VideoFrame") -> None:
-        shown = Shown(frame, self.origin_s, self.reformatter)
+        check_sides(frame.width, frame.height)  # it may change halfway
+        shown = Shown(frame, self.origin_s, self.reformatter, self.damaged_s)
+        self.damaged_s = shown.damaged_s
         self.clip.take(self.last, shown)
         self.sync.take(self.last, shown)
         if not self.is_done:  # else it may lie past the end, and is not one to be held

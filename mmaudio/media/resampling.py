@@ -13,6 +13,7 @@ ROLLOFF = 0.9475937167399596
 KAISER_BETA = 14.769656459379492
 LARGEST_TABLE = 1 << 23  # filter taps; rates without a common divisor would need gigabytes
 OUTPUTS_AT_ONCE = 1 << 12
+WEIGHTS_AT_ONCE = 1 << 20  # fewer outputs at a rate so high that each is made from very many samples
 
 
 def resample(wave: npt.ArrayLike, from_hz: int, to_hz: int) -> Tensor:
@@ -42,9 +43,10 @@ def _resample_directly(samples: Tensor, num_in: int, num_out: int) -> Tensor:
     padded = torch.nn.functional.pad(samples, (reach, reach + 1))
     length = -(-len(samples) * num_out // num_in)
     beta = torch.tensor(KAISER_BETA, dtype=torch.float64)
+    num_at_once = min(OUTPUTS_AT_ONCE, max(1, WEIGHTS_AT_ONCE // len(taps)))
     parts = []
-    for first in range(0, length, OUTPUTS_AT_ONCE):
-        outputs = torch.arange(first, min(first + OUTPUTS_AT_ONCE, length))
+    for first in range(0, length, num_at_once):
+        outputs = torch.arange(first, min(first + num_at_once, length))
         whole, part = outputs * num_in // num_out, outputs * num_in % num_out
         since = taps[None, :] - part[:, None].double() / num_out  # in input samples, (outputs, taps)
         turns = (since * passband / num_in).clamp(-FILTER_WIDTH, FILTER_WIDTH)

@@ -1,12 +1,13 @@
 """Opening audio files: what their headers say, and what they hold, block by block and averaged over channels."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ import soundfile
 AUDIO_SUFFIXES = (".flac", ".wav")  # in the order in which a name is looked up
 SHORTEST_FILE_BYTES = 16
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile tells a header without a length as a number beyond this
+HIGHEST_RATE_HZ = 1 << 20  # no recording has more; resampling a wild rate that a damaged header tells takes minutes
 BLOCK_SAMPLES = 1 << 20
+SHORTEST_FLAC_FRAME_BYTES = 10  # RFC 9639, section 9: a header of 6, a constant subframe of 2, and a checksum of 2
 _HEAD_BYTES = 1 << 14  # most headers are shorter
 _READ_WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK  # a pipe nobody writes to is opened, and then refused
 
@@ -46,9 +49,11 @@ def opened_sound(path: Path) -> Iterator[soundfile.SoundFile]:
     except (FileNotFoundError, NotADirectoryError):
         raise MediaError(f"no file at {path}") from None
     except OSError as error:
+        if error.errno == errno.ENXIO:  # of a socket
+            raise no_regular_file(path) from None
         raise MediaError(f"cannot be opened: {error.strerror}") from None
     try:
-        _check_head(path, handle)
+        most_samples = _check_head(path, handle)
         try:
             file = soundfile.SoundFile(handle, closefd=False)
         except soundfile.LibsndfileError as error:
@@ -56,22 +61,45 @@ def opened_sound(path: Path) -> Iterator[soundfile.SoundFile]:
         with file:
             if file.frames > UNKNOWN_SAMPLES:
                 raise MediaError("its header leaves out the length, as of a file written to a pipe; encode it again to a file")
+            if most_samples is not None and file.frames > most_samples:
+                promise = f"its header promises {file.frames} samples, more than its {os.fstat(handle).st_size} bytes can hold"
+                raise MediaError(f"damaged, or cut off: {promise}")
+            check_rate(file.samplerate)
             yield file
     finally:
         os.close(handle)
 
 
-def _check_head(path: Path, handle: int) -> None:
-    """Refuse what cannot be audio, and fetch the header: soundfile opens one file at a time, and would wait for storage meanwhile."""
+def check_rate(rate_hz: int) -> None:
+    """Raises: MediaError for a rate that only a damaged header tells."""
+    if rate_hz > HIGHEST_RATE_HZ:
+        raise MediaError(f"its rate is {rate_hz} Hz, which is none to be believed")
+
+
+def no_regular_file(path: Path) -> MediaError:
+    """What is wrong with a file that would be waited for instead of read."""
+    return MediaError(f"no file at {path} but a pipe, a socket or a device: not a regular file")
+
+
+def _check_head(path: Path, handle: int) -> int | None:
+    """Refuse what cannot be audio, and fetch the header: soundfile opens one file at a time, and would wait for storage meanwhile.
+
+    Returns: the most samples that a FLAC file of this length can hold, None for others.
+    """
     try:
         status = os.fstat(handle)
-        if not S_ISREG(status.st_mode):
+        if S_ISDIR(status.st_mode):
             raise MediaError(f"no file at {path}")
+        if not S_ISREG(status.st_mode):
+            raise no_regular_file(path)
         if status.st_size < SHORTEST_FILE_BYTES:
             raise MediaError(f"the file is empty ({status.st_size} bytes)")
-        os.pread(handle, _HEAD_BYTES, 0)
+        head = os.pread(handle, _HEAD_BYTES, 0)
     except OSError as error:
         raise MediaError(f"cannot be read: {error.strerror}") from None
+    if not head.startswith(b"fLaC") or len(head) < 12:
+        return None
+    return status.st_size // SHORTEST_FLAC_FRAME_BYTES * int.from_bytes(head[10:12])  # the largest frame, in samples
 
 
 def audio_header(path: Path) -> tuple[int, int]:

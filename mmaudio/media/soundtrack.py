@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from mmaudio.media.audio import MediaError, Sound, average_channels
 from mmaudio.media.containers import clock_origin_s, cut_off, sound_of
+from mmaudio.media.sound_files import check_rate
 
 Wave = npt.NDArray[np.float32]
 LONGEST_GAP_S = 600  # time stamps that jump further are wrong
@@ -45,7 +46,13 @@ class SoundTrack:
         return self.is_full and not self.whole_peak
 
     def take(self, frame: "av.AudioFrame") -> None:
-        """Add a decoded block. Raises: MediaError for another rate than before, a wild time stamp, or samples that are no numbers."""
+        """Add a decoded block.
+
+        Raises: MediaError for damage, another rate than before, a wild rate or time stamp, and samples that are no numbers.
+        """
+        if frame.is_corrupt:
+            raise MediaError(f"the sound is damaged at {float(self.num_samples / (self.rate_hz or 1)):.2f} s")
+        check_rate(frame.sample_rate)
         if self.rate_hz not in (0, frame.sample_rate):
             raise MediaError(f"the sound changes its rate from {self.rate_hz} to {frame.sample_rate} Hz")
         if self.layout != frame.layout.name:  # a broadcast may change from stereo to mono and back
