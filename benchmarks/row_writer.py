@@ -5,7 +5,6 @@ python -m benchmarks.row_writer FOLDER NUM_ROWS; also under torchrun. Says how l
 
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,9 +16,9 @@ from mmaudio.features.backend import Backend
 from mmaudio.features.extract import extract
 from mmaudio.features.failure_limit import FailureLimit
 from mmaudio.features.inputs import Input, Inputs
+from mmaudio.features.job import Job
 from mmaudio.features.plan import Abilities, BackendPlan
 from mmaudio.features.reading import ReadingRules
-from mmaudio.features.rows import Job
 from mmaudio.features.target import Target
 from mmaudio.features.workspace import Manifest, Workspace
 from mmaudio.media.video import VideoMedia
@@ -55,24 +54,9 @@ def main() -> None:
     ranks, inputs, layout = read_ranks(), made_up_inputs(num_rows), layout_of("compact", "video", SPEC)
     media = VideoMedia(torch.zeros(1, 1, dtype=torch.uint8), torch.zeros(1, 1, dtype=torch.uint8), torch.zeros(1))
     setattr(rows, "file_reader", lambda *_, **__: lambda numbers: [media] * len(numbers))  # noqa: B010 - the media of made-up rows
-    rules = ReadingRules(True)
-    manifest = Manifest(
-        kind="video",
-        mode=SPEC.mode,
-        backend="lite",
-        dtype="fp32",
-        weights={},
-        duration_s=SPEC.duration_s,
-        **asdict(rules),
-        layout=layout.name,
-        column_dtypes=layout.dtype_names,
-        data_dir=str(inputs.data_dir),
-        num_inputs=num_rows,
-        inputs_hash=inputs.hash,
-        appends_to=None,
-    )
     recipe = Recipe("video", SPEC, "lite", layout, {})
-    job = Job(inputs, rules, recipe, Workspace(folder / "parts", manifest), 1, 1, FailureLimit())
+    work = Workspace(folder / "parts", Manifest(recipe, inputs.data_dir, num_rows, inputs.hash, None))
+    job = Job(inputs, ReadingRules(True), recipe, work, 1, 1, FailureLimit())
     backend, began = made_up_backend(), time.perf_counter()
     with process_group(ranks, torch.device("cpu"), UNEVEN_WORK_TIMEOUT):
         extract(job, Target(folder, "rows"), None, backend, ranks)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,14 @@ def pretrained(*names: str) -> list[str]:
     return [word for name in names for word in ("--pretrained", f"{name}={PLACES[name]}")]
 
 
+def environment(folder: Path, hub: HubServer) -> dict[str, str]:
+    return {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+
+
 def run(folder: Path, hub: HubServer, words: list, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([str(w) for w in words], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    ended = subprocess.run(
+        [str(w) for w in words], cwd=folder, env=environment(folder, hub), capture_output=True, text=True, check=False, timeout=900
+    )
     assert ended.returncode == code, ended.stdout[-2000:] + ended.stderr[-4000:]
     return ended
 
@@ -125,6 +131,26 @@ def test_training_and_generation(world, hub):
     assert sampled == [f"{name}.flac" for name in sorted(memmap(world, "vgg-example").ids)]
 
 
+def test_a_killed_extraction_ends_with_the_same_store(world, hub):
+    script, places = ROOT / "training/extract_audio_training_latents.py", ("--latent_dir", "killed", "--output_dir", "again/audio-example")
+    words = [script, *pretrained("vae_16k", "clip"), "--device", "cpu", "--duration", "1", *places]
+    running = subprocess.Popen([sys.executable, *map(str, words)], cwd=world, env=environment(world, hub))
+    until = time.monotonic() + 300
+    while not list((world / "killed").glob("rows.*.jsonl")) and running.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    running.kill()
+    running.wait()
+    assert list((world / "killed").glob("rows.*.jsonl")), "it was killed with some rows done"
+    run(world, hub, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *words])
+    stores = world / "training/example_output/memmap"
+    again, whole = (Store.open(folder.with_suffix(".tsv"), folder) for folder in (world / "again/audio-example", stores / "audio-example"))
+    assert (again.ids, again.captions) == (whole.ids, whole.captions)
+    rows = torch.arange(whole.num_rows)
+    for name, want in whole.gather(rows).items():
+        assert (again.gather(rows)[name] - want).abs().max() <= 1e-5 * want.abs().max()
+    assert (again.text(rows).float() - whole.text(rows).float()).abs().max() <= 2**-8 * whole.text(rows).float().abs().max()
+
+
 def test_another_clip_cannot_go_on_with_the_same_parts(world, hub):
     """A latent_dir of other weights is refused by name."""
     (world / "parts").mkdir()
@@ -137,8 +163,8 @@ def test_another_clip_cannot_go_on_with_the_same_parts(world, hub):
 
 def test_without_network_and_weights_one_sentence_says_how_to_get_them(world, hub):
     command = [sys.executable, ROOT / "training/extract_audio_training_latents.py", "--device", "cpu"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    ended = subprocess.run([str(word) for word in command], cwd=world, env=environment, capture_output=True, text=True, check=False)
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    ended = subprocess.run([str(word) for word in command], cwd=world, env=offline, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1

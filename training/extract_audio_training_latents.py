@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--data_dir", "--data_path", default="training/example_audios", help="folder of .flac and .wav files")
     parser.add_argument("--captions_tsv", default="training/example_audio.tsv", help="table with id and caption")
     parser.add_argument("--clips_tsv", default="training/example_output/clips.tsv", help="table partition_clips.py made")
-    parser.add_argument("--latent_dir", default="training/example_output/audio-latents", help="folder of finished parts")
+    parser.add_argument("--latent_dir", default="training/example_output/audio-latents", help="folder of the work under way")
     parser.add_argument("--output_dir", default="training/example_output/memmap/audio-example", help="folder of the store")
     add_common_options(parser, batch_size=32, num_workers=8)
     problems = Problems()

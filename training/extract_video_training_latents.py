@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument(
         "--normalize_audio", choices=["true", "false"], default="true", help="bring each sound track to one peak (default true)"
     )
-    parser.add_argument("--latent_dir", default="training/example_output/video-latents", help="folder of finished parts")
+    parser.add_argument("--latent_dir", default="training/example_output/video-latents", help="folder of the work under way")
     parser.add_argument("--output_dir", default="training/example_output/memmap", help="folder the store goes into")
     rules, places = "how frames are picked (default exact; ffmpeg: as its fps filter)", "where frames get their sizes (default: on a GPU)"
     parser.add_argument("--frame_rule", choices=FRAME_RULES, default=FRAME_RULES[0], help=rules)
@@ -47,13 +47,12 @@ def main() -> int:
             make_guide_example(EXAMPLE_FOLDER)
         return find_videos(folder, tsv)
 
-    resize = ("host" if options.device == "cpu" else "device") if options.resize == "auto" else options.resize
     stage = Stage(
         find=find,
         tables=(tsv,),
         target=Target(output, options.name),
         needs=FOR_VIDEO,
-        rules=ReadingRules(options.normalize_audio == "true", options.frame_rule, resize),
+        rules=ReadingRules(options.normalize_audio == "true", options.frame_rule, options.resize),
     )
     return run_extraction(options, problems, stage)
 

@@ -14,7 +14,8 @@ from typing import Any
 from mmaudio.base.errors import UserError
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -33,15 +34,31 @@ def _is_running(process: int) -> bool:
 
 
 def _temporary(path: Path) -> Path:
-    """Where this process writes what will be `path`; what killed processes left of their tries is removed."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        process = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+    """Where this process writes what will be `path`; no process of any machine has the same name for it."""
+    return path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes of this machine left of their tries at `path`."""
+    start = f".{path.name}.{os.uname().nodename}-"
+    for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        process = left.name.removeprefix(start).removesuffix(".tmp")
         if process.isdecimal() and int(process) != os.getpid() and not _is_running(int(process)):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file it is about, which a write by handle leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager
@@ -50,11 +67,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with telling(path):
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -85,6 +103,7 @@ def check_replaceable(path: Path, contents: Sequence[str]) -> None:
 def scratch_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling folder of `path`; it is removed in the end, also by the next try if this one is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
     temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -112,11 +131,12 @@ def atomic_folder(path: Path, contents: Sequence[str]) -> Iterator[Path]:
             if file.is_file():
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())
+        sync_folder(temporary)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
             os.rename(path, old)
         os.rename(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 

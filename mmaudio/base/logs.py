@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ def start_logging(rank: int = 0, file: Path | None = None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def progress(items: Iterable[T], total: int, what: str, rank: int = 0, start: int = 0) -> Iterator[T]:
+def progress(items: Iterable[T], total: int, what: str, rank: int = 0, start: int = 0) -> Generator[T, None, None]:
     """Pass `items` on, showing a bar with rate and ETA on rank 0's terminal, or a line now and then elsewhere."""
     if rank != 0:
         yield from items

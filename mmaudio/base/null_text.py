@@ -1,5 +1,6 @@
 """The file of the null text feature, the text encoder's empty string, in the published system's format: one tensor (1, 77, 1024)."""
 
+import io
 from pathlib import Path
 
 import torch
@@ -13,8 +14,10 @@ from mmaudio.base.tensor_files import read_tensor_file
 
 def write_null_text(path: Path, feature: Tensor) -> None:
     """Write the feature, (77, 1024), as float32, atomically."""
+    content = io.BytesIO()  # torch does not say of a full disk that it is one
+    torch.save(feature[None].float(), content)
     with atomic_path(path) as temporary:
-        torch.save(feature[None].float(), temporary)
+        temporary.write_bytes(content.getvalue())
 
 
 def read_null_text(path: Path) -> Tensor:

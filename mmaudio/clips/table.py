@@ -9,6 +9,7 @@ from mmaudio.base.tables import read_columns, write_table
 
 _CLIP_COLUMNS = ("id", "name", "start_sample", "end_sample")
 _MOST_DIGITS = 18  # more samples than a file can count
+NUM_TOLD = 20  # wrong rows that are told each
 _PADDED = "padded_samples"  # a column only of tables in which a clip is padded
 
 
@@ -50,10 +51,11 @@ def _fields(clip: AudioClip) -> tuple[str, str, str, str]:
 def read_clips(path: Path) -> list[AudioClip]:
     """Read a clips table, in file order.
 
-    Raises: UserError for a missing table or column, or with a sentence for every row whose samples are not 0 ≤ start < end,
-        or that is padded with as many samples as it has, or more.
+    Raises: UserError for a missing table or column, or with a sentence for each of the first rows, and one for the rest,
+        whose samples are not 0 ≤ start < end, or that are padded with as many samples as they have, or more.
     """
     wrong: list[str] = []
+    num_wrong = 0
     clips: list[AudioClip] = []
     last_name = ""
     for number, (clip_id, name, start, end, padded) in enumerate(read_columns(path, _CLIP_COLUMNS, {_PADDED: "0"}), 1):
@@ -65,7 +67,11 @@ def read_clips(path: Path) -> list[AudioClip]:
             last_name = last_name if name == last_name else name  # one text for the clips of a file, which follow each other
             clips.append(AudioClip(clip_id, last_name, int(start), int(end), int(padded)))
             continue
-        wrong.append(f"{path}, row {number} (id {clip_id!r}): {problem}")
+        num_wrong += 1
+        if num_wrong <= NUM_TOLD:
+            wrong.append(f"{path}, row {number} (id {clip_id!r}): {problem}")
+    if num_wrong > NUM_TOLD:
+        wrong.append(f"{path}: {num_wrong - NUM_TOLD} more rows are wrong")
     if wrong:
         raise UserError(*wrong)
     return clips

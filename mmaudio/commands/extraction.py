@@ -2,21 +2,22 @@
 
 import argparse
 import logging
+from functools import partial
 
 import torch
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import spec_of
-from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, pick_device, process_group, read_ranks, share_from_first, watch_launcher
+from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, pick_device, process_group, read_ranks, wait_for_all, watch_launcher
 from mmaudio.commands.backend_options import backend_keywords
 from mmaudio.commands.column_dtypes import read_column_dtypes
 from mmaudio.commands.extraction_plan import Stage, plan_extraction
 from mmaudio.features.backend import Backend
 from mmaudio.features.extract import Outcome, extract
 from mmaudio.features.failure_limit import FailureLimit
+from mmaudio.features.job import Job
 from mmaudio.features.plan import BackendPlan
-from mmaudio.features.rows import Job
 from mmaudio.features.target import Target
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,9 @@ def run_extraction(options: argparse.Namespace, problems: Problems, stage: Stage
     limit = problems.check(lambda: FailureLimit.parse(options.max_failures))
     inputs = problems.check(stage.find)
     problems.check(lambda: stage.target.check(stage.tables))
-    pieces = wanted is not None and inputs is not None and dtypes is not None
-    plan = problems.check(lambda: plan_extraction(options, stage, wanted, inputs, dtypes)) if pieces else None  # type: ignore[arg-type]
+    plan = None
+    if wanted is not None and device is not None and inputs is not None and dtypes is not None:
+        plan = problems.check(partial(plan_extraction, options, stage, wanted, device, inputs, dtypes))
     problems.raise_any()
     assert plan and device and limit
     if not plan.inputs.items:
@@ -52,15 +54,15 @@ def run_extraction(options: argparse.Namespace, problems: Problems, stage: Stage
         torch.cuda.set_device(device)
     backend = Backend.load(plan.backend, device, stage.needs)  # may download weights, so everything else is known to be right before
     work = plan.workspace(backend.weights)
-    job = Job(plan.inputs, plan.rules, plan.recipe(backend.weights), work, options.batch_size, options.num_workers, limit)
+    job = Job(plan.inputs, plan.rules, work.manifest.recipe, work, options.batch_size, options.num_workers, limit)
     # Files are read by threads and each clip is encoded on its own: one arithmetic thread a process keeps rows equal
     # whatever the number of processes, and the pools from fighting over the cores.
     torch.set_num_threads(1)
     with process_group(ranks, torch.device("cpu"), UNEVEN_WORK_TIMEOUT):
-        outcome = extract(job, stage.target, plan.base, backend, ranks, retry_failed=options.retry_failed)
+        code = _report(extract(job, stage.target, plan.base, backend, ranks, retry_failed=options.retry_failed), stage.target)
         # All leave together and with one code: a launcher ends the rest of its processes when one fails, and one that saw
         # no failure waits for minutes for the launchers of other machines that did.
-        code: int = share_from_first(_report(outcome, stage.target) if outcome is not None else None)
+        wait_for_all()
     return code
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -40,43 +40,42 @@ class ExtractionPlan:
     rules: ReadingRules
     latent_dir: Path
 
-    def recipe(self, weights: Mapping[str, str]) -> Recipe:
+    def recipe(self, weights: Mapping[str, str] | None) -> Recipe:
+        """How rows are made. Raises: UserError where the store that is added to was made otherwise."""
         made = asdict(self.rules) | {"weights": weights, "dtype": self.backend.dtype}
-        return Recipe(self.inputs.kind, self.backend.spec, self.backend.name, self.layout, **made)
+        recipe = Recipe(self.inputs.kind, self.backend.spec, self.backend.name, self.layout, **made)
+        if self.base is not None:
+            self.base.check(recipe)
+        return recipe
 
     def workspace(self, weights: Mapping[str, str] | None) -> Workspace:
-        """Where it is under way. Raises: UserError where that is another's, or the store that is added to was made otherwise."""
-        manifest = Manifest(
-            kind=self.inputs.kind,
-            mode=self.backend.spec.mode,
-            backend=self.backend.name,
-            dtype=self.backend.dtype,
-            weights=weights,
-            duration_s=self.backend.spec.duration_s,
-            **asdict(self.rules),
-            layout=self.layout.name,
-            column_dtypes=self.layout.dtype_names,
-            data_dir=str(self.inputs.data_dir.resolve()),
-            num_inputs=len(self.inputs.items),
-            inputs_hash=self.inputs.hash,
-            appends_to=self.base.record.rows_hash if self.base is not None else None,
-        )
-        if self.base is not None:
-            self.base.check(self.recipe(weights or {}))
+        """Where it is under way. Raises: UserError as `recipe`, or where that is another's."""
+        appends_to = self.base.record.rows_hash if self.base is not None else None
+        manifest = Manifest(self.recipe(weights), self.inputs.data_dir, len(self.inputs.items), self.inputs.hash, appends_to)
         work = Workspace(self.latent_dir, manifest)
         work.check()
         return work
 
 
 def plan_extraction(
-    options: argparse.Namespace, stage: Stage, backend: BackendPlan, inputs: Inputs, dtypes: Mapping[str, torch.dtype]
+    options: argparse.Namespace,
+    stage: Stage,
+    backend: BackendPlan,
+    device: torch.device,
+    inputs: Inputs,
+    dtypes: Mapping[str, torch.dtype],
 ) -> ExtractionPlan:
     """Raises: UserError where the pieces do not go together, or with what is on disk."""
-    latent_dir, layout = Path(options.latent_dir), layout_of(options.layout, inputs.kind, backend.spec, dtypes)
-    base = BaseStore.find(latent_dir, stage.target.folder) if options.append else None
+    latent_dir, folder = Path(options.latent_dir), stage.target.folder
+    if folder.resolve() in (latent_dir.resolve(), *latent_dir.resolve().parents):
+        raise UserError(f"--latent_dir is {latent_dir}, which is the folder of the store or in it; name another")
+    base = BaseStore.find(latent_dir, folder) if options.append else None
     if base is not None:
         inputs = inputs.without(frozenset(base.ids))
-    plan = ExtractionPlan(backend, inputs, layout, base, stage.rules, latent_dir)
+    layout, rules = layout_of(options.layout, inputs.kind, backend.spec, dtypes), stage.rules
+    if rules.resize == "auto":
+        rules = replace(rules, resize="device" if device.type == "cuda" else "host")
+    plan = ExtractionPlan(backend, inputs, layout, base, rules, latent_dir)
     plan.workspace(weights=None)
     if not inputs.items and (base is None or inputs.rejects):
         reasons = "; ".join(sorted({reject.reason for reject in inputs.rejects})[:3]) or "the table has no rows"

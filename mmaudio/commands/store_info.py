@@ -15,6 +15,7 @@ def main(words: Sequence[str]) -> int:
     options = parse_options(parser, words, problems)
     problems.raise_any()
     from mmaudio.store.reader import Store
+    from mmaudio.store.schema import dtype_name
 
     tsv, folder = store_places(options)
     if not folder.is_dir():
@@ -24,7 +25,7 @@ def main(words: Sequence[str]) -> int:
     told = {"store": str(folder), "kind": store.kind, "layout": store.layout, "rows": store.num_rows, **lengths}
     told["distinct_captions"] = len(set(store.captions))
     told["bytes_a_row"], told["bytes_of_shared_captions"] = store.row_bytes, store.shared_bytes
-    told["dtypes"] = {name: str(dtype).removeprefix("torch.") for name, dtype in store.column_dtypes.items()}
+    told["dtypes"] = {name: dtype_name(dtype) for name, dtype in store.column_dtypes.items()}
     told["record"] = asdict(store.record) if store.record else None
     print(json.dumps(told, indent=2))
     return 0

@@ -10,7 +10,7 @@ from mmaudio.features.workspace import Workspace, recall_unfinished
 from mmaudio.store.columns import open_columns
 from mmaudio.store.publish import Recipe
 from mmaudio.store.reader import Store, read_rows
-from mmaudio.store.schema import TEXT_ROW, StoreRecord, hash_rows, table_path
+from mmaudio.store.schema import TEXT_ROW, TEXT_TABLE, StoreRecord, hash_rows, table_path
 
 _NAME = "base"
 
@@ -30,7 +30,10 @@ class BaseStore:
         store = Store.open(table_path(folder), folder)
         if store.record is None:
             raise UserError(f"store {folder} has no record of what made it, so nothing can be added; `mmaudio store convert` makes one")
-        return cls(folder, store.ids, store.captions, store.record)
+        found = cls(folder, store.ids, store.captions, store.record)
+        if store.layout == "compact" and store.column_shapes[TEXT_TABLE][0] != found.num_captions:
+            raise UserError(f"store {folder} has texts that no row has, so nothing can be added; `mmaudio store convert` leaves them out")
+        return found
 
     @classmethod
     def find(cls, latent_dir: Path, folder: Path) -> "BaseStore":
@@ -56,23 +59,13 @@ class BaseStore:
         rows = columns[TEXT_ROW].slice(0, self.record.num_rows).numpy().astype(np.int64).tolist()
         return dict(zip(self.captions, rows, strict=True))
 
+    @property
+    def num_captions(self) -> int:
+        """Rows of its text table (compact layout)."""
+        return len(set(self.captions))
+
     def check(self, recipe: Recipe) -> None:
         """Raises: UserError naming all that differs between how the store was made and how rows are to be made."""
-        made = self.record
-        wanted = {
-            "kind": recipe.kind,
-            "mode": recipe.spec.mode,
-            "duration_s": recipe.spec.duration_s,
-            "backend": recipe.backend,
-            "layout": recipe.layout.name,
-            "dtypes": recipe.layout.dtype_names,
-            "frame_rule": recipe.frame_rule,
-            "dtype": recipe.dtype,
-            "normalised": recipe.normalised,
-            "resize": recipe.resize,
-            "weights": dict(recipe.weights) or made.weights,  # none are known before they are loaded
-        }
-        found = {key: getattr(made, key) for key in wanted}
-        differing = [f"{key} is {found[key]!r} there and {want!r} here" for key, want in wanted.items() if found[key] != want]
+        differing = recipe.differences(self.record.to_json())
         if differing:
             raise UserError(f"rows cannot be added to store {self.folder}: {'; '.join(differing)}; extract as it was, or to another store")

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmaudio.base.errors import RejectsError
-from mmaudio.base.ranks import Ranks, first_does, share_from_first, wait_for_all
+from mmaudio.base.errors import RejectsError, UserError
+from mmaudio.base.files import sweep
+from mmaudio.base.ranks import Ranks, first_does, wait_for_all
 from mmaudio.clips.rejects import Reject, read_rejects, write_rejects
 from mmaudio.features.backend import Backend
 from mmaudio.features.base_store import BaseStore
-from mmaudio.features.captions import extract_captions
-from mmaudio.features.finish import Rows, finish, texts_needed
-from mmaudio.features.ledger import Progress
-from mmaudio.features.rows import Job, extract_rows, share_of
+from mmaudio.features.captions import extract_captions, texts_needed
+from mmaudio.features.finish import FinishedRows, finish
+from mmaudio.features.job import Job
+from mmaudio.features.ledger import Entered
+from mmaudio.features.rows import extract_rows, share_of
 from mmaudio.features.target import Target
-from mmaudio.features.workspace import CLOSING, DONE
+from mmaudio.features.workspace import CLOSING, DONE, read_manifest
 from mmaudio.store.reader import read_record
 from mmaudio.store.schema import StoreRecord
 
@@ -40,10 +42,8 @@ class Outcome:
         return self.num_seen - len(self.rejects)
 
 
-def extract(
-    job: Job, target: Target, base: BaseStore | None, backend: Backend, ranks: Ranks, *, retry_failed: bool = False
-) -> Outcome | None:
-    """Collective. Do what is missing, and on rank 0 make the store. Returns how it ended there, None on other ranks.
+def extract(job: Job, target: Target, base: BaseStore | None, backend: Backend, ranks: Ranks, *, retry_failed: bool = False) -> Outcome:
+    """Collective. Do what is missing, and make the store. Returns how it ended.
 
     Args:
         base: the store that rows are added to, if it is not to be a new one.
@@ -51,81 +51,108 @@ def extract(
     Raises: UserError where another run is at work, or the disk is full; RejectsError where too many inputs failed. All that
         was done is kept in either case.
     """
-    with _alone(job, base, ranks):
-        if first_does(lambda: job.work.stage) == DONE:  # killed while it cleaned up
-            return _clean_up(job, target) if ranks.is_first else None
-        done = _do_rows(job, target, backend, ranks, retry_failed)
-        first_does(lambda: _check_rows(job, target, done))
-        rows = _rows(job, done, base)
-        captions_done = share_from_first(job.work.captions.read(len(rows.new_captions)) if ranks.is_first else None)
-        extract_captions(job, rows.new_captions, captions_done, backend, ranks)
-        wait_for_all()
-        if not ranks.is_first:
-            return None
-        finish(job.work.folder, target.folder, job.recipe, rows, backend.encode_text([""])[0].cpu(), base)
-        job.work.enter(DONE)
-        return _clean_up(job, target)
+    with _alone(job, target, base, ranks):
+        if first_does(lambda: job.work.stage) != DONE:
+            done = _do_rows(job, target, backend, ranks, retry_failed)
+            rows = _finished(job, done, base)
+            captions_done = first_does(lambda: job.work.captions.read(len(rows.new_captions)))
+            extract_captions(job, rows.new_captions, captions_done, backend, ranks)
+            wait_for_all()
+            first_does(lambda: _make_store(job, target, rows, backend, base))
+        return first_does(lambda: _clean_up(job, target))
 
 
 @contextmanager
-def _alone(job: Job, base: BaseStore | None, ranks: Ranks) -> Iterator[None]:
+def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> Iterator[None]:
     """Collective. Keep other runs out of the folder for the block, and let it be ready for rows."""
     with ExitStack() as stack:
 
         def start() -> None:
-            stack.enter_context(job.work.taken(first=True))
-            job.work.start(job.layout, len(texts_needed([item.caption for item in job.inputs.items], job.layout.name, base)))
+            stack.enter_context(job.work.taken(is_first=True))
+            job.work.check()
+            if job.work.stage == DONE and not _stands(job, target):
+                job.work.clear()
+            job.work.start(len(texts_needed([item.caption for item in job.inputs.items], job.recipe.layout.name, base)))
             if base is not None and job.work.stage is None:
                 base.remember(job.work)
 
         first_does(start)
         if not ranks.is_first:
-            stack.enter_context(job.work.taken(first=False))
+            stack.enter_context(job.work.taken(is_first=False))
+            job.work.check_joined()
+        wait_for_all()
         yield
 
 
-def _do_rows(job: Job, target: Target, backend: Backend, ranks: Ranks, retry_failed: bool) -> Progress:
-    """Collective. Do the rows that are missing; returns what then is done, the same on every rank."""
+def _stands(job: Job, target: Target) -> bool:
+    """Whether the store that the folder says was made is the one at the target."""
+    record = read_record(target.folder)
+    return record is not None and record.rows_hash == read_manifest(job.work.folder).get("rows_hash")
+
+
+def _do_rows(job: Job, target: Target, backend: Backend, ranks: Ranks, retry_failed: bool) -> Entered:
+    """Collective. Do the rows that are missing; returns what then is done, the same on every rank.
+
+    Raises: RejectsError if too little is left, once all that is known to fail is listed.
+    """
     num_inputs, ledger = len(job.inputs.items), job.work.rows
-    retry = retry_failed and job.work.stage is None
-    done: Progress = share_from_first(ledger.read(num_inputs, without_rejected=retry) if ranks.is_first else None)
-    if done.num_missing < num_inputs and done.num_missing:
-        log.info("%d of %d inputs were done before", num_inputs - done.num_missing, num_inputs)
-    if done.num_missing:
-        try:
-            extract_rows(job, share_of(job.inputs, done, ranks), len(done.reasons), backend, ranks.rank)
-        except RejectsError as error:
-            _list_rejects(job, target, ledger.read(num_inputs))
-            advice = "the same command with a higher limit goes on, --retry_failed tries those again"
-            raise RejectsError(f"{error.sentences[0]}; {target.failed_tsv} has the reasons; {advice}") from None
+
+    def done_before() -> Entered:
+        if retry_failed and job.work.stage == CLOSING:
+            raise UserError(f"the rows of {job.work.folder} are final; leave --retry_failed out, and then --append what failed")
+        done = ledger.read(num_inputs, without_rejected=retry_failed)
+        if 0 < done.num_missing < num_inputs:
+            log.info("%d of %d inputs were done before", num_inputs - done.num_missing, num_inputs)
+        _check_failures(job, target, done)
+        return done
+
+    before = first_does(done_before)
+    if before.num_missing:
+        extract_rows(job, share_of(job.inputs, before, ranks), len(before.reasons), backend, ranks.rank)
     wait_for_all()
-    return share_from_first(ledger.read(num_inputs) if ranks.is_first else None)
+
+    def done_now() -> Entered:
+        done = ledger.read(num_inputs)
+        _list_rejects(job, target, done)
+        _check_failures(job, target, done)
+        assert not done.num_missing, f"{done.num_missing} rows are missing after all were done"
+        if not done.is_kept.any():
+            raise RejectsError(f"none of the {job.inputs.num_seen} inputs gave a row; {target.failed_tsv} says why for each")
+        if job.work.stage is None:
+            job.work.enter(CLOSING)
+        return done
+
+    return first_does(done_now)
 
 
-def _list_rejects(job: Job, target: Target, done: Progress) -> None:
+def _check_failures(job: Job, target: Target, done: Entered) -> None:
+    """Raises: RejectsError if more inputs failed than may; they are listed."""
+    try:
+        job.check_failures(len(done.reasons))
+    except RejectsError as error:
+        _list_rejects(job, target, done)
+        advice = "the same command with a higher limit goes on, --retry_failed tries those again"
+        raise RejectsError(f"{error.sentences[0]}; {target.failed_tsv} has the reasons; {advice}") from None
+
+
+def _list_rejects(job: Job, target: Target, done: Entered) -> None:
     """Write the table of what was rejected; with rows added to a store, after what earlier extractions into it rejected."""
     items = job.inputs.items
     found = [Reject(items[number].id, items[number].file, *done.reasons[number]) for number in sorted(done.reasons)]
     earlier = target.earlier_rejects(job.inputs) if job.work.manifest.appends_to else []
+    sweep(target.failed_tsv)
     write_rejects(target.failed_tsv, earlier + job.inputs.rejects + found)
 
 
-def _check_rows(job: Job, target: Target, done: Progress) -> None:
-    """List what was rejected, and let rows be final. Raises: RejectsError if too little is left."""
-    _list_rejects(job, target, done)
-    if done.num_missing:
-        raise AssertionError(f"{done.num_missing} rows are missing after all were done")
-    job.check_failures(len(done.reasons))
-    if not done.is_kept.any():
-        raise RejectsError(f"none of the {job.inputs.num_seen} inputs gave a row; {target.failed_tsv} says why for each")
-    if job.work.stage is None:
-        job.work.enter(CLOSING)
-
-
-def _rows(job: Job, done: Progress, base: BaseStore | None) -> Rows:
+def _finished(job: Job, done: Entered, base: BaseStore | None) -> FinishedRows:
     kept = [job.inputs.items[number] for number in np.flatnonzero(done.is_kept)]
     captions = [item.caption for item in kept]
-    return Rows([item.id for item in kept], captions, done.is_kept, texts_needed(captions, job.layout.name, base))
+    return FinishedRows([item.id for item in kept], captions, done.is_kept, texts_needed(captions, job.recipe.layout.name, base))
+
+
+def _make_store(job: Job, target: Target, rows: FinishedRows, backend: Backend, base: BaseStore | None) -> None:
+    record = finish(job.work, target.folder, rows, backend.encode_text([""])[0].cpu(), base)
+    job.work.enter(DONE, rows_hash=record.rows_hash)
 
 
 def _clean_up(job: Job, target: Target) -> Outcome:

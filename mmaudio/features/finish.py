@@ -3,7 +3,9 @@
 Nothing here holds more than a piece of a column. Killed at any moment, it is done again with the same outcome.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmaudio.base.errors import UserError
+from mmaudio.base.locks import EXCLUSIVE, try_lock
 from mmaudio.features.base_store import BaseStore
-from mmaudio.features.workspace import MOMENTS
+from mmaudio.features.workspace import MOMENTS, Workspace
 from mmaudio.store.column_files import ColumnFiles, close_gaps, column_bytes, column_path, row_bytes, shorten
+from mmaudio.store.columns import Column
 from mmaudio.store.publish import Recipe, extend_in_place, new_record, put_in_place, write_sidecars
+from mmaudio.store.reader import read_record
 from mmaudio.store.schema import NULL_TEXT, TEXT, TEXT_ROW, TEXT_SHAPE, TEXT_TABLE, StoreRecord
 from mmaudio.store.statistics import Moments
 
@@ -22,7 +28,7 @@ ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class Rows:
+class FinishedRows:
     """The rows that an extraction gives: what is called how, which of its inputs they are, and the captions it encoded."""
 
     ids: list[str]
@@ -31,71 +37,75 @@ class Rows:
     new_captions: list[str]  # of the table of text features, in order
 
 
-def finish(work: Path, target: Path, recipe: Recipe, rows: Rows, null_text: Tensor, base: BaseStore | None) -> StoreRecord:
+def finish(work: Workspace, target: Path, rows: FinishedRows, null_text: Tensor, base: BaseStore | None) -> StoreRecord:
     """Make the store of the columns in `work`, or add them to the one that stands there. Returns its record.
 
     Args:
-        work: folder of the columns, a place for every input, and the table of captions.
         target: folder of the store.
         null_text: text feature of the empty string, (77, 1024).
-    Raises: UserError where the disk is full; the same command then goes on here.
+    Raises: UserError where the disk is full, or the store that is added to was changed meanwhile; nothing done is lost.
     """
-    _close(work, recipe, rows)
-    _put_texts(work, recipe, rows, null_text, base.text_rows() if base is not None and recipe.layout.name == "compact" else {})
-    moments = _moments(work, recipe, len(rows.ids), base)
+    recipe = work.manifest.recipe
+    for name, (shape, dtype) in work.filled_shapes().items():
+        close_gaps(column_path(work.folder, name), row_bytes(shape, dtype), rows.is_kept)
+    _put_texts(work.folder, recipe, rows, null_text, base)
+    moments = _moments(work.folder, recipe, len(rows.ids), base)
     ids, captions = (base.ids + rows.ids, base.captions + rows.captions) if base else (rows.ids, rows.captions)
     record = new_record(recipe, ids, captions, moments)
     added = len(rows.ids), len(rows.new_captions)
     if base is None:
-        put_in_place(target, work, recipe.layout, *added)
-    else:
-        extend_in_place(target, work, recipe.layout, (base.record.num_rows, len(set(base.captions))), added)
-    write_sidecars(target, record, ids, captions, null_text)
+        put_in_place(target, work.folder, recipe.layout, *added)
+        write_sidecars(target, record, ids, captions, null_text)
+        return record
+    with _alone_with(base, record):
+        extend_in_place(target, work.folder, recipe.layout, (base.record.num_rows, base.num_captions), added)
+        write_sidecars(target, record, ids, captions, null_text)
     return record
 
 
-def _close(work: Path, recipe: Recipe, rows: Rows) -> None:
-    """Leave only the rows that are kept, in every column that was filled by place."""
-    layout = recipe.layout
-    num_inputs, channels = len(rows.is_kept), layout.row_shapes["mean"][-1]
-    filled = {name: row_bytes((num_inputs, *shape), layout.dtypes[name]) for name, shape in layout.row_shapes.items()}
-    filled = {name: size for name, size in filled.items() if name not in (TEXT, TEXT_ROW)}
-    for name, size in (filled | {MOMENTS: row_bytes((num_inputs, 2, channels), torch.float64)}).items():
-        close_gaps(column_path(work, name), size, rows.is_kept)
+@contextmanager
+def _alone_with(base: BaseStore, record: StoreRecord) -> Iterator[None]:
+    """Let nobody else add to a store for the block. Raises: UserError if somebody is, or has since this was planned."""
+    handle = os.open(base.folder, os.O_RDONLY)
+    try:
+        found = read_record(base.folder)
+        is_ours = found is not None and found.rows_hash in (base.record.rows_hash, record.rows_hash)
+        if not try_lock(handle, EXCLUSIVE) or not is_ours:
+            raise UserError(f"store {base.folder} was changed while rows were being added; remove the --latent_dir and add them anew")
+        yield
+    finally:
+        os.close(handle)
 
 
-def _put_texts(work: Path, recipe: Recipe, rows: Rows, null_text: Tensor, known: dict[str, int]) -> None:
+def _put_texts(folder: Path, recipe: Recipe, rows: FinishedRows, null_text: Tensor, base: BaseStore | None) -> None:
     """Write the columns that say which text each row has, by the table of captions that were encoded."""
     layout, num_rows, num_captions = recipe.layout, len(rows.ids), len(rows.new_captions)
-    place = known | {caption: number for number, caption in enumerate(rows.new_captions, len(set(known.values())))}
+    is_compact = layout.name == "compact"
+    known, num_known = (base.text_rows(), base.num_captions) if base is not None and is_compact else ({}, 0)
+    place = known | {caption: number for number, caption in enumerate(rows.new_captions, num_known)}
     places = np.array([place[caption] for caption in rows.captions], np.int64)
-    shapes = {TEXT_ROW: (num_rows,), NULL_TEXT: TEXT_SHAPE} if layout.name == "compact" else {TEXT: (num_rows, *TEXT_SHAPE)}
-    for name, shape in (shapes | {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}).items():
-        shorten(column_path(work, name), column_bytes(shape, layout.text_dtype))
-    with ColumnFiles.reserved(work, shapes, layout.dtypes) as files:
-        if layout.name == "compact":
+    table_shape = (num_captions, *TEXT_SHAPE)
+    shapes = {TEXT_ROW: (num_rows,), NULL_TEXT: TEXT_SHAPE} if is_compact else {TEXT: (num_rows, *TEXT_SHAPE)}
+    for name, shape in (shapes | {TEXT_TABLE: table_shape}).items():
+        shorten(column_path(folder, name), column_bytes(shape, layout.text_dtype))
+    with ColumnFiles.reserved(folder, shapes, layout.dtypes) as files:
+        if is_compact:
             files.write(TEXT_ROW, 0, torch.from_numpy(places.astype(np.int32)))
             files.write(NULL_TEXT, 0, null_text)
         else:
-            features = np.memmap(column_path(work, TEXT_TABLE), np.float32, "r", shape=(num_captions, *TEXT_SHAPE))
+            table = Column(column_path(folder, TEXT_TABLE), table_shape, layout.text_dtype)
             for number in places.tolist():
-                files.append(TEXT, torch.from_numpy(features[number : number + 1].copy()))
+                files.append(TEXT, table.slice(number, number + 1))
         files.sync()
 
 
-def _moments(work: Path, recipe: Recipe, num_rows: int, base: BaseStore | None) -> Moments:
+def _moments(folder: Path, recipe: Recipe, num_rows: int, base: BaseStore | None) -> Moments:
     """Of the latents of all rows, the store's old ones included, from what each row's recorded."""
     moments, spec = Moments(), recipe.spec
     if base is not None:
         mean_c, std_c = (np.array(each) for each in (base.record.latent_mean, base.record.latent_std))
         moments = Moments.of(base.record.num_rows * spec.num_latents, mean_c, std_c)
-    per_row = np.memmap(column_path(work, MOMENTS), np.float64, "r", shape=(num_rows, 2, spec.latent_channels))
+    column = Column(column_path(folder, MOMENTS), (num_rows, 2, spec.latent_channels), torch.float64)
     for start in range(0, num_rows, ROWS_AT_ONCE):
-        moments.add_rows(np.array(per_row[start : start + ROWS_AT_ONCE]), spec.num_latents)
+        moments.add_rows(column.slice(start, min(start + ROWS_AT_ONCE, num_rows)).numpy(), spec.num_latents)
     return moments
-
-
-def texts_needed(captions: Sequence[str], layout_name: str, base: BaseStore | None) -> list[str]:
-    """The captions to encode, each once, in order: for a compact store those that its table does not have."""
-    known = set(base.captions) if base is not None and layout_name == "compact" else set()
-    return [caption for caption in dict.fromkeys(captions) if caption not in known]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
@@ -30,8 +31,8 @@ class Input:
     padded_samples: int = 0
 
     @property
-    def identity(self) -> str:
-        return "\t".join((self.id, self.caption, self.file, str(self.start_sample), str(self.end_sample), str(self.padded_samples)))
+    def identity(self) -> tuple[str, ...]:
+        return self.id, self.caption, self.file, str(self.start_sample), str(self.end_sample), str(self.padded_samples)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Inputs:
     def num_seen(self) -> int:
         return len(self.items) + len(self.rejects)
 
-    @property
+    @cached_property
     def hash(self) -> str:
-        return text_hash(item.identity for item in self.items)
+        return text_hash(field for item in self.items for field in item.identity)
 
     def path(self, item: Input) -> Path:
         return self.data_dir / item.file

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from mmaudio.base.specs import AudioSpec
 from mmaudio.features.inputs import Inputs
 from mmaudio.media.audio import MediaError
-from mmaudio.media.planar import PlanarMedia, read_planar_video
+from mmaudio.media.planar import PlanarMedia, pageable_room, read_planar_video
 from mmaudio.media.recordings import Span, read_training_clips
 from mmaudio.media.video import VideoMedia, read_video
 
@@ -40,7 +42,7 @@ def file_reader(inputs: Inputs, spec: AudioSpec, rules: ReadingRules, *, pinned:
         spans = [Span(item.start_sample, item.end_sample, item.padded_samples) for item in items]
         return list(read_training_clips(inputs.path(items[0]), spans, spec))
 
-    read_one = read_planar_video if rules.resize == "device" else read_video
+    read_one = partial(read_planar_video, new_room=_pinned_room if pinned else pageable_room) if rules.resize == "device" else read_video
 
     def video(numbers: Sequence[int]) -> list[Media | MediaError]:
         path = inputs.path(inputs.items[numbers[0]])
@@ -49,6 +51,10 @@ def file_reader(inputs: Inputs, spec: AudioSpec, rules: ReadingRules, *, pinned:
 
     read = clips if inputs.kind == "audio" else video
     return _pinning(read) if pinned else read
+
+
+def _pinned_room(num_frames: int, packed_bytes: int) -> Tensor:
+    return torch.empty(num_frames, packed_bytes, dtype=torch.uint8, pin_memory=True)  # of a pool, so that its pages are there
 
 
 def _pinning(read: FileReader) -> FileReader:

@@ -9,7 +9,7 @@ from mmaudio.features.encoding import Row
 from mmaudio.features.ledger import Ledger
 from mmaudio.store.column_files import ColumnFiles
 
-COMMIT_EVERY_S = 1.0  # what a kill costs at most, beyond the clips being read
+COMMIT_EVERY_S = 1.0  # what a kill costs at most, beyond the clips being read and the entry being made
 
 
 class Recorder:
@@ -32,9 +32,11 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            if kind is None or not issubclass(kind, OSError):  # a disk that failed has nothing to add
-                self._commit()
-                self._wait()
+            self._commit()
+            self._wait()
+        except OSError:
+            if kind is None:  # else it says no more than what ends the block
+                raise
         finally:
             self._thread.shutdown()
             self._ledger.close()

@@ -2,73 +2,57 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from itertools import islice
 
 import torch
 
+from mmaudio.base.errors import RejectsError
 from mmaudio.base.logs import progress
 from mmaudio.base.ranks import Ranks
 from mmaudio.features.backend import Backend
 from mmaudio.features.encoding import encode_media, num_at_once
-from mmaudio.features.failure_limit import FailureLimit
 from mmaudio.features.inputs import Inputs
-from mmaudio.features.ledger import MISSING, Progress
-from mmaudio.features.reading import Media, ReadingRules, file_reader
+from mmaudio.features.job import Job
+from mmaudio.features.ledger import MISSING, Entered
+from mmaudio.features.reading import Media, file_reader
 from mmaudio.features.recorder import Recorder
-from mmaudio.features.workspace import MOMENTS, Workspace
+from mmaudio.features.workspace import MOMENTS
 from mmaudio.media.ahead import read_ahead
 from mmaudio.media.audio import MediaError
 from mmaudio.store.column_files import NotFiniteError
-from mmaudio.store.publish import Recipe
-from mmaudio.store.schema import Layout
 from mmaudio.store.statistics import row_moments
 
 log = logging.getLogger(__name__)
 NUM_TOLD = 20  # rejects that are told as they come; the table has them all
+CLIPS_A_READING = 64  # of one file: more are read in several goes, so that memory does not grow with the file
 Found = tuple[int, Media | MediaError]  # the number of an input, and what it holds or why it cannot be used
 
 
-@dataclass(frozen=True)
-class Job:
-    """One extraction: what goes in, how it is read and laid out, and where it is under way."""
-
-    inputs: Inputs
-    rules: ReadingRules
-    recipe: Recipe
-    work: Workspace
-    batch_size: int  # clips encoded at once on a GPU
-    num_workers: int  # threads that read files
-    limit: FailureLimit
-
-    @property
-    def layout(self) -> Layout:
-        return self.recipe.layout
-
-    def check_failures(self, num_failed: int) -> None:
-        """Raises: RejectsError if so many inputs that were listed with a file failed that it is to be given up."""
-        self.limit.check(num_failed + len(self.inputs.rejects), self.inputs.num_seen)
-
-
-def share_of(inputs: Inputs, done: Progress, ranks: Ranks) -> list[list[int]]:
-    """What this process has to do: numbers of missing inputs, those of a file together, every world_size-th file."""
-    files = ([number for number in numbers if done.states[number] == MISSING] for numbers in inputs.files())
-    return [numbers for numbers in files if numbers][ranks.rank :: ranks.world_size]
+def share_of(inputs: Inputs, done: Entered, ranks: Ranks) -> list[list[int]]:
+    """What this process has to do: numbers of missing inputs that one reading of a file serves, every world_size-th reading."""
+    readings = []
+    for numbers in inputs.files():
+        missing = [number for number in numbers if done.states[number] == MISSING]
+        readings += [missing[start : start + CLIPS_A_READING] for start in range(0, len(missing), CLIPS_A_READING)]
+    return readings[ranks.rank :: ranks.world_size]
 
 
 def extract_rows(job: Job, mine: list[list[int]], num_failed: int, backend: Backend, rank: int) -> None:
-    """Do these inputs, of which those of a file stand together.
+    """Do these inputs, of which those of a file stand together, or some of them if all processes are asked to stop.
 
     Args:
-        num_failed: how many inputs failed before.
-    Raises: RejectsError once more have failed than may, by the count of this process. What was done till then is kept.
+        num_failed: how many inputs failed before. Once more have failed than may, by the count of this process, all are asked.
     """
     read = file_reader(job.inputs, backend.spec, job.rules, pinned=backend.device.type == "cuda")
     found = progress(_each(read_ahead(read, mine, job.num_workers)), sum(map(len, mine)), f"extract {job.inputs.kind}", rank)
-    with job.work.open_rows(job.layout) as files, Recorder(files, job.work.rows) as recorder:
-        while batch := list(islice(found, num_at_once(backend, job.batch_size))):
+    with closing(found), job.work.open_rows() as files, Recorder(files, job.work.rows) as recorder:
+        while (batch := list(islice(found, num_at_once(backend, job.batch_size)))) and not job.work.is_stopped:
             _do(batch, job.inputs, backend, recorder)
-            job.check_failures(num_failed + recorder.num_rejected)
+            try:
+                job.check_failures(num_failed + recorder.num_rejected)
+            except RejectsError:
+                job.work.stop()
 
 
 def _each(files: Iterable[tuple[Sequence[int], list[Media | MediaError] | MediaError]]) -> Iterator[Found]:

@@ -4,54 +4,55 @@ Rows go straight to their places in columns of full size; the ledgers say which 
 with any number of processes, and does only what is missing.
 """
 
-import errno
-import fcntl
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import write_json
+from mmaudio.base.files import sweep, write_json
+from mmaudio.base.locks import EXCLUSIVE, SHARED, try_lock
 from mmaudio.features.ledger import Ledger
-from mmaudio.store.column_files import ColumnFiles, reserve_columns
-from mmaudio.store.schema import TEXT_SHAPE, TEXT_TABLE, Layout
+from mmaudio.store.column_files import ColumnFiles, column_bytes, column_path, reserve_columns
+from mmaudio.store.publish import Recipe
+from mmaudio.store.schema import LATENTS, NULL_TEXT, TEXT, TEXT_ROW, TEXT_SHAPE, TEXT_TABLE, VIDEO_FEATURES
 
 log = logging.getLogger(__name__)
 FORMAT_VERSION = 2
 MOMENTS = "moments"  # of each row's latents, from which the statistics of the store are added up in the end
+COLUMNS = (*LATENTS, *VIDEO_FEATURES, TEXT, TEXT_TABLE, TEXT_ROW, NULL_TEXT, MOMENTS)  # that may be under way
 CLOSING, DONE = "closing", "done"
-PATIENCE_S = 15.0  # the processes of a run that was killed need a moment to notice
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+PATIENCE_S = 15.0  # the processes of a run that was killed need a moment to notice, and a shared folder to show a file
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What has to be the same for rows to belong together."""
 
-    kind: str
-    mode: str
-    backend: str
-    dtype: str
-    weights: Mapping[str, str] | None  # None: not known yet, and not compared
-    duration_s: float
-    normalised: bool
-    frame_rule: str
-    resize: str
-    layout: str
-    column_dtypes: Mapping[str, str]
-    data_dir: str
+    recipe: Recipe
+    data_dir: Path
     num_inputs: int
     inputs_hash: str
     appends_to: str | None  # hash of the rows of the store that is added to
-    format_version: int = FORMAT_VERSION
+
+    def content(self) -> dict[str, Any]:
+        """As it is written."""
+        inputs = {"data_dir": str(self.data_dir.resolve()), "num_inputs": self.num_inputs, "inputs_hash": self.inputs_hash}
+        return {"format_version": FORMAT_VERSION, **self.recipe.as_recorded(), **inputs, "appends_to": self.appends_to}
+
+    def differences(self, found: Mapping[str, Any]) -> list[str]:
+        """What differs between another manifest's content and this; weights that are not known yet are left out."""
+        made = self.recipe.as_recorded()
+        rest = {key: value for key, value in self.content().items() if key not in made and found.get(key) != value}
+        return self.recipe.differences(found) + [f"{key} is {found.get(key)!r} there and {value!r} here" for key, value in rest.items()]
 
 
 class Workspace:
@@ -67,81 +68,133 @@ class Workspace:
     def _manifest_path(self) -> Path:
         return self.folder / "manifest.json"
 
-    def _read_manifest(self) -> dict[str, Any]:
-        """What the folder says of itself, the stage included; nothing where no extraction is under way."""
-        if not self._manifest_path.is_file():
-            return {}
-        content: dict[str, Any] = json.loads(self._manifest_path.read_text(encoding="utf-8"))
-        return content
+    @property
+    def _stop_path(self) -> Path:
+        return self.folder / "stop"
+
+    def _own_files(self) -> list[Path]:
+        """What an extraction leaves in its folder, but for the manifest and the lock."""
+        columns = [column_path(self.folder, name) for name in COLUMNS]
+        closed = [path.with_name(f".{path.name}.closed") for path in columns]
+        named = [path for path in (*columns, *closed, self.folder / "base.json", self._stop_path) if path.exists()]
+        return [*named, *self.rows.files(), *self.captions.files()]
 
     def check(self) -> None:
         """Raises: UserError where the folder already holds the work of another extraction, naming what differs."""
-        found, want = self._read_manifest(), asdict(self.manifest)
+        found = read_manifest(self.folder)
+        if not found and self._own_files():
+            found_there = f"{self.folder} holds {self._own_files()[0].name}, though no extraction is under way there"
+            raise UserError(f"{found_there}; choose another --latent_dir")
         if not found or found.get("stage") == DONE:  # of what is done only the cleaning up is left
             return
-        compared = [key for key in want if not (key == "weights" and want[key] is None)]
-        differing = [f"{key} is {found.get(key)!r} there and {want[key]!r} here" for key in compared if found.get(key) != want[key]]
+        differing = self.manifest.differences(found)
         if differing:
             advice = "choose another --latent_dir, or remove that folder to start anew"
-            raise UserError(f"{self.folder} holds parts of another extraction ({'; '.join(differing)}); {advice}")
+            raise UserError(f"{self.folder} holds the work of another extraction ({'; '.join(differing)}); {advice}")
+
+    def check_joined(self) -> None:
+        """Raises: UserError in a process whose inputs, weights or folder are not those of the process that wrote the manifest."""
+        until = time.monotonic() + PATIENCE_S
+        while not (found := read_manifest(self.folder)) and time.monotonic() < until:
+            time.sleep(0.2)
+        if not found:
+            raise UserError(f"{self.folder} is not the folder that the first process works in; --latent_dir has to be one that all share")
+        differing = [words for words in self.manifest.differences(found) if not words.startswith("data_dir ")]  # mounts may differ
+        if differing:
+            raise UserError(f"a process sees another extraction than the first one ({'; '.join(differing)}); run it again")
 
     @contextmanager
-    def taken(self, *, first: bool) -> Iterator[None]:
+    def taken(self, *, is_first: bool) -> Iterator[None]:
         """Keep other runs out for the block; every process of this run takes part, the first one before the others.
 
         Raises: UserError where another run is at work here.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        if is_first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + PATIENCE_S
+        while (handle := self._try_lock(is_first)) is None:
+            if time.monotonic() > until:
+                raise UserError(f"another extraction is at work in {self.folder}; wait for it, or choose another --latent_dir")
+            time.sleep(0.2)
         try:
-            until = time.monotonic() + PATIENCE_S
-            while not (_lock(handle, fcntl.LOCK_EX if first else fcntl.LOCK_SH) and _lock(handle, fcntl.LOCK_SH)):
-                if time.monotonic() > until:
-                    raise UserError(f"another extraction is at work in {self.folder}; wait for it, or choose another --latent_dir")
-                time.sleep(0.2)
             yield
         finally:
             os.close(handle)
 
-    def start(self, layout: Layout, num_captions: int) -> None:
+    def _try_lock(self, is_first: bool) -> int | None:
+        """The open lock, shared; taken by the first process when nobody else had it. None where it was not to be had."""
+        path = self.folder / "lock"
+        with suppress(FileNotFoundError):  # removed by the run that ended just now, or not to be seen here yet
+            handle = os.open(path, os.O_RDWR | (os.O_CREAT if is_first else 0), 0o666)
+            try:
+                is_had = (not is_first or try_lock(handle, EXCLUSIVE)) and try_lock(handle, SHARED)
+                if is_had and path.stat().st_ino == os.fstat(handle).st_ino:
+                    return handle
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)
+        return None
+
+    def start(self, num_captions: int) -> None:
         """Write the manifest if there is none yet, and reserve the disk that the columns take, for `num_captions` at most.
 
-        Raises: UserError where the disk has not enough room.
+        Raises: UserError as `check`, or where the disk has not enough room.
         """
-        found = self._read_manifest()
-        is_ours = all(found.get(key) == value for key, value in asdict(self.manifest).items())
-        if is_ours and self.stage is not None:
+        self.check()
+        found = read_manifest(self.folder)
+        if found and self.manifest.differences(found):  # of a run that ended
+            self.clear()
+        self._stop_path.unlink(missing_ok=True)
+        if self.stage is not None:
             return
-        if not is_ours:
-            self._remove_all_but_the_lock()  # what a run left that ended
-        shapes = self._row_shapes(layout) | {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}
-        reserve_columns(self.folder, shapes, self._dtypes(layout))
-        if not is_ours:
-            write_json(self._manifest_path, asdict(self.manifest))
+        write_json(self._manifest_path, self.manifest.content())  # first: what stands without it is not ours
+        dtypes, shapes = self._dtypes(), self._row_shapes() | {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}
+        reserve_columns(self.folder, shapes, dtypes)
+        largest, free = max(column_bytes(shape, dtypes[name]) for name, shape in shapes.items()), shutil.disk_usage(self.folder).free
+        if free < largest:
+            log.warning(
+                "if an input fails, its gap is closed by copying a column at a time: up to %.1f GB of room, of which the disk has %.1f",
+                *(num_bytes / 1e9 for num_bytes in (largest, free)),
+            )
 
-    def _row_shapes(self, layout: Layout) -> dict[str, tuple[int, ...]]:
-        num_rows, channels = self.manifest.num_inputs, layout.row_shapes["mean"][-1]
-        shapes: dict[str, tuple[int, ...]] = {name: (num_rows, *shape) for name, shape in layout.row_shapes.items()}
-        return shapes | {MOMENTS: (num_rows, 2, channels)}
+    def _row_shapes(self) -> dict[str, tuple[int, ...]]:
+        row_shapes, num_rows = self.manifest.recipe.layout.row_shapes, self.manifest.num_inputs
+        shapes: dict[str, tuple[int, ...]] = {name: (num_rows, *shape) for name, shape in row_shapes.items()}
+        return shapes | {MOMENTS: (num_rows, 2, row_shapes["mean"][-1])}
 
-    def _dtypes(self, layout: Layout) -> dict[str, torch.dtype]:
+    def _dtypes(self) -> dict[str, torch.dtype]:
+        layout = self.manifest.recipe.layout
         return {**layout.dtypes, TEXT_TABLE: layout.text_dtype, MOMENTS: torch.float64}
 
-    def open_rows(self, layout: Layout) -> ColumnFiles:
+    def open_rows(self) -> ColumnFiles:
         """The columns with a place for every input."""
-        return ColumnFiles(self.folder, self._row_shapes(layout), self._dtypes(layout))
+        return ColumnFiles(self.folder, self._row_shapes(), self._dtypes())
 
-    def open_captions(self, layout: Layout, num_captions: int) -> ColumnFiles:
+    def open_captions(self, num_captions: int) -> ColumnFiles:
         """The table of the text features of captions."""
-        return ColumnFiles(self.folder, {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}, self._dtypes(layout))
+        return ColumnFiles(self.folder, {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}, self._dtypes())
+
+    def filled_shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Whole shape and dtype of the columns that are filled by place, row by row."""
+        return {name: (shape, self._dtypes()[name]) for name, shape in self._row_shapes().items() if name not in (TEXT, TEXT_ROW)}
 
     @property
     def stage(self) -> str | None:
         """CLOSING once every row is done, when places may have moved together; DONE once the store stands; None before."""
-        return self._read_manifest().get("stage")
+        return read_manifest(self.folder).get("stage")
 
-    def enter(self, stage: str) -> None:
-        write_json(self._manifest_path, {**asdict(self.manifest), "stage": stage})
+    def enter(self, stage: str, **facts: str) -> None:
+        """Note a stage, atomically, with a few facts for whoever takes it up from there."""
+        write_json(self._manifest_path, {**self.manifest.content(), "stage": stage, **facts})
+
+    def stop(self) -> None:
+        """Ask all processes of this run to do no more rows."""
+        self._stop_path.touch()
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stop_path.exists()
 
     def remember(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep a few facts beside the manifest, atomically."""
@@ -149,38 +202,37 @@ class Workspace:
 
     def remove(self) -> None:
         """Delete what this extraction put into the folder, and the folder if nothing else is in it."""
-        self._remove_all_but_the_lock()
+        self.clear()
         (self.folder / "lock").unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
+        with suppress(OSError):  # somebody else's files are in it, or the next run's
             self.folder.rmdir()
 
     def clear_if_done(self) -> None:
         """Delete what an extraction left that was killed after its store stood."""
         if self.stage == DONE:
-            self.remove()
+            with self.taken(is_first=True):
+                self.remove()
 
-    def _remove_all_but_the_lock(self) -> None:
-        for pattern in ("*.memmap", ".*.closed", "*.jsonl", ".*.tmp", "base.json", "manifest.json"):  # what says whose it is, last
-            for path in self.folder.glob(pattern):
-                path.unlink()
+    def clear(self) -> None:
+        """Delete all but the lock; the manifest, which says whose it is, last."""
+        for path in (self._manifest_path, self.folder / "base.json"):
+            sweep(path)
+        for path in (*self._own_files(), self._manifest_path):
+            path.unlink(missing_ok=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a folder says of the extraction in it, the stage included; nothing where none is under way."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def recall_unfinished(folder: Path, name: str) -> Any:
     """What the extraction under way in a folder keeps under a name; None if none is, or it keeps nothing there."""
-    manifest, path = folder / "manifest.json", folder / f"{name}.json"
-    if not (manifest.is_file() and path.is_file()) or json.loads(manifest.read_text(encoding="utf-8")).get("stage") == DONE:
+    path, manifest = folder / f"{name}.json", read_manifest(folder)
+    if not manifest or manifest.get("stage") == DONE or not path.is_file():
         return None
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _lock(handle: int, kind: int) -> bool:
-    """Whether the lock was had. A file system without locks is gone on with, as if nobody else were there."""
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        log.warning("the file system of the latent_dir has no locks: see to it that one extraction works there at a time")
-    return True

@@ -76,12 +76,13 @@ class _Index(OutputStream):
         self.places += [self.room.place_of(shown)] * num_times
 
 
-def _pageable(num_frames: int, packed_bytes: int) -> Tensor:
+def pageable_room(num_frames: int, packed_bytes: int) -> Tensor:
+    """Memory for planes, (frames, packed bytes) uint8, as it comes; only what is filled takes any."""
     return torch.empty(num_frames, packed_bytes, dtype=torch.uint8)
 
 
 def read_planar_video(
-    path: Path, spec: AudioSpec, *, with_sound: bool, normalise: bool = True, frame_rule: str = "exact", new_room: NewRoom = _pageable
+    path: Path, spec: AudioSpec, *, with_sound: bool, normalise: bool = True, frame_rule: str = "exact", new_room: NewRoom = pageable_room
 ) -> PlanarMedia | VideoMedia:
     """As `read_video`, but only decoded, where a device can do the rest with the same outcome; other files are read as there.
 

@@ -5,6 +5,7 @@ fault of a reader's mapping, in the middle of it.
 """
 
 import errno
+import logging
 import math
 import os
 import shutil
@@ -17,13 +18,16 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.files import sync_folder
 from mmaudio.base.finite import all_finite
 from mmaudio.store.columns import carried
 
+log = logging.getLogger(__name__)
 Shapes = Mapping[str, tuple[int, ...]]  # column → shape of the whole column, rows first
 Dtypes = Mapping[str, torch.dtype]
 COPIED_AT_ONCE = 1 << 24  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CANNOT_RESERVE = (errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def column_path(folder: Path, name: str) -> Path:
@@ -65,9 +69,9 @@ def reserve_bytes(sizes: Mapping[Path, int]) -> None:
         if missing > free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for path, size in sizes.items():
-            with open(path, "ab") as file:
+            with open(path, "ab") as file:  # to append: else a file system that cannot is filled page by page instead of refusing
                 if size:  # the call refuses none
-                    os.posix_fallocate(file.fileno(), 0, size)
+                    _allocate(file.fileno(), size, path)
     except OSError as error:
         for path in new:
             path.unlink(missing_ok=True)
@@ -75,6 +79,17 @@ def reserve_bytes(sizes: Mapping[Path, int]) -> None:
             raise
         found = f"{folder} needs {_told(missing)} more and its disk has {_told(free)} left"
         raise UserError(f"{found}; make room and run again") from None
+
+
+def _allocate(handle: int, num_bytes: int, path: Path) -> None:
+    try:
+        os.posix_fallocate(handle, 0, num_bytes)
+    except OSError as error:
+        if error.errno not in _CANNOT_RESERVE:
+            raise
+        log.warning("the file system of %s reserves no room: see to it that %s stay free", path.parent, _told(num_bytes))
+        if os.fstat(handle).st_size < num_bytes:
+            os.ftruncate(handle, num_bytes)
 
 
 def _told(num_bytes: int) -> str:
@@ -194,6 +209,7 @@ def close_gaps(path: Path, bytes_per_row: int, is_kept: np.ndarray) -> None:
         os.close(source)
         os.close(target)
     os.replace(closed, path)
+    sync_folder(path.parent)
 
 
 def shorten(path: Path, num_bytes: int) -> None:

@@ -24,7 +24,8 @@ _CARRIERS: dict[torch.dtype, np.dtype[Any]] = {
     torch.bfloat16: np.dtype("<u2"),
     torch.int32: np.dtype("<i4"),
 }
-_DTYPES = {str(dtype): dtype for dtype in _CARRIERS}
+_DTYPES = {str(dtype): dtype for dtype in _CARRIERS}  # that a store may have
+_CARRIERS[torch.float64] = np.dtype("<f8")  # of what is added up on the way to one
 
 
 def carried(tensor: Tensor) -> np.ndarray:

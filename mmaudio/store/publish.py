@@ -4,12 +4,13 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import mmaudio
-from mmaudio.base.files import atomic_folder, atomic_path, scratch_folder, write_json
+from mmaudio.base.files import atomic_folder, atomic_path, scratch_folder, sweep, write_json
 from mmaudio.base.null_text import write_null_text
 from mmaudio.base.specs import AudioSpec
 from mmaudio.base.tables import write_table
@@ -27,45 +28,62 @@ class Recipe:
     spec: AudioSpec
     backend: str
     layout: Layout
-    weights: Mapping[str, str]
+    weights: Mapping[str, str] | None  # None: not known before they are loaded
     frame_rule: str = "exact"
     dtype: str = "fp32"
     normalised: bool = True
     resize: str = "host"
+
+    def as_recorded(self) -> dict[str, Any]:
+        """The fields of a StoreRecord that it decides."""
+        return {
+            "kind": self.kind,
+            "layout": self.layout.name,
+            "mode": self.spec.mode,
+            "backend": self.backend,
+            "duration_s": self.spec.duration_s,
+            "dtypes": self.layout.dtype_names,
+            "weights": None if self.weights is None else dict(self.weights),
+            "frame_rule": self.frame_rule,
+            "dtype": self.dtype,
+            "normalised": self.normalised,
+            "resize": self.resize,
+        }
+
+    def differences(self, found: Mapping[str, Any]) -> list[str]:
+        """What differs between how rows were made, by a record's fields, and this; weights that are not known are left out."""
+        wanted = {key: value for key, value in self.as_recorded().items() if not (key == "weights" and value is None)}
+        return [f"{key} is {found.get(key)!r} there and {value!r} here" for key, value in wanted.items() if found.get(key) != value]
 
 
 def new_record(recipe: Recipe, ids: Sequence[str], captions: Sequence[str], moments: Moments) -> StoreRecord:
     """The record of a store of these rows."""
     mean_c, std_c = moments.result()
     return StoreRecord(
+        **recipe.as_recorded(),
         format_version=schema.FORMAT_VERSION,
-        kind=recipe.kind,
-        layout=recipe.layout.name,
-        mode=recipe.spec.mode,
-        backend=recipe.backend,
-        duration_s=recipe.spec.duration_s,
         num_rows=len(ids),
-        dtypes=recipe.layout.dtype_names,
         latent_mean=mean_c.tolist(),
         latent_std=std_c.tolist(),
         rows_hash=schema.hash_rows(ids, captions),
-        weights=dict(recipe.weights),
         versions={"mmaudio": mmaudio.__version__, "torch": torch.__version__, "tensordict": importlib.metadata.version("tensordict")},
-        frame_rule=recipe.frame_rule,
-        dtype=recipe.dtype,
-        normalised=recipe.normalised,
-        resize=recipe.resize,
     )
+
+
+def _beside(folder: Path) -> list[Path]:
+    return [where(folder) for where in (schema.record_path, schema.table_path, schema.null_text_path)]
 
 
 def forget_sidecars(folder: Path) -> None:
     """Remove what stands beside a store, before its rows change: new rows must never stand beside the old table."""
-    for beside in (schema.record_path, schema.table_path, schema.null_text_path):
-        beside(folder).unlink(missing_ok=True)
+    for path in _beside(folder):
+        path.unlink(missing_ok=True)
 
 
 def write_sidecars(folder: Path, record: StoreRecord, ids: Sequence[str], captions: Sequence[str], null_text: Tensor) -> None:
     """Write what stands beside a store; the record, without which none is whole, comes last."""
+    for path in _beside(folder):
+        sweep(path)
     if record.layout == "published":
         write_null_text(schema.null_text_path(folder), null_text)
     write_table(schema.table_path(folder), ("id", schema.CAPTION_COLUMNS[record.kind]), zip(ids, captions, strict=True))
@@ -92,7 +110,7 @@ def extend_in_place(folder: Path, source: Path, layout: Layout, old: tuple[int, 
 
     Args:
         old, added: rows and captions of the store, and of the files.
-    Raises: UserError where the disk is full; the store is then as before.
+    Raises: UserError where the disk is full; the store then has its old rows, in files that may be longer.
     """
     was, shapes = layout.shapes(*old), layout.shapes(old[0] + added[0], old[1] + added[1])
     growing = [name for name in was if name not in layout.fixed_shapes]

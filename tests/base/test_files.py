@@ -51,16 +51,19 @@ def test_a_folder_is_swapped_whole(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    host = os.uname().nodename
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
-    dead, alive = tmp_path / f".s.{int(done.stdout)}.tmp", tmp_path / f".s.{os.getppid()}.tmp"
-    other = tmp_path / f".s.v2.{int(done.stdout)}.tmp"  # of the store `s.v2`
-    for folder in (dead, alive, other):
+    dead, alive = tmp_path / f".s.{host}-{int(done.stdout)}.tmp", tmp_path / f".s.{host}-{os.getppid()}.tmp"
+    elsewhere = tmp_path / f".s.another-{int(done.stdout)}.tmp"  # its processes cannot be seen from here
+    other = tmp_path / f".s.v2.{host}-{int(done.stdout)}.tmp"  # of the store `s.v2`
+    for folder in (dead, alive, other, elsewhere):
         folder.mkdir()
     with atomic_folder(tmp_path / "s", ["*"]) as temporary:
         (temporary / "x").touch()
     assert not dead.exists()
     assert alive.exists()
     assert other.exists()
+    assert elsewhere.exists()
 
 
 def test_hash_of_texts():

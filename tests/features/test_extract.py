@@ -12,6 +12,7 @@ import torch
 from mmaudio.base.tables import read_table, write_table
 from mmaudio.clips.rejects import read_rejects
 from mmaudio.features.recorder import Recorder
+from mmaudio.features.workspace import Workspace
 from mmaudio.media.audio import write_flac
 from mmaudio.media.example import draw_bounces, render_frames, render_sound
 from mmaudio.media.write import write_video
@@ -148,6 +149,72 @@ def test_two_runs_at_once_are_refused(run_script, videos, tmp_path, monkeypatch)
         assert "another extraction is at work in" in ended.err
         assert not (tmp_path / "some.name").exists()
     assert extract(run_script, videos, tmp_path).code == 0
+
+
+def test_nothing_of_anybody_else_in_the_latent_dir_is_touched(run_script, videos, tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "notes.jsonl").write_text("mine")
+    (tmp_path / "parts" / "big.memmap").write_text("mine, too")
+    assert extract(run_script, videos, tmp_path).code == 0
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["big.memmap", "notes.jsonl"]
+    (tmp_path / "parts" / "mean.memmap").write_text("of a store, perhaps")
+    ended = extract(run_script, videos, tmp_path)
+    assert ended.code == 2
+    assert "holds mean.memmap, though no extraction is under way there" in ended.err
+    before = content(tmp_path)
+    for place in ("some.name", "some.name/parts"):
+        ended = extract(run_script, videos, tmp_path, "--append", "--latent_dir", tmp_path / place)
+        assert ended.code == 2
+        assert "which is the folder of the store or in it" in ended.err
+    assert content(tmp_path) == before
+
+
+def test_what_was_done_for_another_folder_is_done_again(run_script, videos, tmp_path):
+    """A run killed while it cleaned up leaves a folder that says done; of a store elsewhere that is no use."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "remove", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert extract(run_script, videos, tmp_path / "one", "--latent_dir", tmp_path / "parts").code == 130
+    shutil.copytree(tmp_path / "parts", tmp_path / "again")
+    ended = extract(run_script, videos, tmp_path / "two", "--latent_dir", tmp_path / "parts")
+    assert ended.code == 0, ended.err
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+    ended = extract(run_script, videos, tmp_path / "one", "--latent_dir", tmp_path / "again")
+    assert (ended.code, "extract video" in ended.out) == (0, False), "only cleaned up"
+    assert not (tmp_path / "again").exists()
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+
+
+def test_two_additions_to_one_store_do_not_lose_rows(run_script, videos, tmp_path):
+    """One is planned, another one ends, the first goes on: it may not write over the rows that came."""
+    some = list(CAPTIONS.items())
+    shutil.copytree(videos / "clips", tmp_path / "clips")
+    write_table(tmp_path / "set.tsv", ("id", "label"), some[:2])
+    assert extract(run_script, tmp_path, tmp_path / "out").code == 0
+    write_table(tmp_path / "set.tsv", ("id", "label"), some[:4])
+    stop_after(run_script, tmp_path, tmp_path / "out", 1, "--append", "--latent_dir", tmp_path / "slow")
+    write_table(tmp_path / "set.tsv", ("id", "label"), [*some[:2], some[4]])
+    assert extract(run_script, tmp_path, tmp_path / "out", "--append").code == 0
+    before = content(tmp_path / "out")
+    write_table(tmp_path / "set.tsv", ("id", "label"), some[:4])
+    ended = extract(run_script, tmp_path, tmp_path / "out", "--append", "--latent_dir", tmp_path / "slow")
+    assert ended.code == 2
+    assert "was changed while rows were being added" in ended.err
+    assert content(tmp_path / "out") == before
+
+
+def test_processes_give_up_together(run_script, videos, tmp_path):
+    shutil.copytree(videos / "clips", tmp_path / "clips")
+    shutil.copy(videos / "set.tsv", tmp_path / "set.tsv")
+    for name in ("1e5", "None", "NA"):
+        (tmp_path / "clips" / f"{name}.mp4").write_bytes(b"no video")
+    words = ("--data_dir", tmp_path / "clips", "--tsv", tmp_path / "set.tsv", "--name", "some.name", "--max_failures", 1)
+    ended = torchrun(VIDEO_SCRIPT, *words, "--latent_dir", tmp_path / "parts", "--output_dir", tmp_path / "out", *LITE)
+    assert ended.returncode == 1
+    told = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1, ended.stderr
+    assert "of 5 inputs failed and --max_failures allows 1" in told[0]
+    assert "Traceback (most recent call last)" not in ended.stderr
+    assert not (tmp_path / "out" / "some.name").exists()
 
 
 def test_rows_are_added_to_a_store(run_script, videos, tmp_path):
