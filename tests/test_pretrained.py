@@ -158,7 +158,7 @@ def test_another_clip_cannot_go_on_with_the_same_parts(world, hub):
     (world / "parts/manifest.json").write_text(text)
     extract = (*pretrained("vae_16k", "clip"), "--device", "cpu", "--duration", "1", "--latent_dir", "parts")
     ended = run(world, hub, [sys.executable, ROOT / "training/extract_audio_training_latents.py", *extract], code=2)
-    assert "parts holds parts of another extraction" in ended.stderr
+    assert "parts holds the work of another extraction" in ended.stderr
 
 
 def test_without_network_and_weights_one_sentence_says_how_to_get_them(world, hub):
