@@ -13,7 +13,7 @@ from mmaudio.features.inputs import Inputs
 from mmaudio.features.plan import BackendPlan
 from mmaudio.features.reading import ReadingRules
 from mmaudio.features.target import Target
-from mmaudio.features.workspace import Manifest, Workspace
+from mmaudio.features.workspace import Manifest, Workspace, ids_begun_with
 from mmaudio.store.publish import Recipe
 from mmaudio.store.schema import Layout, layout_of
 
@@ -72,6 +72,9 @@ def plan_extraction(
     base = BaseStore.find(latent_dir, folder) if options.append else None
     if base is not None:
         inputs = inputs.without(frozenset(base.ids))
+    begun = ids_begun_with(latent_dir)
+    if begun is not None:
+        inputs = inputs.begun_with(begun)
     layout, rules = layout_of(options.layout, inputs.kind, backend.spec, dtypes), stage.rules
     if rules.resize == "auto":
         rules = replace(rules, resize="device" if device.type == "cuda" else "host")

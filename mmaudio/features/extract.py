@@ -72,7 +72,9 @@ def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> It
             job.work.check()
             if job.work.stage == DONE and not _stands(job, target):
                 job.work.clear()
-            job.work.start(len(texts_needed([item.caption for item in job.inputs.items], job.recipe.layout.name, base)))
+            items = job.inputs.items
+            captions = texts_needed([item.caption for item in items], job.recipe.layout.name, base)
+            job.work.start((item.id for item in items), len(captions))
             if base is not None and job.work.stage is None:
                 base.remember(job.work)
 

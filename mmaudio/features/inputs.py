@@ -13,6 +13,7 @@ from mmaudio.clips.table import read_captions, read_clips, read_videos
 from mmaudio.media.audio import AUDIO_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")  # in the order in which an id is looked up
+CAME_LATER = "it came after this extraction was begun; run it with --append once the store stands"
 _STAGE = "find"
 
 
@@ -66,6 +67,11 @@ class Inputs:
         """These inputs but those that have one of these ids."""
         items = [item for item in self.items if item.id not in ids]
         return Inputs(self.kind, self.data_dir, items, [reject for reject in self.rejects if reject.id not in ids])
+
+    def begun_with(self, ids: Collection[str]) -> "Inputs":
+        """These inputs as they were when an extraction of the ones with these ids was begun; those that came since have to wait."""
+        late = [Reject(item.id, item.file, _STAGE, CAME_LATER) for item in self.items if item.id not in ids]
+        return Inputs(self.kind, self.data_dir, [item for item in self.items if item.id in ids], self.rejects + late)
 
 
 class _Finder:

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import sweep, write_json
 from mmaudio.base.locks import EXCLUSIVE, SHARED, try_lock
+from mmaudio.base.tables import read_columns, write_table
 from mmaudio.features.ledger import Ledger
 from mmaudio.store.column_files import ColumnFiles, column_bytes, column_path, reserve_columns
 from mmaudio.store.publish import Recipe
@@ -136,8 +137,11 @@ class Workspace:
             os.close(handle)
         return None
 
-    def start(self, num_captions: int) -> None:
+    def start(self, ids: Iterable[str], num_captions: int) -> None:
         """Write the manifest if there is none yet, and reserve the disk that the columns take, for `num_captions` at most.
+
+        Args:
+            ids: of the inputs, which are kept in mind: media that come later do not change what the extraction is of.
 
         Raises: UserError as `check`, or where the disk has not enough room.
         """
@@ -148,7 +152,8 @@ class Workspace:
         self._stop_path.unlink(missing_ok=True)
         if self.stage is not None:
             return
-        write_json(self._manifest_path, self.manifest.content())  # first: what stands without it is not ours
+        write_table(_ids_path(self.folder), ("id",), ((row_id,) for row_id in ids))
+        write_json(self._manifest_path, self.manifest.content())  # before the columns: what stands without it is not ours
         dtypes, shapes = self._dtypes(), self._row_shapes() | {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}
         reserve_columns(self.folder, shapes, dtypes)
         largest, free = max(column_bytes(shape, dtypes[name]) for name, shape in shapes.items()), shutil.disk_usage(self.folder).free
@@ -215,9 +220,9 @@ class Workspace:
 
     def clear(self) -> None:
         """Delete all but the lock; the manifest, which says whose it is, last."""
-        for path in (self._manifest_path, self.folder / "base.json"):
+        for path in (self._manifest_path, _ids_path(self.folder), self.folder / "base.json"):
             sweep(path)
-        for path in (*self._own_files(), self._manifest_path):
+        for path in (*self._own_files(), _ids_path(self.folder), self._manifest_path):
             path.unlink(missing_ok=True)
 
 
@@ -228,6 +233,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return {}
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def _ids_path(folder: Path) -> Path:
+    return folder / "inputs.tsv"
+
+
+def ids_begun_with(folder: Path) -> frozenset[str] | None:
+    """The ids of the inputs that the extraction under way in a folder is of; None if none is."""
+    manifest, path = read_manifest(folder), _ids_path(folder)
+    if not manifest or manifest.get("stage") == DONE or not path.is_file():
+        return None
+    return frozenset(row_id for (row_id,) in read_columns(path, ("id",)))
 
 
 def recall_unfinished(folder: Path, name: str) -> Any:

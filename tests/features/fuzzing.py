@@ -219,7 +219,7 @@ VIDEO_DAMAGES = (
     Damage("mp4", swap_halves, DAMAGED),
     Damage("mkv", cut(b"\x1f\x43\xb6\x75", 0.0, 0.5), CUT),
     Damage("mkv", lambda content, draw: flipped(content, draw.randrange(4), draw), NO_MEDIA),
-    Damage("mkv", rename(b"V_MPEG4/ISO/AVC", b"V_MPEG5/XXX/XXX"), "^its picture is in a format that cannot be decoded here"),
+    Damage("mkv", rename(b"V_MPEG4/ISO/AVC", b"V_MPEG5/ABC/ABC"), "^its picture is in a format that cannot be decoded here"),
     Damage("mkv", rename(b"A_AAC", b"A_XXX"), "^its sound is in a format that cannot be decoded here"),
     Damage("mkv", random_from(b"\x1f\x43\xb6\x75", 0.0, 0.4), CUT),
     Damage("jpegs", huge_jpegs, DAMAGED),
