@@ -34,6 +34,9 @@ def run_extraction(options: argparse.Namespace, problems: Problems, stage: Stage
     for name in ("batch_size", "num_workers"):
         if getattr(options, name) < 1:
             problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
+    for name in ("latent_dir", "output_dir", "data_dir"):
+        if not getattr(options, name):
+            problems.add(f"--{name} is empty; want a folder")
     device = problems.check(lambda: pick_device(options.device, ranks))
     wanted = problems.check(lambda: BackendPlan(options.backend, spec_of(options.mode, options.duration), **backend_keywords(options)))
     dtypes = problems.check(lambda: read_column_dtypes("--column_dtype", options.column_dtype, options.layout))

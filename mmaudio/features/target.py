@@ -38,6 +38,9 @@ class Target:
                 raise UserError(
                     f"the store {self.folder} would replace {table}, which it is made from; give the store another name or folder"
                 )
+        foreign = [path for path in (where(self.folder) for where in beside) if path.exists() and not self.folder.exists()]
+        if foreign:
+            raise UserError(f"the store {self.folder} would replace {foreign[0]}, and no store is there that it belongs to; name another")
 
     def earlier_rejects(self, inputs: Inputs) -> list[Reject]:
         """What earlier extractions into this store rejected and these inputs are not about."""

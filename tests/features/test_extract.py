@@ -390,6 +390,23 @@ def test_nothing_a_user_has_is_replaced(run_script, videos, tmp_path):
     assert (tmp_path / "some.name.tsv").read_bytes() == (videos / "set.tsv").read_bytes()
 
 
+def test_tables_beside_a_store_that_is_not_there_are_somebody_elses(run_script, videos, tmp_path):
+    (tmp_path / "some.name.json").write_text("precious")
+    ended = extract(run_script, videos, tmp_path)
+    assert ended.code == 2
+    assert "no store is there that it belongs to" in ended.err
+    assert (tmp_path / "some.name.json").read_text() == "precious"
+
+
+def test_empty_places_and_a_manifest_of_something_else_are_refused(run_script, videos, tmp_path):
+    ended = extract(run_script, videos, tmp_path, "--latent_dir", "")
+    assert (ended.code, "--latent_dir is empty" in ended.err) == (2, True)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "manifest.json").write_text("hi")
+    ended = extract(run_script, videos, tmp_path)
+    assert (ended.code, "is not the manifest of an extraction" in ended.err) == (2, True)
+
+
 @pytest.mark.parametrize("name", ["", "../other", "a/b"])
 def test_a_store_stays_in_its_folder(run_script, videos, tmp_path, name):
     ended = extract(run_script, videos, tmp_path, "--name", name)
