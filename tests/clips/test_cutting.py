@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.clips.cutting import Cutting, plan_clips
+from mmaudio.clips.cutting import PUBLISHED, Cutting, plan_clips
 from tests.golden.fill import GOLDEN
 
 CASES = json.loads((GOLDEN / "partition.json").read_text())
@@ -86,9 +86,9 @@ def test_recordings_shorter_than_wanted_are_not_cut():
 
 
 def test_the_published_numbers_are_the_default_and_contradict_nothing():
-    Cutting().check()
-    Cutting(tail="pad", overlap_s=8.0, max_clips=-1).check()
-    Cutting(min_length_s=60).check()
+    assert Cutting() == PUBLISHED
+    for cutting in (Cutting(), Cutting(tail="pad", overlap_s=8.0, max_clips=-1), Cutting(min_length_s=60)):
+        cutting.check()
 
 
 @pytest.mark.parametrize(
