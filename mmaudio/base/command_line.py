@@ -24,6 +24,7 @@ _FLAGS_WITH_VALUE = {
 _FLAGS = {"--help": "-h", "--hydra-help": "", "--version": "", "--resolve": "", "--run": "-r", "--shell-completion": "-sc", "--info": "-i"}
 _LONG_NAMES = {short: long for long, short in (_FLAGS_WITH_VALUE | _FLAGS).items() if short}
 _ONLY_SHOW = ("--help", "--hydra-help", "--version", "--cfg", "--shell-completion", "--info", "--experimental-rerun")
+FREE_KEYS = "solver.options."  # settings of tasks that are not ours, which nothing here can know
 _OVERRIDE = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[^=]+?)(?:=(?P<value>.*))?", re.DOTALL)
 
 
@@ -142,6 +143,8 @@ def _understand_one(word: str, keys: Mapping[str, Any], groups: set[str], folder
         return found
     if found.key in groups:
         return _known_choice(found, folders, problems)
+    if found.key.startswith(FREE_KEYS):
+        return Override("++" if found.sign != "~" else found.sign, found.key, found.value)
     source = source_key(found.key)
     kinds = source_fields() if source else keys
     name = (source[1] or "") if source else found.key

@@ -25,7 +25,7 @@ DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
 _EVALUATION = "training makes no previews and no evaluation yet; when it is done, use evaluate.py"
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
     **dict.fromkeys(("log_extra_interval", "eval_interval", "save_eval_interval", "eval_batch_size"), _EVALUATION),
-    **dict.fromkeys(("num_workers", "pin_memory"), "training reads ahead in one thread, into ordinary memory"),
+    "pin_memory": "on a GPU batches always travel through pinned memory",
 }
 
 
@@ -56,6 +56,26 @@ class SamplingSettings:
     min_sigma: float = setting(0.0, low=0, high=1)
     method: str = setting("euler", defines_run=False)
     num_steps: int = setting(25, low=1, defines_run=False)
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """The task that is trained: a subclass of `trainer.solver.Solver`, and settings of its own."""
+
+    target: str = setting("mmaudio.trainer.flow_solver.FlowSolver")  # module and class, as Python imports it
+    options: Mapping[str, Any] = field(default_factory=dict)  # for tasks whose settings are not among those here
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """When a stage is due, in epochs of `updates_per_epoch`; None: its interval in iterations counts."""
+
+    every: int | None = setting(None, low=1, defines_run=False)
+
+
+@dataclass(frozen=True)
+class ValidSettings(StageSettings):
+    max_rows: int | None = setting(None, low=1, defines_run=False)  # None: every row of data.val
 
 
 @dataclass(frozen=True)
@@ -117,7 +137,20 @@ class TrainSettings(BaseSettings):
     save_copy_iterations: tuple[int, ...] = setting((), low=1, defines_run=False)
     batch_size: int = setting(512, low=1)  # per optimizer step, all processes together
     eval_batch_size: int = setting(256, low=1, defines_run=False)  # per process
+    micro_batch: int | None = setting(None, low=1, defines_run=False)  # rows a process computes at once; None: all of its share
     num_iterations: int = setting(300000, low=1)
+    updates_per_epoch: int | None = setting(None, low=1, defines_run=False)  # iterations of an epoch; None: one pass over the data
+    valid: ValidSettings = ValidSettings()
+    evaluate: StageSettings = StageSettings()
+    generate: StageSettings = StageSettings()
+    execute_only: Literal["train", "valid", "evaluate", "generate"] | None = setting(None, defines_run=False)  # None: all of them
+    solver: SolverSettings = field(default_factory=SolverSettings)
+    parallel: Literal["ddp", "fsdp"] = setting("ddp", defines_run=False)  # whole network on every process, or a share of it
+    placement: Literal["memmap", "ram", "device"] = setting("memmap", defines_run=False)  # where the stores are while training
+    caption_table_gb: float = setting(4.0, low=0, defines_run=False)  # captions kept on the device, as far as they fit
+    keep_checkpoints: int = setting(2, low=1, defines_run=False)  # the newest ones; save_copy_iterations are never removed
+    max_skipped_steps: int = setting(0, low=0, defines_run=False)  # steps without a finite gradient that a run may leave out
+    hang_timeout_s: float = setting(1800.0, above=0, defines_run=False)  # without progress for so long, all stacks are shown
     learning_rate: float = setting(1e-4, above=0)
     linear_warmup_steps: int = setting(1000, low=0)
     lr_schedule: Literal["step", "constant", "poly"] = setting("step")

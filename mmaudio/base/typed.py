@@ -62,6 +62,8 @@ def describe(kind: Any) -> str:
         return " or ".join(describe(part) for part in _alternatives(kind))
     if typing.get_origin(kind) is tuple:
         return f"a list, each item {describe(typing.get_args(kind)[0])}"
+    if typing.get_origin(kind) is Mapping:
+        return "a group of settings of any names"
     return "a group of settings"
 
 
@@ -77,6 +79,8 @@ def _convert(value: Any, kind: Any) -> Any:
             return _WRONG
         items = tuple(_convert(item, typing.get_args(kind)[0]) for item in value)
         return _WRONG if any(item is _WRONG for item in items) else items
+    if typing.get_origin(kind) is Mapping:
+        return dict(value) if isinstance(value, Mapping) else _WRONG
     return _convert_scalar(value, kind)
 
 

@@ -29,7 +29,7 @@ def defining_values(settings: Any, prefix: str = "") -> dict[str, Any]:
             values |= _data_values(value, f"{name}.")
         elif dataclasses.is_dataclass(value):
             values |= defining_values(value, f"{name}.")
-        elif value != field.default:
+        elif value != (field.default if field.default_factory is dataclasses.MISSING else field.default_factory()):
             values[name] = value
     return values
 
