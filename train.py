@@ -14,20 +14,24 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from mmaudio.base.errors import Problems, run_entry_point
+from mmaudio.base.errors import EXIT_INTERRUPTED, Problems, run_entry_point
 from mmaudio.base.files import write_text
 from mmaudio.base.logs import start_logging
+from mmaudio.base.peers import watch_peers
 from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads, wait_for_all, watch_launcher
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
 from mmaudio.runs.names import CONFIG_FILE, LOG_FILE
 from mmaudio.runs.signature import record_signature, signature
-from mmaudio.trainer.checks import check_training
-from mmaudio.trainer.flow_solver import train
-from mmaudio.trainer.stopping import NonFiniteError
+from mmaudio.trainer import engine
+from mmaudio.trainer.refusals import NonFiniteError
+from mmaudio.trainer.requeue import mark_requeue, unmark_requeue
+from mmaudio.trainer.solver import solver_class
+from mmaudio.trainer.stopping import Asked
 
 CONFIG_DIR = Path(__file__).resolve().parent / "config"
 EXIT_NOT_FINITE = 1  # a loss or gradient that is no number; the last checkpoint stands
-EXIT_STOPPED = 143  # asked to stop; the checkpoint is saved
+EXIT_REQUEUE = 75  # asked to stop; the checkpoint is saved, and the same command goes on
+EXITS = {Asked.NOTHING: 0, Asked.STOP: EXIT_INTERRUPTED, Asked.REQUEUE: EXIT_REQUEUE}
 
 log = logging.getLogger(__name__)
 
@@ -48,24 +52,30 @@ def train_as(config: DictConfig) -> int:
     start_logging(ranks.rank, run_dir / LOG_FILE)
     set_threads(ranks)
     if ranks.is_first:
+        unmark_requeue(run_dir)
         record_signature(run_dir, settings)
         write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
-    with process_group(ranks, device):
+    with process_group(ranks, device) as store, watch_peers(ranks, store, settings.hang_timeout_s) as pulse:
         try:
-            return 0 if train(settings, run_dir, ranks, device) else EXIT_STOPPED
+            solver = solver_class(settings.solver.target)(settings, run_dir, ranks, device, pulse.beat)
+            asked = engine.train(solver)
         except NonFiniteError as error:  # raised on every rank at once
             if ranks.is_first:
                 log.error("%s", error)
             wait_for_all()
             return EXIT_NOT_FINITE
+    if ranks.is_first and asked is Asked.REQUEUE:
+        mark_requeue(run_dir)
+    return EXITS[asked]
 
 
 def main() -> int:
     """Check the whole command line, then let Hydra read it."""
     ranks, problems = read_ranks(), Problems()
     command = read_command(sys.argv[1:], TrainSettings, CONFIG_DIR, "train_config", signature, problems, is_first=ranks.is_first)
-    if not command.only_shows:
-        check_training(command.settings, command.run_dir, ranks, problems)
+    solver = problems.check(lambda: solver_class(command.settings.solver.target))
+    if solver is not None and not command.only_shows:
+        solver.check(command.settings, command.run_dir, ranks, problems)
     problems.raise_any()
     for note in command.notes if ranks.is_first else ():
         print(f"note: {note}", flush=True)

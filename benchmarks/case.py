@@ -10,9 +10,10 @@ import time
 
 import torch
 
-from benchmarks.rates import NAMES, MatrixProduct, bench_device, seconds_of
+from benchmarks.rates import NAMES, bench_device, seconds_of
 from benchmarks.step import TrainingStep, new_batch, new_network
 from mmaudio.base.specs import DEFAULT_DURATION_S
+from mmaudio.trainer.costs import MatrixProduct
 
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
 

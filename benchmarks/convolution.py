@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.rates import NAMES, MatrixProduct, bench_device, precisions, seconds_of
+from benchmarks.rates import NAMES, bench_device, precisions, seconds_of
 from mmaudio.base.specs import AudioSpec
+from mmaudio.trainer.costs import MatrixProduct
 
 Call = Callable[[], object]
 BATCH = {"cpu": 2, "cuda": 64}

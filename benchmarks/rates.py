@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch import Tensor
 
 from mmaudio.base.ranks import Ranks, pick_device, read_ranks, set_threads
 from mmaudio.base.settings import TrainSettings
-from mmaudio.trainer.objective import set_backend_flags, uses_amp
+from mmaudio.trainer.costs import MATMUL_SIDE, matmul_rate
+from mmaudio.trainer.precision import set_backend_flags, uses_amp
 
 REPEATS = {"cpu": 3, "cuda": 20}
 SHORTEST_S = 0.01  # shorter calls are repeated until a measurement is this long
-MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**32}
 NAMES = {torch.float32: "float32", torch.bfloat16: "bf16"}
 
@@ -49,25 +47,6 @@ def seconds_of(calls: Sequence[Callable[[], object]], device: torch.device) -> l
     return [median(times) for times in zip(*rounds, strict=True)]
 
 
-@dataclass(frozen=True)
-class MatrixProduct:
-    """A large matrix product: its rate is what the work of others is compared with."""
-
-    a: Tensor
-    b: Tensor
-
-    @classmethod
-    def on(cls, device: torch.device, dtype: torch.dtype) -> "MatrixProduct":
-        return cls(*torch.randn(2, MATMUL_SIDE[device.type], MATMUL_SIDE[device.type], device=device, dtype=dtype))
-
-    def __call__(self) -> Tensor:
-        return self.a @ self.b
-
-    @property
-    def flops(self) -> int:
-        return 2 * len(self.a) ** 3
-
-
 def copy_rate(device: torch.device) -> float:
     """Measured bytes per second, read and written, of a large copy within the device's memory."""
     source = torch.zeros(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
@@ -82,7 +61,5 @@ def print_table() -> None:
     for dtype in precisions(device):
         arithmetic = f"{NAMES[dtype]}{' (TF32)' if device.type == 'cuda' and dtype == torch.float32 else ''}"
         side = MATMUL_SIDE[device.type]
-        product = MatrixProduct.on(device, dtype)
-        rate = product.flops / seconds_of([product], device)[0]
-        print(f"| matrix product, {side} × {side}, {arithmetic} | {rate / 1e12:.3g} TFLOP/s |")
+        print(f"| matrix product, {side} × {side}, {arithmetic} | {matmul_rate(device, dtype) / 1e12:.3g} TFLOP/s |")
     print(f"| copy, read and written | {copy_rate(device) / 1e9:.0f} GB/s |")

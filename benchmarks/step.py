@@ -7,7 +7,7 @@ from mmaudio.base.draws import Draws
 from mmaudio.flow.loss import FlowBatch, FlowSettings, draw_flow
 from mmaudio.flow.nulls import NullDraws, NullSettings, choose_told
 from mmaudio.network import CONDITION_ROWS, FlowTransformer, build_network, find_variant
-from mmaudio.trainer.descent import backward_, build_optimizer
+from mmaudio.trainer.descent import Descent, build_optimizer
 from mmaudio.trainer.objective import FlowObjective
 
 CLIP_GRAD_NORM, LEARNING_RATE, WEIGHT_DECAY = 1.0, 1e-4, 1e-6
@@ -57,7 +57,8 @@ class TrainingStep:
     def __init__(self, network: FlowTransformer, batch: FlowBatch, *, amp: bool, how: str) -> None:
         self.batch, self.objective = batch, FlowObjective(network, FlowSettings(), amp=amp)
         self.positions = torch.arange(len(batch.a_mean), device=batch.a_mean.device)
-        self.optimizer = build_optimizer(network, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, amp=amp)
+        optimizer = build_optimizer(network, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, amp=amp)
+        self.descent = Descent(network, optimizer, CLIP_GRAD_NORM)
         compile_(self.objective, how)
 
     def forward(self) -> Tensor:
@@ -66,5 +67,4 @@ class TrainingStep:
         return self.objective(self.batch, draws)[0].mean()
 
     def __call__(self) -> None:
-        backward_(self.forward(), self.optimizer, CLIP_GRAD_NORM, scaled=False)
-        self.optimizer.step()
+        self.descent.step([self.forward])

@@ -9,11 +9,12 @@ import argparse
 import logging
 from pathlib import Path
 
-from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, run_entry_point
+from mmaudio.base.errors import EXIT_REJECTS, Problems, RejectsError, UserError, run_entry_point
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
+from mmaudio.base.places import check_writable
 from mmaudio.clips.cutting import CLIP_LENGTH_S, MAX_CLIPS, Cutting
-from mmaudio.clips.partition import default_workers, partition_folder
+from mmaudio.clips.partition import check_slice, default_workers, partition_folder
 from mmaudio.clips.rejects import rejects_path, write_rejects
 from mmaudio.clips.table import check_clips_table, write_clips
 from mmaudio.media.example_files import make_guide_example
@@ -48,9 +49,11 @@ def main() -> int:
         problems.add(f"--data_dir is {folder}, which is not a folder")
     cutting = Cutting(options.clip_length, options.max_clips, options.overlap, options.tail, options.min_length)
     problems.check(cutting.check)
+    problems.check(lambda: check_slice(options.start, options.end))
     if options.num_workers < 1:
         problems.add(f"--num_workers is {options.num_workers}; want 1 or more")
     clips_tsv = output if output.suffix == ".tsv" else output / "clips.tsv"
+    problems.check(lambda: check_writable(clips_tsv.parent))
     if clips_tsv.is_file():
         problems.check(lambda: check_clips_table(clips_tsv))  # only a table of clips is replaced by one
     problems.raise_any()
@@ -62,9 +65,11 @@ def main() -> int:
     made = partition_folder(folder, start=options.start, end=options.end, cutting=cutting, num_workers=options.num_workers)
     if not made.num_files:
         raise UserError(f"--start {options.start} --end {options.end} leaves no file of {folder}")
-    write_clips(clips_tsv, made.clips)
     failed_tsv = rejects_path(clips_tsv)
     write_rejects(failed_tsv, made.rejects)
+    if not made.clips:
+        raise RejectsError(f"none of the {made.num_files} files gave a clip; {failed_tsv} says why for each, and no table was written")
+    write_clips(clips_tsv, made.clips)
     left_out = f", {len(made.rejects)} files left out (reasons in {failed_tsv})" if made.rejects else ""
     log.info("%s: %d clips from %d files%s", clips_tsv, len(made.clips), made.num_files, left_out)
     return EXIT_REJECTS if made.rejects else 0

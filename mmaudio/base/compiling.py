@@ -34,16 +34,3 @@ class CompiledCall:
 def compile_(module: nn.Module) -> None:
     """Compile a module in place: the same parameters, attributes and children, another way to run its forward."""
     module.forward = CompiledCall(module.forward)
-
-
-class Compiled(nn.Module):
-    """A module, compiled, beside the module as it is."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self._call = CompiledCall(module)
-
-    def forward(self, *inputs: Any) -> Any:
-        """What the module returns."""
-        return self._call(*inputs)

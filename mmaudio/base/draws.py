@@ -51,15 +51,14 @@ class Draws:
 
     def to(self, device: torch.device) -> "Draws":
         """The same numbers, drawn on a device."""
-        return Draws(self.seed, self.step, self.items.to(device))
+        return Draws(self.seed, self.step, self.items.to(device, non_blocking=True))
 
     def _words(self, stream: str, num_blocks: int) -> Tensor:
         """(batch, num_blocks · 4) int64 words in [0, 2^32)."""
         device = self.items.device
         block = torch.arange(num_blocks, device=device)[None, :]
         item = self.items[:, None]
-        step = torch.tensor(self.step & _MASK, device=device)
-        name = torch.tensor(zlib.crc32(stream.encode()), device=device)
+        step, name = (torch.full((1, 1), word, device=device) for word in (self.step & _MASK, zlib.crc32(stream.encode())))
         words = philox((block, item, step, name), (self.seed & _MASK, (self.seed >> 32) & _MASK))
         return torch.stack(words, dim=-1).flatten(1)
 

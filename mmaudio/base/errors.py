@@ -4,11 +4,13 @@ import difflib
 import errno
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
 
+EXIT_BUG = 1
 EXIT_USER_ERROR = 2  # found before any work; nothing was changed
 GRACE_S = 20.0  # how long a process that does not speak leaves the one that does
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
@@ -71,6 +73,40 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
+def is_told(error: BaseException) -> bool:
+    """Whether an error needs no traceback: a user's mistake, Ctrl-C, or a place that cannot be written to."""
+    if isinstance(error, OSError):
+        return error.errno in PLACE_ERRORS and error.filename is not None
+    return isinstance(error, UserError | KeyboardInterrupt)
+
+
+def exit_code(error: BaseException) -> int:
+    """The code to leave with because of an error."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return error.exit_code if isinstance(error, UserError) else EXIT_USER_ERROR if is_told(error) else EXIT_BUG
+
+
+def sentences_of(error: BaseException) -> list[str]:
+    """What to print for an error: lines for what a user can mend, the traceback of a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return ["interrupted; the same command goes on where this one stopped"]
+    if isinstance(error, UserError):
+        return [f"error: {sentence}" for sentence in error.sentences]
+    if isinstance(error, OSError) and is_told(error):
+        return [f"error: {error.filename}: {error.strerror}; name another place, or make room"]
+    return [] if isinstance(error, SystemExit) else ["".join(traceback.format_exception(error)).rstrip()]
+
+
+def tell(error: BaseException) -> None:
+    """Print what there is to say of an error."""
+    sys.stdout.flush()
+    for sentence in sentences_of(error):
+        print(sentence, file=sys.stderr, flush=True)
+
+
 def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None:
     """Run a script's main and leave the process: 0 or main's code, 2 with one line per mistake, traceback and 1 for bugs.
 
@@ -79,19 +115,12 @@ def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None
     """
     try:
         code = main()
-    except UserError as error:
-        sys.stdout.flush()
-        if not speaks:
-            time.sleep(GRACE_S)
-        for sentence in error.sentences:
-            print(f"error: {sentence}", file=sys.stderr, flush=True)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
-    except OSError as error:
-        if error.errno not in PLACE_ERRORS or error.filename is None:
+    except (UserError, KeyboardInterrupt, OSError) as error:
+        if not is_told(error):
             raise
-        print(f"error: {error.filename}: {error.strerror}; name another place, or make room", file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_USER_ERROR) from None
+        if isinstance(error, UserError) and not speaks:
+            sys.stdout.flush()
+            time.sleep(GRACE_S)
+        tell(error)
+        raise SystemExit(exit_code(error)) from None
     raise SystemExit(code or 0)

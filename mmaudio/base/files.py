@@ -14,6 +14,12 @@ from typing import Any
 from mmaudio.base.errors import UserError
 
 
+def sync_file(path: Path) -> None:
+    """Return when what a file holds survives a power cut."""
+    with open(path, "rb") as written:
+        os.fsync(written.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Return when the names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -69,8 +75,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with telling(path):
             yield temporary
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
+            sync_file(temporary)
             os.replace(temporary, path)
             sync_folder(path.parent)
     finally:
@@ -129,8 +134,7 @@ def atomic_folder(path: Path, contents: Sequence[str]) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                with open(file, "rb") as written:
-                    os.fsync(written.fileno())
+                sync_file(file)
         sync_folder(temporary)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)

@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.slurm import slurm_task
 
 _PARENT_POLL_S = 1.0
 _WATCH, _INIT = "launcher watch", 1
@@ -32,6 +34,8 @@ class Ranks:
     local_rank: int = 0
     local_world_size: int = 1
     is_launched: bool = False  # by torchrun or the like, whose end is this process's end
+    num_devices: int | None = None  # GPUs the job has on this machine, where the launcher says so
+    meeting: str | None = None  # where the processes meet, if it is rank 0 that receives them there and not the launcher
 
     @property
     def is_first(self) -> bool:
@@ -39,7 +43,15 @@ class Ranks:
 
 
 def read_ranks() -> Ranks:
-    """The place torchrun gave this process, or the only one where no launcher did."""
+    """The place that torchrun, or else srun, gave this process; the only one where no launcher did.
+
+    Raises: UserError for a launcher's environment that does not say what is needed.
+    """
+    if "RANK" not in os.environ and (task := slurm_task(os.environ)):
+        allotted = os.environ.get("SLURM_GPUS_ON_NODE", "")
+        num_devices = int(allotted) if allotted.isdecimal() else None
+        meeting = f"tcp://{task.address}:{task.port}?rank={task.rank}&world_size={task.num_tasks}"
+        return Ranks(task.rank, task.num_tasks, task.local_rank, task.num_local_tasks, True, num_devices, meeting)
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     rank, world_size, local_rank, local_world_size = (int(os.environ.get(name, alone)) for name, alone in zip(names, "0101", strict=True))
     return Ranks(rank, world_size, local_rank, local_world_size, is_launched="RANK" in os.environ)
@@ -60,10 +72,11 @@ def pick_device(name: str, ranks: Ranks) -> torch.device:
         raise UserError(f"device is {name!r}; want cuda, cuda:N, cpu or auto")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda' but this machine has no CUDA device; use the CPU instead: --device cpu (train.py: device=cpu)")
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    sees_own = ranks.num_devices is not None and count < ranks.num_devices  # a launcher shows each process its own devices only
     if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", ranks.local_rank)
-    if device.type == "cuda" and max(device.index or 0, ranks.local_world_size - 1) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
+        device = torch.device("cuda", 0 if sees_own else ranks.local_rank)
+    if device.type == "cuda" and max(device.index or 0, 0 if sees_own else ranks.local_world_size - 1) >= count:
         raise UserError(f"device is {name!r} and this machine has {count} for {ranks.local_world_size} processes; start fewer of them")
     return device
 
@@ -118,25 +131,26 @@ def _leave_with_parent(parent: int) -> None:
 
 
 @contextmanager
-def process_group(ranks: Ranks, device: torch.device, timeout: datetime.timedelta = _COLLECTIVE_TIMEOUT) -> Iterator[None]:
+def process_group(ranks: Ranks, device: torch.device, timeout: datetime.timedelta = _COLLECTIVE_TIMEOUT) -> Iterator[Store | None]:
     """Collective. Join the process group (NCCL on CUDA, gloo elsewhere) for the block; nothing to join for one process.
 
     A worker whose launcher is gone ends itself within seconds.
 
     Args:
         timeout: how long a collective waits for the last process. Meeting at the start has a time limit of its own.
+    Returns: the store through which its processes met; None for one process.
     """
     watch_launcher(ranks)
     if ranks.world_size == 1:
-        yield
+        yield None
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, world_size = next(rendezvous("env://", timeout=_COLLECTIVE_TIMEOUT))
+    store, rank, world_size = next(rendezvous(ranks.meeting or "env://", timeout=_COLLECTIVE_TIMEOUT))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     try:
-        yield
+        yield store
     finally:
         dist.destroy_process_group()
 

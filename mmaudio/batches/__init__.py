@@ -1,17 +1,21 @@
 """Records to batches: hands on an endless iterator of training batches and a finite one of validation batches.
 
-`mixture` says which stores make up the data and checks that they fit the model, `order` which rows make up a step (pure
-arithmetic), `loader` reads them ahead of the training loop.
+`mixture` says which stores make up the data, `fit` whether they fit the model, `order` which rows make up a step (pure
+arithmetic), `placement` where rows come from, `gather` reads a batch into one of the `slabs` of host memory, `sending`
+brings it to the device, `loader` does so ahead of the training loop.
 """
 
+from mmaudio.batches.batch import Batch
 from mmaudio.batches.fit import check_batch_size, check_sources
 from mmaudio.batches.loader import read_ahead, training_batches, validation_batches
-from mmaudio.batches.mixture import Batch, Mixture, Source
+from mmaudio.batches.mixture import Mixture, Source
 from mmaudio.batches.order import num_steps_per_epoch, shard, training_rows, validation_rows
+from mmaudio.batches.placement import Placement
 
 __all__ = [
     "Batch",
     "Mixture",
+    "Placement",
     "Source",
     "check_batch_size",
     "check_sources",

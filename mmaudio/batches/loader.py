@@ -1,17 +1,26 @@
-"""Reads batches ahead of the loop that uses them, in one thread that ends with the iterator."""
+"""Reads batches ahead of the loop that uses them, in threads that end with the iterator."""
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from itertools import count
 from typing import TypeVar
 
 import numpy as np
+import torch
 
-from mmaudio.batches.mixture import Batch, Mixture
+from mmaudio.batches.batch import Batch, Selection
+from mmaudio.batches.gather import Gatherer
+from mmaudio.batches.mixture import Mixture
 from mmaudio.batches.order import num_steps_per_epoch, shard, training_rows, validation_rows
+from mmaudio.batches.placement import Placement
+from mmaudio.batches.sending import Arrival, arrivals
 
 T = TypeVar("T")
+AHEAD = 2
+DEFAULT_THREADS = 2
 
 
 class _End:
@@ -21,11 +30,12 @@ class _End:
         self.error = error
 
 
-def read_ahead(items: Iterator[Callable[[], T]], ahead: int) -> Iterator[T]:
-    """Call the functions of `items` in a thread, in order, keeping at most `ahead` results waiting; yield the results.
+def read_ahead(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
+    """Pass on what an iterator gives, which a thread asks for before it is needed, keeping at most `ahead` results waiting.
 
-    Whatever is raised there is raised here, after the results before it. The thread starts with the first result asked
-    for and is gone when the iterator ends, is closed, or is collected.
+    While a result is in use, the thread makes no more than the `ahead` next ones. Whatever the iterator raises is raised here,
+    after the results before it. The thread starts with the first result asked for; when this ends, is closed, or is
+    collected, the thread closes `items` (if it can be closed) and is gone.
     """
     results: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
     room = threading.Semaphore(max(1, ahead))
@@ -34,14 +44,15 @@ def read_ahead(items: Iterator[Callable[[], T]], ahead: int) -> Iterator[T]:
     def produce() -> None:
         end = _End()
         try:
-            for make in items:
-                room.acquire()
-                if stop.is_set():
-                    return
-                results.put(make())
+            while room.acquire() and not stop.is_set():
+                results.put(next(items))
+        except StopIteration:
+            pass
         except BaseException as error:
             end = _End(error)
         finally:
+            if isinstance(items, Generator):
+                items.close()
             results.put(end)
 
     thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
@@ -59,43 +70,99 @@ def read_ahead(items: Iterator[Callable[[], T]], ahead: int) -> Iterator[T]:
 
 
 def training_batches(
-    mixture: Mixture, *, seed: int, start_step: int, batch_size: int, rank: int = 0, world_size: int = 1, ahead: int = 2
-) -> Iterator[Batch]:
+    mixture: Mixture,
+    *,
+    seed: int,
+    start_step: int,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str | None = None,
+    placement: Placement | None = None,
+    num_threads: int | None = None,
+    ahead: int = AHEAD,
+) -> Generator[Batch, None, None]:
     """This rank's batches from step `start_step` on, without end; a function of the arguments, so a resumed run continues.
 
-    Close the iterator when done with it (`contextlib.closing`). Every rank reads its own rows; nothing is collective.
+    A batch may be a view of buffers that are used again: it is valid until the next one is asked for. Close the iterator
+    when done with it (`contextlib.closing`). Every rank reads its own rows; nothing is collective.
 
     Args:
         mixture: the data.
         seed: of the run.
         start_step: steps done so far.
         batch_size: rows of a step, all ranks together.
+        device: where the batches are wanted; by default where `placement` is, or the CPU.
+        placement: of this mixture on this device; None: rows come from the files.
+        num_threads: threads that read rows; None: two.
         ahead: batches kept waiting, which costs their memory.
-    Raises: ValueError, at once, for a batch larger than the data or one that does not divide among the ranks.
+    Raises: ValueError, at once, for a batch larger than the data or one that does not divide among the ranks, and for a
+        placement of other data. OSError, from the iterator, for a store that cannot be read.
     """
     num_steps_per_epoch(len(mixture), batch_size)
     shard(np.arange(batch_size), rank, world_size)
 
-    def reader(step: int) -> Callable[[], Batch]:
-        rows = training_rows(len(mixture), batch_size, seed, step)
-        return lambda: mixture.gather(*shard(rows, rank, world_size))
+    def selections() -> Iterator[Selection]:
+        for step in count(start_step):
+            yield mixture.select(*shard(training_rows(len(mixture), batch_size, seed, step), rank, world_size))
 
-    return read_ahead((reader(step) for step in count(start_step)), ahead)
+    return _received(selections(), _placed(mixture, device, placement), batch_size // world_size, num_threads, ahead)
 
 
-def validation_batches(mixture: Mixture, *, batch_size: int, rank: int = 0, world_size: int = 1, ahead: int = 2) -> Iterator[Batch]:
+def validation_batches(
+    mixture: Mixture,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str | None = None,
+    placement: Placement | None = None,
+    num_threads: int | None = None,
+    ahead: int = AHEAD,
+    max_rows: int | None = None,
+) -> Generator[Batch, None, None]:
     """This rank's share of every row, once, in order: rows rank, rank + world_size, …; `positions` are row numbers.
 
     The last batch may be smaller and ranks may have unequal numbers of batches, so no collective may stand in the loop.
+    Batches are valid, and the iterator is closed, as in `training_batches`.
 
     Args:
         mixture: the data.
         batch_size: largest batch of one rank.
-    Raises: ValueError, at once, for a batch size below 1.
+        device, placement, num_threads, ahead: as in `training_batches`.
+        max_rows: take the first so many alone, all ranks together.
+    Raises: ValueError, at once, for a batch size below 1 or a placement of other data.
     """
-    parts = validation_rows(len(mixture), batch_size, rank, world_size)
+    num_rows = len(mixture) if max_rows is None else min(max_rows, len(mixture))
+    parts = validation_rows(num_rows, batch_size, rank, world_size)
+    placed = _placed(mixture, device, placement)
+    largest = max(map(len, parts), default=0)
+    return _received((mixture.select(rows, rows) for rows in parts), placed, largest, num_threads, ahead)
 
-    def reader(rows: np.ndarray) -> Callable[[], Batch]:
-        return lambda: mixture.gather(rows, rows)
 
-    return read_ahead((reader(rows) for rows in parts), ahead)
+def _placed(mixture: Mixture, device: torch.device | str | None, placement: Placement | None) -> Placement:
+    if placement is None:
+        return Placement(mixture, torch.device(device or "cpu"), {})
+    if placement.mixture is not mixture:
+        raise ValueError("the placement is of another mixture")
+    if device is not None and torch.device(device) != placement.device:
+        raise ValueError(f"the placement is on device {placement.device}; want {device}")
+    return placement
+
+
+def _received(
+    selections: Iterable[Selection], placement: Placement, batch_size: int, num_threads: int | None, ahead: int
+) -> Generator[Batch, None, None]:
+    ahead = max(1, ahead)
+    with closing(read_ahead(_read(selections, placement, batch_size, num_threads, ahead), ahead)) as results:
+        for arrival in results:
+            yield arrival.receive()
+
+
+def _read(
+    selections: Iterable[Selection], placement: Placement, batch_size: int, num_threads: int | None, ahead: int
+) -> Generator[Arrival, None, None]:
+    """Runs in the thread that reads ahead, and has helpers where more than one is wanted."""
+    threads = DEFAULT_THREADS if num_threads is None else num_threads
+    with ThreadPoolExecutor(threads, "read-rows") if threads > 1 else nullcontext() as pool:
+        yield from arrivals(Gatherer(placement, pool, joined=placement.device.type != "cuda"), selections, batch_size, ahead)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.finite import all_finite
 from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, first_not_finite, named_tensors, read_tensor_file
 from mmaudio.checkpoints.run_state import FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
 
@@ -71,7 +72,9 @@ def load_checkpoint(path: Path) -> RunState:
         raise DamagedFileError(f"{path} is no training checkpoint: it has no {', '.join(missing)}; for weights alone use weights={path}")
     read_record(path)  # checks the format version
     steps_done = int((content["scheduler"] or {}).get("last_epoch", content["it"]))
-    return RunState(steps_done, dict(content["weights"]), content["optimizer"], content["scheduler"], content["ema"])
+    return RunState(
+        steps_done, dict(content["weights"]), content["optimizer"], content["scheduler"], content["ema"], content.get("extra") or {}
+    )
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -86,6 +89,23 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     if name := first_not_finite(weights):
         raise UserError(f"{path} holds numbers that are not finite, the first in {name}; take the weights of an earlier step")
     return weights
+
+
+def _tensors(nest: Any) -> Iterator[Tensor]:
+    if isinstance(nest, Tensor):
+        yield nest
+    elif isinstance(nest, Mapping):
+        for part in nest.values():
+            yield from _tensors(part)
+
+
+def _spoilt_part(state: RunState) -> str | None:
+    """What of a checkpoint holds numbers that are not finite; reads all of it."""
+    parts = {"weights": state.weights, "optimizer moments": state.optimizer.get("state"), "averages": state.ema}
+    for name, part in parts.items():
+        if not all(all_finite(tensor) for tensor in _tensors(part) if tensor.is_floating_point()):
+            return name
+    return None
 
 
 def newest_checkpoint(files: RunFiles) -> Newest | None:
@@ -103,9 +123,10 @@ def newest_checkpoint(files: RunFiles) -> Newest | None:
         except DamagedFileError as error:
             skipped.append(str(error))
     for path, state in sorted(readable, key=lambda found: -found[1].steps_done):
-        if first_not_finite(state.weights) is None:
+        spoilt = _spoilt_part(state)
+        if spoilt is None:
             return Newest(path, state, tuple(skipped))
-        skipped.append(f"{path} holds weights that are not finite")
+        skipped.append(f"{path} holds {spoilt} that are not finite")
     if skipped:
         found = "; ".join(skipped)
         raise UserError(f"no checkpoint of this run can be used ({found}); move them away to start anew, or choose another exp_id")

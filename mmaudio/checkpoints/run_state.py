@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class RunState:
     optimizer: dict[str, Any]  # AdamW's state, by index among the trained parameters in manifest order
     scheduler: dict[str, Any]
     ema: dict[str, Any] | None  # None where the run keeps no averages
+    extra: dict[str, Any] = field(default_factory=dict)  # what else a task keeps, by name; published files have nothing of it
 
     def entries(self) -> dict[str, Any]:
         """The dictionary that is saved. `it` counts finished iterations."""
@@ -30,6 +31,7 @@ class RunState:
             "optimizer": self.optimizer,
             "scheduler": self.scheduler,
             "ema": self.ema,
+            "extra": self.extra,
         }
 
 
@@ -91,6 +93,10 @@ class RunFiles:
         return self.folder / f"{self.exp_id}_shadow.pth"
 
     @property
+    def weights_best(self) -> Path:
+        return self.folder / f"{self.exp_id}_best.pth"
+
+    @property
     def checkpoint_last(self) -> Path:
         return self.folder / f"{self.exp_id}_ckpt_last.pth"
 
@@ -112,9 +118,14 @@ class RunFiles:
     def checkpoint_copy(self, steps_done: int) -> Path:
         return self.folder / f"{self.exp_id}_ckpt_{steps_done}.pth"
 
+    def checkpoint_copies(self) -> list[Path]:
+        """The training checkpoints that have their step's own name, by step."""
+        named = re.compile(re.escape(self.exp_id) + r"_ckpt_(\d+)\.pth")
+        found = ((path, named.fullmatch(path.name)) for path in self.folder.glob("*.pth"))
+        steps = sorted((int(match[1]), path) for path, match in found if match)
+        return [path for _, path in steps]
+
     def checkpoints(self) -> Iterator[Path]:
         """Every training checkpoint there is: last, shadow, then the copies."""
-        copies = sorted(self.folder.glob("*.pth"))
-        named = re.compile(re.escape(self.exp_id) + r"_ckpt_\d+\.pth")
-        found = [self.checkpoint_last, self.checkpoint_shadow, *(path for path in copies if named.fullmatch(path.name))]
+        found = [self.checkpoint_last, self.checkpoint_shadow, *self.checkpoint_copies()]
         return (path for path in found if path.is_file())

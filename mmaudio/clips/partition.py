@@ -63,6 +63,17 @@ def default_workers() -> int:
     return min(MOST_WORKERS, 4 * num_cores())
 
 
+def check_slice(start: int, end: int) -> None:
+    """Raises: UserError, by option, for a slice of a listing that is none."""
+    wrong = [f"--start is {start}; want 0 or more"] if start < 0 else []
+    if end < -1:
+        wrong.append(f"--end is {end}; want a number of files, or -1 for all")
+    elif 0 <= end <= max(start, 0):
+        wrong.append(f"--end is {end} and --start {start}; want an end after the start, or -1 for all")
+    if wrong:
+        raise UserError(*wrong)
+
+
 def partition_folder(
     folder: Path, *, start: int = 0, end: int = -1, cutting: Cutting = PUBLISHED, num_workers: int | None = None
 ) -> Partition:

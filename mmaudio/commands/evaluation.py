@@ -1,5 +1,6 @@
 """What evaluate.py does: its words, where the weights of its backend are, and the share of rows each process samples."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def sample_rows(model: Model, rows: Mixture, settings: TrainSettings, output_dir
     """Collective. Sample this rank's share of the rows."""
     sampling = settings.sampling
     how = SampleSettings(sampling.num_steps, settings.cfg_strength, sampling.method, sampling.min_sigma, settings.seed)
-    for batch in validation_batches(rows, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size):
-        conditions = ConditionBatch(batch.ids, batch.text_features, batch.clip_features, batch.sync_features, None, batch.video_exist)
-        write_sounds(model, conditions, how, output_dir)
+    with closing(validation_batches(rows, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size)) as batches:
+        for batch in batches:
+            clip, sync = batch.one_a_sample(batch.clip_features), batch.one_a_sample(batch.sync_features)
+            write_sounds(model, ConditionBatch(batch.ids, batch.text_features, clip, sync, None, batch.video_exist), how, output_dir)
     wait_for_all()

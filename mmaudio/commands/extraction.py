@@ -3,12 +3,14 @@
 import argparse
 import logging
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import spec_of
+from mmaudio.base.places import check_writable
 from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, pick_device, process_group, read_ranks, wait_for_all, watch_launcher
 from mmaudio.commands.backend_options import backend_keywords
 from mmaudio.commands.column_dtypes import read_column_dtypes
@@ -37,6 +39,9 @@ def run_extraction(options: argparse.Namespace, problems: Problems, stage: Stage
     for name in ("latent_dir", "output_dir", "data_dir"):
         if not getattr(options, name):
             problems.add(f"--{name} is empty; want a folder")
+    if options.append and options.replace:
+        problems.add("--append adds to the store that stands there and --replace gives it up; leave one of them out")
+    problems.check(lambda: check_writable(Path(options.latent_dir)))
     device = problems.check(lambda: pick_device(options.device, ranks))
     wanted = problems.check(lambda: BackendPlan(options.backend, spec_of(options.mode, options.duration), **backend_keywords(options)))
     dtypes = problems.check(lambda: read_column_dtypes("--column_dtype", options.column_dtype, options.layout))

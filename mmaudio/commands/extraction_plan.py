@@ -13,7 +13,7 @@ from mmaudio.features.inputs import Inputs
 from mmaudio.features.plan import BackendPlan
 from mmaudio.features.reading import ReadingRules
 from mmaudio.features.target import Target
-from mmaudio.features.workspace import Manifest, Workspace, ids_begun_with
+from mmaudio.features.workspace import CLOSING, Manifest, Workspace, inputs_begun_with
 from mmaudio.store.publish import Recipe
 from mmaudio.store.schema import Layout, layout_of
 
@@ -33,12 +33,14 @@ class Stage:
 class ExtractionPlan:
     """A checked extraction, before anything of it was loaded or written."""
 
+    stage: Stage
     backend: BackendPlan
     inputs: Inputs
     layout: Layout
     base: BaseStore | None
     rules: ReadingRules
     latent_dir: Path
+    unlisted: Sequence[str] = ()  # ids that the extraction under way there was begun with and no table lists any more
 
     def recipe(self, weights: Mapping[str, str] | None) -> Recipe:
         """How rows are made. Raises: UserError where the store that is added to was made otherwise."""
@@ -49,11 +51,15 @@ class ExtractionPlan:
         return recipe
 
     def workspace(self, weights: Mapping[str, str] | None) -> Workspace:
-        """Where it is under way. Raises: UserError as `recipe`, or where that is another's."""
+        """Where it is under way. Raises: UserError as `recipe`, where that is another's, or where a store of other rows would be lost."""
         appends_to = self.base.record.rows_hash if self.base is not None else None
-        manifest = Manifest(self.recipe(weights), self.inputs.data_dir, len(self.inputs.items), self.inputs.hash, appends_to)
+        inputs = (self.inputs.data_dir, len(self.inputs.items), self.inputs.hash)
+        manifest = Manifest(self.recipe(weights), *inputs, appends_to, self.unlisted)
         work = Workspace(self.latent_dir, manifest)
         work.check()
+        if self.base is None:
+            source = " and ".join(map(str, self.stage.tables))
+            self.stage.target.check_rows(self.inputs, manifest.recipe, source=source, is_ours=work.stage == CLOSING)
         return work
 
 
@@ -72,13 +78,14 @@ def plan_extraction(
     base = BaseStore.find(latent_dir, folder) if options.append else None
     if base is not None:
         inputs = inputs.without(frozenset(base.ids))
-    begun = ids_begun_with(latent_dir)
-    if begun is not None:
-        inputs = inputs.begun_with(begun)
+    begun = inputs_begun_with(latent_dir) or {}
+    inputs = inputs.begun_with(begun) if begun else inputs
+    listed = {item.id for item in inputs.items}
     layout, rules = layout_of(options.layout, inputs.kind, backend.spec, dtypes), stage.rules
     if rules.resize == "auto":
         rules = replace(rules, resize="device" if device.type == "cuda" else "host")
-    plan = ExtractionPlan(backend, inputs, layout, base, rules, latent_dir)
+    unlisted = [row_id for row_id in begun if row_id not in listed]
+    plan = ExtractionPlan(stage, backend, inputs, layout, base, rules, latent_dir, unlisted)
     plan.workspace(weights=None)
     if not inputs.items and (base is None or inputs.rejects):
         reasons = "; ".join(sorted({reject.reason for reject in inputs.rejects})[:3]) or "the table has no rows"

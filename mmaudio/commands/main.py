@@ -13,6 +13,8 @@ SUBCOMMANDS = {
     "weights": "list, fetch and verify the published weight files; export those of a run",
     "store": "say what a store of features holds, verify it, convert its layout",
     "ema": "averaged weights of any length, from the snapshots of a run",
+    "doctor": "what this machine is, and what is missing on it for the command you plan",
+    "verify-resume": "whether a run that is killed and resumed ends as one that is not, by train.py itself",
     "example": "the whole way on made-up data: media, features, training, sound, scores, page",
 }
 
@@ -25,7 +27,7 @@ def main() -> None:
 def _run() -> int:
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
-        lines = [f"  {name:<10} {what}" for name, what in SUBCOMMANDS.items()]
+        lines = [f"  {name:<13} {what}" for name, what in SUBCOMMANDS.items()]
         print("usage: mmaudio COMMAND [OPTIONS]\n\n" + "\n".join(lines) + "\n\nexample:\n  mmaudio generate --help")
         return 0
     if words[0] == "--version":
@@ -34,7 +36,7 @@ def _run() -> int:
     name, *rest = words
     if name not in SUBCOMMANDS:
         raise UserError(f"no command {name!r}{nearest(name, SUBCOMMANDS)}; known are {', '.join(SUBCOMMANDS)}")
-    return int(importlib.import_module(f"mmaudio.commands.{name}").main(rest))
+    return int(importlib.import_module(f"mmaudio.commands.{name.replace('-', '_')}").main(rest))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--dtype", metavar="COLUMN=fp32|bf16|fp16", action="append", default=[], help="of clip_features, sync_features or text; repeatable"
     )
+    parser.add_argument("--replace", action="store_true", help="replace the store at the output, even if it holds other rows")
     add_making_options(parser)
     problems = Problems()
     options = parse_options(parser, words, problems)
@@ -36,7 +37,7 @@ def main(words: Sequence[str]) -> int:
     problems.raise_any()
     store = Store.open(tsv, folder)
     null_file = Path(options.null_text) if options.null_text else None
-    problems.check(lambda: check_output(store, [tsv, *([null_file] if null_file else [])], output))
+    problems.check(lambda: check_output(store, [tsv, *([null_file] if null_file else [])], output, replace=options.replace))
     backend = problems.check(lambda: backend_of_store(store, options.backend))
     spec = problems.check(lambda: spec_of_store(store, options.duration))
     null_text = problems.check(lambda: null_text_of(store, null_file, backend, spec)) if backend and spec else None

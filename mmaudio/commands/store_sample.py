@@ -35,15 +35,17 @@ class Sample:
         """Rows against their media, and captions of all rows against the source table, where one was given."""
         from mmaudio.features.reencode import encode_rows
         from mmaudio.store.compare import limits_of
-        from mmaudio.store.sample import check_sample, check_weights, check_words, draw_rows
+        from mmaudio.store.sample import check_null_text, check_sample, check_weights, check_words, draw_rows
         from mmaudio.store.schema import TEXT
 
         rows = draw_rows(self.num, store.num_rows, self.seed)
         dtypes = {name: store.dtype(name) for name in (*store.feature_names, TEXT)}
         encoded = progress(encode_rows(store, rows, self.inputs, self.backend, self.rules, self.num_workers), len(rows), "encode again")
         words = [check_words(store, self.captions, self.source)] if self.source else []
-        sample = check_sample(store, encoded, rows, limits_of(dtypes))
-        return [check_weights(store, self.backend.weights), sample, *words]
+        limits = limits_of(dtypes)
+        sample = check_sample(store, encoded, rows, limits)
+        null_text = check_null_text(store, self.backend.encode_text([""])[0].cpu(), limits["caption"])
+        return [check_weights(store, self.backend.weights), null_text, sample, *words]
 
 
 def open_sample(options: argparse.Namespace, tsv: Path, folder: Path) -> Sample | None:
@@ -71,6 +73,7 @@ def open_sample(options: argparse.Namespace, tsv: Path, folder: Path) -> Sample 
     name, spec = problems.check(lambda: backend_of_store(store, options.backend)), problems.check(lambda: spec_of_store(store))
     plan = problems.check(lambda: BackendPlan(name, spec, **backend_keywords(options))) if name and spec else None
     found = problems.check(lambda: _find(options, store.kind, tsv))
+    problems.check(lambda: _check_normalised(options.normalize_audio, store))
     problems.raise_any()
     assert device is not None and plan is not None and found is not None
     set_threads(Ranks())
@@ -79,6 +82,13 @@ def open_sample(options: argparse.Namespace, tsv: Path, folder: Path) -> Sample 
     normalised = said == "true" if said else made is None or made.normalised
     rules = ReadingRules(normalised, made.frame_rule if made else "ffmpeg", made.resize if made else "host")  # as the published system
     return Sample(options.sample, options.seed, options.num_workers, found[0], backend, rules, found[1], found[2])
+
+
+def _check_normalised(said: str | None, store: "Store") -> None:
+    """Raises: UserError if --normalize_audio says otherwise than the record."""
+    recorded = None if store.record is None else str(store.record.normalised).lower()
+    if said is not None and recorded not in (None, said):
+        raise UserError(f"--normalize_audio is {said} and the record of store {store.memmap_dir} says {recorded}; leave it out")
 
 
 def _find(options: argparse.Namespace, kind: str, tsv: Path) -> "tuple[Inputs, dict[str, str], str]":

@@ -27,6 +27,8 @@ class BaseStore:
     @classmethod
     def open(cls, folder: Path) -> "BaseStore":
         """The store at a place. Raises: UserError if it is not one, not whole, or has no record."""
+        if not folder.is_dir():
+            raise UserError(f"there is no store at {folder} to add to; leave --append out to make one")
         store = Store.open(table_path(folder), folder)
         if store.record is None:
             raise UserError(f"store {folder} has no record of what made it, so nothing can be added; `mmaudio store convert` makes one")

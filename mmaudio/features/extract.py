@@ -12,11 +12,13 @@ import numpy as np
 
 from mmaudio.base.errors import RejectsError, UserError
 from mmaudio.base.files import sweep
+from mmaudio.base.naming import named
 from mmaudio.base.ranks import Ranks, first_does, wait_for_all
 from mmaudio.clips.rejects import Reject, read_rejects, write_rejects
 from mmaudio.features.backend import Backend
 from mmaudio.features.base_store import BaseStore
 from mmaudio.features.captions import extract_captions, texts_needed
+from mmaudio.features.changes import changed_inputs
 from mmaudio.features.finish import FinishedRows, finish
 from mmaudio.features.job import Job
 from mmaudio.features.ledger import Entered
@@ -74,7 +76,7 @@ def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> It
                 job.work.clear()
             items = job.inputs.items
             captions = texts_needed([item.caption for item in items], job.recipe.layout.name, base)
-            job.work.start((item.id for item in items), len(captions))
+            job.work.start(((item.id, item.file) for item in items), len(captions))
             if base is not None and job.work.stage is None:
                 base.remember(job.work)
 
@@ -83,7 +85,11 @@ def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> It
             stack.enter_context(job.work.taken(is_first=False))
             job.work.check_joined()
         wait_for_all()
-        yield
+        try:
+            yield
+        except FileNotFoundError:
+            job.work.check_there()
+            raise
 
 
 def _stands(job: Job, target: Target) -> bool:
@@ -102,29 +108,50 @@ def _do_rows(job: Job, target: Target, backend: Backend, ranks: Ranks, retry_fai
     def done_before() -> Entered:
         if retry_failed and job.work.stage == CLOSING:
             raise UserError(f"the rows of {job.work.folder} are final; leave --retry_failed out, and then --append what failed")
-        done = ledger.read(num_inputs, without_rejected=retry_failed)
+        done = _without_replaced(job, ledger.read(num_inputs, without_rejected=retry_failed), retry_failed)
         if 0 < done.num_missing < num_inputs:
             log.info("%d of %d inputs were done before", num_inputs - done.num_missing, num_inputs)
         _check_failures(job, target, done)
         return done
 
     before = first_does(done_before)
+    ledger.follow(before.latest)
     if before.num_missing:
         extract_rows(job, share_of(job.inputs, before, ranks), len(before.reasons), backend, ranks.rank)
     wait_for_all()
 
     def done_now() -> Entered:
+        job.work.check_there()
         done = ledger.read(num_inputs)
         _list_rejects(job, target, done)
         _check_failures(job, target, done)
         assert not done.num_missing, f"{done.num_missing} rows are missing after all were done"
         if not done.is_kept.any():
-            raise RejectsError(f"none of the {job.inputs.num_seen} inputs gave a row; {target.failed_tsv} says why for each")
+            job.work.remove()  # nothing is worth keeping, and the next run tries all of them
+            seen = f"none of the {job.inputs.num_seen} inputs gave a row{' to add' if job.work.manifest.appends_to else ''}"
+            raise RejectsError(f"{seen}; {target.failed_tsv} says why for each; the same command tries them again")
         if job.work.stage is None:
             job.work.enter(CLOSING)
         return done
 
     return first_does(done_now)
+
+
+def _without_replaced(job: Job, done: Entered, retry_failed: bool) -> Entered:
+    """What is done, but for what was made of files that were replaced since: that is to be done again, unless rows are final."""
+    changed = changed_inputs(job.inputs, done, job.num_workers)
+    is_final = job.work.stage == CLOSING
+    if is_final:
+        changed = [number for number in changed if done.is_kept[number]]
+    if not changed:
+        return done
+    ids = named([job.inputs.items[number].id for number in changed])
+    if is_final:
+        log.warning("the files of %d rows (%s) were replaced after all rows were done; the rows stay as they are", len(changed), ids)
+        return done
+    job.work.rows.forget(changed)
+    log.info("%d of %d inputs (%s) are done again: their files were replaced since", len(changed), len(job.inputs.items), ids)
+    return job.work.rows.read(len(job.inputs.items), without_rejected=retry_failed)
 
 
 def _check_failures(job: Job, target: Target, done: Entered) -> None:
@@ -153,6 +180,8 @@ def _finished(job: Job, done: Entered, base: BaseStore | None) -> FinishedRows:
 
 
 def _make_store(job: Job, target: Target, rows: FinishedRows, backend: Backend, base: BaseStore | None) -> None:
+    if base is None:
+        target.check_rows(job.inputs, job.recipe, is_ours=True)  # as before any work; another extraction may have ended there since
     record = finish(job.work, target.folder, rows, backend.encode_text([""])[0].cpu(), base)
     job.work.enter(DONE, rows_hash=record.rows_hash)
 

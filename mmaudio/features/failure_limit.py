@@ -7,27 +7,28 @@ from mmaudio.base.errors import RejectsError, UserError
 
 @dataclass(frozen=True)
 class FailureLimit:
-    """How many inputs may fail: a number, or a share of all."""
+    """How many inputs may fail: a number, or a share of all; neither where any number may."""
 
-    limit: float | None = None  # below 1: a share
+    number: int | None = None
+    share: float | None = None
 
     @classmethod
     def parse(cls, text: str | None) -> "FailureLimit":
-        """Of `--max_failures`. Raises: UserError for what is neither a whole number nor a share below 1."""
+        """Of `--max_failures`: `1` is one input, `1.0` is all. Raises: UserError for neither a whole number nor a share up to 1.0."""
         if text is None:
             return cls()
+        if text.isascii() and text.isdecimal():
+            return cls(number=int(text))
         try:
-            limit = float(text)
+            share = float(text)
         except ValueError:
-            limit = -1.0
-        if not limit >= 0 or (limit >= 1 and limit != int(limit)):
-            raise UserError(f"--max_failures is {text!r}; want a whole number, or a share of the inputs such as 0.05")
-        return cls(limit)
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise UserError(f"--max_failures is {text!r}; want a whole number such as 100, or a share of the inputs from 0.0 to 1.0")
+        return cls(share=share)
 
     def check(self, num_failed: int, num_seen: int) -> None:
         """Raises: RejectsError if more have failed than may."""
-        if self.limit is None:
-            return
-        allowed = int(self.limit * num_seen) if self.limit < 1 else int(self.limit)
-        if num_failed > allowed:
+        allowed = int(self.share * num_seen) if self.share is not None else self.number
+        if allowed is not None and num_failed > allowed:
             raise RejectsError(f"{num_failed} of {num_seen} inputs failed and --max_failures allows {allowed}")

@@ -1,12 +1,12 @@
 """What there is to extract: the clips or videos of a table, each with its file, and those that have to be left out."""
 
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
-from mmaudio.base.errors import UserError
+from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.files import text_hash
 from mmaudio.clips.rejects import Reject
 from mmaudio.clips.table import read_captions, read_clips, read_videos
@@ -44,6 +44,7 @@ class Inputs:
     data_dir: Path
     items: list[Input]
     rejects: list[Reject]
+    absent: Sequence[tuple[Input, Reject]] = ()  # of the rejects those that only lack a file, and what they would be with one
 
     @property
     def num_seen(self) -> int:
@@ -66,12 +67,23 @@ class Inputs:
     def without(self, ids: Collection[str]) -> "Inputs":
         """These inputs but those that have one of these ids."""
         items = [item for item in self.items if item.id not in ids]
-        return Inputs(self.kind, self.data_dir, items, [reject for reject in self.rejects if reject.id not in ids])
+        absent = [(item, reject) for item, reject in self.absent if item.id not in ids]
+        return Inputs(self.kind, self.data_dir, items, [reject for reject in self.rejects if reject.id not in ids], absent)
 
-    def begun_with(self, ids: Collection[str]) -> "Inputs":
-        """These inputs as they were when an extraction of the ones with these ids was begun; those that came since have to wait."""
-        late = [Reject(item.id, item.file, _STAGE, CAME_LATER) for item in self.items if item.id not in ids]
-        return Inputs(self.kind, self.data_dir, [item for item in self.items if item.id in ids], self.rejects + late)
+    def begun_with(self, begun: Mapping[str, str]) -> "Inputs":
+        """These inputs as they were when an extraction was begun: those that came since have to wait, and none is left out
+        because its file is gone; a row of it may be done, and if not, reading it tells.
+
+        Args:
+            begun: id → file of what the extraction was begun with, in order; the file "" where it is not known.
+        """
+        back = [(item, reject) for item, reject in self.absent if begun.get(item.id)]
+        here = {item.id: item for item in (*self.items, *(item for item, _ in back))}
+        found = ((here[row_id], file) for row_id, file in begun.items() if row_id in here)
+        items = [item if file in ("", item.file) else replace(item, file=file) for item, file in found]
+        late = [Reject(item.id, item.file, _STAGE, CAME_LATER) for item in self.items if item.id not in begun]
+        explained = {reject for _, reject in back}
+        return Inputs(self.kind, self.data_dir, items, [reject for reject in self.rejects if reject not in explained] + late)
 
 
 class _Finder:
@@ -83,7 +95,9 @@ class _Finder:
         self.data_dir, self.suffixes = data_dir, suffixes
         self.present = frozenset(os.listdir(data_dir))
         self.seen: set[str] = set()
+        self.items: list[Input] = []
         self.rejects: list[Reject] = []
+        self.absent: list[tuple[Input, Reject]] = []
 
     def file_of(self, stem: str) -> str | None:
         names = (f"{stem}{suffix}" for suffix in self.suffixes)
@@ -91,38 +105,54 @@ class _Finder:
             return next((name for name in names if os.path.isfile(self.data_dir / name)), None)  # False also for a name that cannot be
         return next((name for name in names if name in self.present), None)
 
-    def find(self, row_id: str, stem: str, problem: str | None) -> str | None:
-        """The file of a row; None, with a reject, where `problem` says what is wrong with it or it has no file."""
-        file = self.file_of(stem)
+    def take(self, row_id: str, stem: str, make: Callable[[str], Input], problem: str | None = None) -> None:
+        """Sort a row in: `make` makes its input, of its file; with a reject instead where it has none, or `problem` says what is wrong."""
+        file, is_absent = self.file_of(stem), False
         if row_id in self.seen:
             problem = "this id is listed more than once; the first is kept"
         elif problem is None and file is None:
-            problem = f"no such file in {self.data_dir} (looked for {stem!r} with {', '.join(self.suffixes)})"
+            problem, is_absent = f"no such file in {self.data_dir} (looked for {stem!r} with {', '.join(self.suffixes)})", True
         self.seen.add(row_id)
-        if problem is not None:
-            self.rejects.append(Reject(row_id, file or stem, _STAGE, problem))
-            return None
-        return file
+        if problem is None:
+            assert file is not None
+            self.items.append(make(file))
+            return
+        self.rejects.append(Reject(row_id, file or stem, _STAGE, problem))
+        if is_absent:
+            self.absent.append((make(""), self.rejects[-1]))
+
+    def found(self, kind: str) -> Inputs:
+        return Inputs(kind, self.data_dir, self.items, self.rejects, self.absent)
 
 
 def find_audio_clips(data_dir: Path, captions_tsv: Path, clips_tsv: Path) -> Inputs:
-    """The clips of a clips table that have a caption and a file. Raises: UserError for missing folders, tables, columns."""
-    finder = _Finder(data_dir, AUDIO_SUFFIXES)
-    captions = read_captions(captions_tsv)
+    """The clips of a clips table that have a caption and a file.
 
-    def items() -> Iterator[Input]:
-        for clip in read_clips(clips_tsv):
-            caption = captions.get(clip.name)
-            file = finder.find(clip.id, clip.name, f"no caption for {clip.name!r} in {captions_tsv.name}" if caption is None else None)
-            if file is not None and caption is not None:
-                yield Input(clip.id, caption, file, clip.start_sample, clip.end_sample, clip.padded_samples)
+    Raises: UserError for folders, tables and columns that are missing, all of them.
+    """
+    problems = Problems()
+    finder = problems.check(lambda: _Finder(data_dir, AUDIO_SUFFIXES))
+    captions, clips = problems.check(lambda: read_captions(captions_tsv)), problems.check(lambda: read_clips(clips_tsv))
+    problems.raise_any()
+    assert finder is not None and captions is not None and clips is not None
+    for clip in clips:
+        span = (clip.start_sample, clip.end_sample, clip.padded_samples)
+        caption = captions.get(clip.name)
+        problem = f"no caption for {clip.name!r} in {captions_tsv.name}" if caption is None else None
+        finder.take(clip.id, clip.name, partial(_clip_of, clip.id, caption or "", span), problem)
+    return finder.found("audio")
 
-    return Inputs("audio", data_dir, list(items()), finder.rejects)
+
+def _clip_of(row_id: str, caption: str, span: tuple[int, int, int], file: str) -> Input:
+    return Input(row_id, caption, file, *span)
 
 
 def find_videos(data_dir: Path, tsv: Path) -> Inputs:
-    """The videos of a table (id, label) that have a file. Raises: UserError for missing folders, tables, columns."""
-    finder = _Finder(data_dir, VIDEO_SUFFIXES)
-    found = ((video, finder.find(video.id, video.id, None)) for video in read_videos(tsv))
-    items = [Input(video.id, video.label, file) for video, file in found if file is not None]
-    return Inputs("video", data_dir, items, finder.rejects)
+    """The videos of a table (id, label) that have a file. Raises: UserError for folders, tables and columns that are missing."""
+    problems = Problems()
+    finder, videos = problems.check(lambda: _Finder(data_dir, VIDEO_SUFFIXES)), problems.check(lambda: read_videos(tsv))
+    problems.raise_any()
+    assert finder is not None and videos is not None
+    for video in videos:
+        finder.take(video.id, video.id, partial(Input, video.id, video.label))
+    return finder.found("video")

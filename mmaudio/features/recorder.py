@@ -7,6 +7,7 @@ from types import TracebackType
 
 from mmaudio.features.encoding import Row
 from mmaudio.features.ledger import Ledger
+from mmaudio.features.stamps import Stamp
 from mmaudio.store.column_files import ColumnFiles
 
 COMMIT_EVERY_S = 1.0  # what a kill costs at most, beyond the clips being read and the entry being made
@@ -23,6 +24,7 @@ class Recorder:
         self._files, self._ledger = files, ledger
         self._kept: list[int] = []
         self._rejected: dict[int, tuple[str, str]] = {}
+        self._stamps: dict[int, Stamp] = {}
         self._committed_s = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._entering: Future[None] | None = None
@@ -41,18 +43,28 @@ class Recorder:
             self._thread.shutdown()
             self._ledger.close()
 
-    def keep(self, number: int, row: Row) -> None:
-        """Take in a row of columns, on the CPU. Raises: as `ColumnFiles.write`; then it is not taken in."""
+    def keep(self, number: int, row: Row, stamp: Stamp | None = None) -> None:
+        """Take in a row of columns, on the CPU. Raises: as `ColumnFiles.write`; then it is not taken in.
+
+        Args:
+            stamp: of the file that it was made of, if it was one.
+        """
         for name, value in row.items():
             self._files.write(name, number, value[None])
         self._kept.append(number)
+        self._note(number, stamp)
         self._commit_if_due()
 
-    def reject(self, number: int, stage: str, reason: str) -> None:
-        """Take in that an input cannot be used."""
+    def reject(self, number: int, stage: str, reason: str, stamp: Stamp) -> None:
+        """Take in that an input cannot be used, of a file of this stamp."""
         self._rejected[number] = (stage, reason)
+        self._note(number, stamp)
         self.num_rejected += 1
         self._commit_if_due()
+
+    def _note(self, number: int, stamp: Stamp | None) -> None:
+        if stamp is not None:
+            self._stamps[number] = stamp
 
     def _commit_if_due(self) -> None:
         if time.monotonic() - self._committed_s >= COMMIT_EVERY_S:
@@ -62,13 +74,13 @@ class Recorder:
         """Have what is done so far entered. Raises: OSError of the disk, now or from the time before."""
         self._wait()
         if self._kept or self._rejected:
-            self._entering = self._thread.submit(self._enter, self._kept, self._rejected)
-            self._kept, self._rejected = [], {}
+            self._entering = self._thread.submit(self._enter, self._kept, self._rejected, self._stamps)
+            self._kept, self._rejected, self._stamps = [], {}, {}
         self._committed_s = time.monotonic()
 
-    def _enter(self, kept: Sequence[int], rejected: Mapping[int, tuple[str, str]]) -> None:
+    def _enter(self, kept: Sequence[int], rejected: Mapping[int, tuple[str, str]], stamps: Mapping[int, Stamp]) -> None:
         self._files.sync()  # first the rows, then that they are there: a power cut leaves no entry without its row
-        self._ledger.add(kept, rejected)
+        self._ledger.add(kept, rejected, stamps)
 
     def _wait(self) -> None:
         if self._entering is not None:

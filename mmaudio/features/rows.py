@@ -1,7 +1,7 @@
 """Inputs to rows of the columns under way: read ahead in threads, encoded, handed to the recorder."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 
@@ -15,8 +15,9 @@ from mmaudio.features.encoding import encode_media, num_at_once
 from mmaudio.features.inputs import Inputs
 from mmaudio.features.job import Job
 from mmaudio.features.ledger import MISSING, Entered
-from mmaudio.features.reading import Media, file_reader
+from mmaudio.features.reading import FileReader, Media, file_reader
 from mmaudio.features.recorder import Recorder
+from mmaudio.features.stamps import Stamp, stamp_of
 from mmaudio.features.workspace import MOMENTS
 from mmaudio.media.ahead import read_ahead
 from mmaudio.media.audio import MediaError
@@ -26,7 +27,7 @@ from mmaudio.store.statistics import row_moments
 log = logging.getLogger(__name__)
 NUM_TOLD = 20  # rejects that are told as they come; the table has them all
 CLIPS_A_READING = 64  # of one file: more are read in several goes, so that memory does not grow with the file
-Found = tuple[int, Media | MediaError]  # the number of an input, and what it holds or why it cannot be used
+Found = tuple[int, Media | MediaError, Stamp]  # the number of an input, what it holds or why it cannot be used, and its file's stamp
 
 
 def share_of(inputs: Inputs, done: Entered, ranks: Ranks) -> list[list[int]]:
@@ -44,10 +45,11 @@ def extract_rows(job: Job, mine: list[list[int]], num_failed: int, backend: Back
     Args:
         num_failed: how many inputs failed before. Once more have failed than may, by the count of this process, all are asked.
     """
-    read = file_reader(job.inputs, backend.spec, job.rules, pinned=backend.device.type == "cuda")
+    read = _stamping(file_reader(job.inputs, backend.spec, job.rules, pinned=backend.device.type == "cuda"), job.inputs)
     found = progress(_each(read_ahead(read, mine, job.num_workers)), sum(map(len, mine)), f"extract {job.inputs.kind}", rank)
     with closing(found), job.work.open_rows() as files, Recorder(files, job.work.rows) as recorder:
         while (batch := list(islice(found, num_at_once(backend, job.batch_size)))) and not job.work.is_stopped:
+            job.work.check_there()
             _do(batch, job.inputs, backend, recorder)
             try:
                 job.check_failures(num_failed + recorder.num_rejected)
@@ -55,22 +57,39 @@ def extract_rows(job: Job, mine: list[list[int]], num_failed: int, backend: Back
                 job.work.stop()
 
 
-def _each(files: Iterable[tuple[Sequence[int], list[Media | MediaError] | MediaError]]) -> Iterator[Found]:
-    """Each input by itself; what is wrong with a file is wrong with all that it was to hold."""
-    for numbers, held in files:
-        yield from zip(numbers, [held] * len(numbers) if isinstance(held, MediaError) else held, strict=True)
+def _stamping(read: FileReader, inputs: Inputs) -> Callable[[Sequence[int]], list[Found]]:
+    """A function from the numbers of inputs that share a file to each of them; what is wrong with the file is wrong with all of them.
+
+    The file is looked at before it is read: one that changes meanwhile is then another one than was read.
+    """
+
+    def found(numbers: Sequence[int]) -> list[Found]:
+        stamp = stamp_of(inputs.path(inputs.items[numbers[0]]))
+        try:
+            held = read(numbers)
+        except MediaError as error:
+            held = [error] * len(numbers)
+        return [(number, media, stamp) for number, media in zip(numbers, held, strict=True)]
+
+    return found
+
+
+def _each(readings: Iterable[tuple[Sequence[int], list[Found] | MediaError]]) -> Iterator[Found]:
+    for _, found in readings:
+        assert not isinstance(found, MediaError)  # it stands beside its number
+        yield from found
 
 
 def _do(batch: list[Found], inputs: Inputs, backend: Backend, recorder: Recorder) -> None:
-    usable = [(number, media) for number, media in batch if not isinstance(media, MediaError)]
-    for number, media in batch:
+    usable = [(number, media, stamp) for number, media, stamp in batch if not isinstance(media, MediaError)]
+    for number, media, stamp in batch:
         if isinstance(media, MediaError):
-            recorder.reject(number, "read", str(media))
+            recorder.reject(number, "read", str(media), stamp)
             if recorder.num_rejected <= NUM_TOLD:
                 log.warning("%s left out: %s", inputs.items[number].id, media)
-    rows = encode_media(backend, [media for _, media in usable]) if usable else []
-    for (number, _), row in zip(usable, rows, strict=True):
+    rows = encode_media(backend, [media for _, media, _ in usable]) if usable else []
+    for (number, _, stamp), row in zip(usable, rows, strict=True):
         try:
-            recorder.keep(number, {**row, MOMENTS: torch.from_numpy(row_moments(row["mean"][None])[0])})
+            recorder.keep(number, {**row, MOMENTS: torch.from_numpy(row_moments(row["mean"][None])[0])}, stamp)
         except NotFiniteError as error:
-            recorder.reject(number, "encode", str(error))
+            recorder.reject(number, "encode", str(error), stamp)

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import sweep, write_json
 from mmaudio.base.locks import EXCLUSIVE, SHARED, try_lock
+from mmaudio.base.naming import named
 from mmaudio.base.tables import read_columns, write_table
 from mmaudio.features.ledger import Ledger
 from mmaudio.store.column_files import ColumnFiles, column_bytes, column_path, reserve_columns
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 2
 MOMENTS = "moments"  # of each row's latents, from which the statistics of the store are added up in the end
 COLUMNS = (*LATENTS, *VIDEO_FEATURES, TEXT, TEXT_TABLE, TEXT_ROW, NULL_TEXT, MOMENTS)  # that may be under way
+_TOLD_AS = {"inputs_hash": "the hash of ids, captions, files and cuts"}
 CLOSING, DONE = "closing", "done"
 PATIENCE_S = 15.0  # the processes of a run that was killed need a moment to notice, and a shared folder to show a file
 
@@ -43,6 +45,7 @@ class Manifest:
     num_inputs: int
     inputs_hash: str
     appends_to: str | None  # hash of the rows of the store that is added to
+    unlisted: Sequence[str] = ()  # ids it was begun with that are in no table any more
 
     def content(self) -> dict[str, Any]:
         """As it is written."""
@@ -53,7 +56,13 @@ class Manifest:
         """What differs between another manifest's content and this; weights that are not known yet are left out."""
         made = self.recipe.as_recorded()
         rest = {key: value for key, value in self.content().items() if key not in made and found.get(key) != value}
-        return self.recipe.differences(found) + [f"{key} is {found.get(key)!r} there and {value!r} here" for key, value in rest.items()]
+        if "inputs_hash" in rest and self.unlisted:
+            rest = {key: value for key, value in rest.items() if key not in ("num_inputs", "inputs_hash")}
+            unlisted = [f"the tables no longer list {named(self.unlisted)}, which it was begun with"]
+        else:
+            unlisted = []
+        told = [f"{_TOLD_AS.get(key, key)} is {found.get(key)!r} there and {value!r} here" for key, value in rest.items()]
+        return self.recipe.differences(found) + told + unlisted
 
 
 class Workspace:
@@ -137,11 +146,11 @@ class Workspace:
             os.close(handle)
         return None
 
-    def start(self, ids: Iterable[str], num_captions: int) -> None:
+    def start(self, inputs: Iterable[tuple[str, str]], num_captions: int) -> None:
         """Write the manifest if there is none yet, and reserve the disk that the columns take, for `num_captions` at most.
 
         Args:
-            ids: of the inputs, which are kept in mind: media that come later do not change what the extraction is of.
+            inputs: their ids and files, which are kept in mind: media that come or go do not change what the extraction is of.
 
         Raises: UserError as `check`, or where the disk has not enough room.
         """
@@ -152,7 +161,7 @@ class Workspace:
         self._stop_path.unlink(missing_ok=True)
         if self.stage is not None:
             return
-        write_table(_ids_path(self.folder), ("id",), ((row_id,) for row_id in ids))
+        write_table(_inputs_path(self.folder), ("id", "file"), inputs)
         write_json(self._manifest_path, self.manifest.content())  # before the columns: what stands without it is not ours
         dtypes, shapes = self._dtypes(), self._row_shapes() | {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}
         reserve_columns(self.folder, shapes, dtypes)
@@ -193,6 +202,11 @@ class Workspace:
         """Note a stage, atomically, with a few facts for whoever takes it up from there."""
         write_json(self._manifest_path, {**self.manifest.content(), "stage": stage, **facts})
 
+    def check_there(self) -> None:
+        """Raises: UserError where the folder was taken away from under this extraction."""
+        if not self._manifest_path.is_file():
+            raise UserError(f"{self.folder} was removed or emptied while this extraction was at work in it; run it again to start anew")
+
     def stop(self) -> None:
         """Ask all processes of this run to do no more rows."""
         self._stop_path.touch()
@@ -220,9 +234,9 @@ class Workspace:
 
     def clear(self) -> None:
         """Delete all but the lock; the manifest, which says whose it is, last."""
-        for path in (self._manifest_path, _ids_path(self.folder), self.folder / "base.json"):
+        for path in (self._manifest_path, _inputs_path(self.folder), self.folder / "base.json"):
             sweep(path)
-        for path in (*self._own_files(), _ids_path(self.folder), self._manifest_path):
+        for path in (*self._own_files(), _inputs_path(self.folder), self._manifest_path):
             path.unlink(missing_ok=True)
 
 
@@ -238,16 +252,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _ids_path(folder: Path) -> Path:
+def _inputs_path(folder: Path) -> Path:
     return folder / "inputs.tsv"
 
 
-def ids_begun_with(folder: Path) -> frozenset[str] | None:
-    """The ids of the inputs that the extraction under way in a folder is of; None if none is."""
-    manifest, path = read_manifest(folder), _ids_path(folder)
+def inputs_begun_with(folder: Path) -> dict[str, str] | None:
+    """Id → file of the inputs that the extraction under way in a folder is of, in order; None if none is.
+
+    The file is "" where it was begun by a version that did not keep it.
+    """
+    manifest, path = read_manifest(folder), _inputs_path(folder)
     if not manifest or manifest.get("stage") == DONE or not path.is_file():
         return None
-    return frozenset(row_id for (row_id,) in read_columns(path, ("id",)))
+    return dict(read_columns(path, ("id",), {"file": ""}))  # type: ignore[arg-type]  # rows of two fields
 
 
 def recall_unfinished(folder: Path, name: str) -> Any:

@@ -75,5 +75,5 @@ def flow_loss(network: VelocityNetwork, batch: FlowBatch, draws: FlowDraws, sett
     t_b = logit_normal_times(draws.z, settings.time_mean, settings.time_scale)
     point = point_on_path(draws.x0, x1_bnc, t_b, settings.min_sigma)
     conditions = network.told_conditions(batch.clip_features, batch.sync_features, batch.text_features, batch.told)
-    predicted_bnc = network.predict_flow(point.xt_bnc, t_b, conditions)
-    return FlowLoss(loss_b=(predicted_bnc.float() - point.v_bnc).square().mean(dim=(1, 2)), t_b=t_b)
+    predicted_bnc = network.predict_flow(point.xt_bnc, t_b.to(x1_bnc.dtype), conditions)
+    return FlowLoss(loss_b=(predicted_bnc.to(point.v_bnc.dtype) - point.v_bnc).square().mean(dim=(1, 2)), t_b=t_b)

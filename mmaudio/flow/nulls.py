@@ -14,7 +14,8 @@ NULL_SAMPLING = ("joint", "independent")
 class Told:
     """Which samples are told a condition. To all others its null is told, which is the same for all of them.
 
-    rows (k,) int64: the samples that are told; source (b,) int64: 0 for the null, i + 1 for the i-th of `rows`.
+    rows (k,) int64: the samples that are told, or where not all samples have features, the places of theirs; source (b,) int64:
+    0 for the null, i + 1 for the i-th of `rows`.
     """
 
     rows: Tensor
@@ -24,6 +25,14 @@ class Told:
     def of(cls, is_told_b: Tensor) -> "Told":
         """From a flag for each sample. On a GPU this waits for the device, so make it where the flags are known: on the CPU."""
         return cls(is_told_b.nonzero()[:, 0], is_told_b.long().cumsum(0) * is_told_b)
+
+    def among(self, has_row_b: Tensor) -> "Told":
+        """The same samples, for features that only some samples have a row of: `rows` are then numbers among these rows.
+
+        Args:
+            has_row_b: (b,) bool on the CPU; all who are told have one.
+        """
+        return Told((has_row_b.long().cumsum(0) - 1)[self.rows], self.source)
 
     def to(self, device: torch.device) -> "Told":
         return Told(self.rows.to(device, non_blocking=True), self.source.to(device, non_blocking=True))
@@ -36,6 +45,10 @@ class ToldConditions:
     clip: Told
     sync: Told
     text: Told
+
+    def among_videos(self, video_exist: Tensor) -> "ToldConditions":
+        """For clip and sync features with a row for each sample that has video, (b,) bool, and for no other."""
+        return ToldConditions(self.clip.among(video_exist), self.sync.among(video_exist), self.text)
 
     def to(self, device: torch.device) -> "ToldConditions":
         return ToldConditions(self.clip.to(device), self.sync.to(device), self.text.to(device))

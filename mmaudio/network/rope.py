@@ -22,8 +22,9 @@ def rotation_table(num_tokens: int, head_width: int, scale: float = 1.0, device:
 
 
 def rotate(x_bhnd: Tensor, table_np2: Tensor) -> Tensor:
-    """Rotate each channel pair of each token by its phase, in float32; the result has the dtype of the input."""
-    even, odd = x_bhnd.float().unflatten(-1, (-1, 2)).unbind(-1)
+    """Rotate each channel pair of each token by its phase, in float32 at least; the result has the dtype of the input."""
+    wide = torch.promote_types(x_bhnd.dtype, torch.float32)
+    even, odd = x_bhnd.to(wide).unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = table_np2.float().unbind(-1)
     rotated = torch.stack((cos * even - sin * odd, sin * even + cos * odd), dim=-1)
     return rotated.flatten(-2).to(x_bhnd.dtype)

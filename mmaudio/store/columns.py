@@ -2,8 +2,10 @@
 
 Rows are read with plain positioned file access and not through a mapping: the resident memory of a process stays what it
 holds on purpose, a store may be larger than memory and on a read-only disk, and a failing disk is an error, no bus fault.
+What the page cache holds is taken first; the rest is asked for all at once, so that the disk has a queue to work on.
 """
 
+import errno
 import json
 import os
 import weakref
@@ -26,6 +28,8 @@ _CARRIERS: dict[torch.dtype, np.dtype[Any]] = {
 }
 _DTYPES = {str(dtype): dtype for dtype in _CARRIERS}  # that a store may have
 _CARRIERS[torch.float64] = np.dtype("<f8")  # of what is added up on the way to one
+_WIDENED_AT_ONCE = 16  # rows
+_CACHE_IS_UNKNOWN = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def carried(tensor: Tensor) -> np.ndarray:
@@ -41,7 +45,7 @@ def widened(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 
 
 class Column:
-    """One column, read a row at a time. Holds an open file until it is collected."""
+    """One column, read a row at a time, by any number of threads. Holds its file open until it is collected."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         self.name = path.stem
@@ -49,23 +53,65 @@ class Column:
         self.dtype = dtype
         self._carrier = _CARRIERS[dtype]
         self._row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-        self._handle = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._handle)
+        self._tells_cached = True
+        self._handle = os.open(path, os.O_RDONLY)  # of blocks of rows, which the system may read on from
+        self._row_handle = os.open(path, os.O_RDONLY)  # of rows here and there, around which it would read in vain
+        os.posix_fadvise(self._row_handle, 0, 0, os.POSIX_FADV_RANDOM)
+        for handle in (self._handle, self._row_handle):
+            weakref.finalize(self, os.close, handle)
 
-    def _read(self, first: int, into: np.ndarray) -> None:
-        """Fill a contiguous array from row `first` on."""
-        view, at = into.data.cast("B"), first * self._row_bytes
+    def _read(self, handle: int, at: int, view: memoryview) -> None:
+        """Fill a view from byte `at` on."""
         while len(view):
-            got = os.preadv(self._handle, [view], at)
+            got = os.preadv(handle, [view], at)
             if got == 0:
-                raise OSError(f"column {self.name} ends before row {first + 1} of {self.shape[0]}: it was cut short while in use")
+                row = at // self._row_bytes
+                raise OSError(f"column {self.name} ends before row {row + 1} of {self.shape[0]}: it was cut short while in use")
             view, at = view[got:], at + got
+
+    def _read_cached(self, at: int, view: memoryview) -> int:
+        """Fill as much of a view as memory holds of the file, without waiting for a disk; returns the bytes."""
+        if not self._tells_cached:
+            return 0
+        try:
+            return os.preadv(self._row_handle, [view], at, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno not in _CACHE_IS_UNKNOWN:
+                raise
+            self._tells_cached = False
+            return 0
+
+    def _read_rows(self, rows: np.ndarray, targets: np.ndarray, places: np.ndarray) -> None:
+        """Fill targets[places[i]] from row rows[i]; ascending rows are what a disk likes."""
+        size, whole, waiting = self._row_bytes, targets.data.cast("B"), []
+        for at, place in zip((rows * size).tolist(), (places * size).tolist(), strict=True):
+            view = whole[place : place + size]
+            got = self._read_cached(at, view)
+            if got < size:
+                waiting.append((at + got, view[got:]))
+        for at, view in waiting:
+            os.posix_fadvise(self._row_handle, at, len(view), os.POSIX_FADV_WILLNEED)
+        for at, view in waiting:
+            self._read(self._row_handle, at, view)
+
+    def warm(self, buffer: np.ndarray) -> int:
+        """Read the whole file once, so that the page cache holds it as far as memory goes; returns its bytes.
+
+        Args:
+            buffer: bytes to read into, overwritten again and again.
+        """
+        view, num_bytes = buffer.data.cast("B"), self.shape[0] * self._row_bytes
+        for at in range(0, num_bytes, len(view)):
+            self._read(self._handle, at, view[: num_bytes - at])
+        return num_bytes
 
     def slice(self, start: int, stop: int) -> Tensor:
         """Copy rows start … stop - 1, (stop - start, *shape of one) in the stored dtype."""
         out = torch.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         if out.numel():
-            self._read(start, carried(out))
+            self._read(self._handle, start * self._row_bytes, carried(out).data.cast("B"))
         return out
 
     def copy_rows_(self, out: Tensor, rows: np.ndarray, places: np.ndarray) -> None:
@@ -76,16 +122,20 @@ class Column:
             rows, places: int64, same length.
         Raises: IndexError for a row that is not there.
         """
-        if len(rows) and not (rows.min() >= 0 and rows.max() < self.shape[0]):
+        if not len(rows):
+            return
+        if not (rows.min() >= 0 and rows.max() < self.shape[0]):
             raise IndexError(f"row {int(rows.max())} of column {self.name}, which has {self.shape[0]}")
-        target, same = carried(out), out.dtype == self.dtype
-        row_values = np.empty(self.shape[1:], self._carrier)
-        for at in np.argsort(rows, kind="stable"):
-            if same:
-                self._read(int(rows[at]), target[places[at]])
-            else:
-                self._read(int(rows[at]), row_values)
-                target[places[at]] = widened(row_values, self.dtype)
+        order = np.argsort(rows, kind="stable")
+        rows, places, target = rows[order], places[order], carried(out)
+        if out.dtype == self.dtype:
+            self._read_rows(rows, target, places)
+            return
+        for start in range(0, len(rows), _WIDENED_AT_ONCE):
+            some = slice(start, start + _WIDENED_AT_ONCE)
+            narrow = np.empty((len(rows[some]), *self.shape[1:]), self._carrier)
+            self._read_rows(rows[some], narrow, np.arange(len(narrow)))
+            target[places[some]] = widened(narrow, self.dtype)
 
 
 def open_columns(folder: Path, name: str, *, may_be_longer: bool = False) -> dict[str, Column]:

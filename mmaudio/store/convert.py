@@ -1,7 +1,9 @@
 """One layout into the other: rows stream from a store into a new one, in memory that does not grow with them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,17 +12,24 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.files import check_replaceable
 from mmaudio.base.finite import all_finite, finite_rows
 from mmaudio.base.logs import progress
+from mmaudio.base.places import check_writable
 from mmaudio.base.specs import AudioSpec
 from mmaudio.store import schema
 from mmaudio.store.captions import TextsOfCaptions
 from mmaudio.store.reader import Store
+from mmaudio.store.replacing import check_rebuilds
 from mmaudio.store.scan import BLOCK_BYTES
 from mmaudio.store.schema import TEXT, TEXT_TABLE, VIDEO_FEATURES, Layout, StoreRecord
-from mmaudio.store.writer import Block, write_store
+from mmaudio.store.writer import OF_THE_STORE, Block, write_store
 
 
-def check_output(store: Store, tables: list[Path], output: Path) -> None:
-    """Raises: UserError if writing `output` would replace, or lie in, the store or what it is made from, or other things."""
+def check_output(store: Store, tables: list[Path], output: Path, *, replace: bool = False) -> None:
+    """Raises: UserError if `output` cannot be written, or would replace, or lie in, the store or what it is made from, or other things.
+
+    Args:
+        replace: that the store at `output` may be one of other rows.
+    """
+    check_writable(output.parent)
     source, target = store.memmap_dir.resolve(), output.resolve()
     if target == source or source in target.parents:
         raise UserError(f"the output {output} is the store itself or lies in it; name another folder")
@@ -32,6 +41,23 @@ def check_output(store: Store, tables: list[Path], output: Path) -> None:
             raise UserError(f"the output {output} would replace {path}, which it is made from; name another folder")
         if path.exists() and not output.exists():
             raise UserError(f"the output {output} would replace {path}, and no store is there that it belongs to; name another folder")
+    if not replace:
+        rows, advice = set(zip(store.ids, store.captions, strict=True)), "name another output, or have it replaced: --replace"
+        check_rebuilds(output, rows, lambda found: _made_otherwise(store, found), source=f"store {store.memmap_dir}", advice=advice)
+
+
+def _made_otherwise(store: Store, found: Mapping[str, Any]) -> list[str]:
+    """What differs between how another store's rows were made, by its record's fields, and these, as far as it is known."""
+    record = StoreRecord.from_json(found, "the record")
+    known = asdict(store.record) if store.record is not None else {"kind": store.kind}
+    of_making = {key: value for key, value in known.items() if key not in (*OF_THE_STORE, "versions")}
+    words = [f"{key} is {found[key]!r} there and {value!r} here" for key, value in of_making.items() if found[key] != value]
+    try:
+        clips = schema.columns(record.kind, AudioSpec(record.mode, record.duration_s))
+    except ValueError as error:
+        return [*words, str(error)]
+    lengths = clips["mean"][0], store.row_shape("mean")[0]
+    return words if words or lengths[0] == lengths[1] else [f"clips have {lengths[0]} latents there and {lengths[1]} here"]
 
 
 def backend_of_store(store: Store, given: str | None) -> str:

@@ -169,6 +169,18 @@ class Store:
         else:
             self._columns[name].copy_rows_(out, rows, places)
 
+    def warm(self, buffer: np.ndarray) -> int:
+        """Read every column once, so that the page cache holds them as far as memory goes; returns the bytes. See `Column.warm`."""
+        return sum(column.warm(buffer) for column in self._columns.values())
+
+    def on_disk(self, name: str) -> str:
+        """The column on disk that holds a column of `gather`, or `text_features`, of which many rows may share one."""
+        return TEXT_TABLE if name == TEXT and self.layout == "compact" else name
+
+    def rows_on_disk(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Where rows stand in the column `on_disk(name)`: (rows,) int64."""
+        return self._text_rows[rows] if name == TEXT else rows
+
     def _copy(self, name: str, rows: Tensor) -> Tensor:
         out = torch.empty((len(rows), *self.row_shape(name)), dtype=self.dtype(name))
         self.copy_rows_(out, name, rows.numpy(), np.arange(len(rows)))

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mmaudio.store.compare import Comparison, Features, Finding, shift_of
+from mmaudio.base.errors import UserError
+from mmaudio.store.compare import Comparison, Features, Finding, relative_error, shift_of
 from mmaudio.store.reader import Store
 from mmaudio.store.schema import TEXT, TEXT_TABLE
 from mmaudio.store.verify import NUM_NAMED, Check, name_rows
@@ -74,6 +76,23 @@ def _closing(step: int | None) -> tuple[str, ...]:
 def _entry(store: Store, finding: Finding) -> dict[str, object]:
     errors = {name: error if math.isfinite(error) else None for name, error in finding.errors.items()}
     return {"row": finding.row, "id": store.ids[finding.row], "errors": errors, "places": finding.places}
+
+
+def check_null_text(store: Store, encoded: Tensor, limit: float) -> Check:
+    """Compare the null text with the encoder's feature of the empty string, (tokens, width).
+
+    Args:
+        limit: relative error up to which they are the same (`limits_of` a caption).
+    """
+    try:
+        stored = store.null_text()
+    except UserError:  # which `verify_store` tells
+        stored = None
+    if stored is None:
+        return Check("empty string", "no null text to compare")
+    error = relative_error(encoded, stored)
+    wrong = f"the null text is not what the encoder makes of the empty string (error {error:.3g}); extract the store again"
+    return Check("empty string", "the null text is what the encoder makes of the empty string", () if error <= limit else (wrong,))
 
 
 def check_words(store: Store, captions: Mapping[str, str], source: str) -> Check:

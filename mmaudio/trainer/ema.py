@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmaudio.checkpoints.posthoc_ema import decay, gamma_of
 from mmaudio.checkpoints.snapshots import average_entries, read_average, save_snapshot
+from mmaudio.trainer.parallel import local, part, shared
 
 _MODELS = "ema_models"  # what the published layout calls the averages of a checkpoint
 
@@ -21,6 +22,11 @@ def count_averages(entries: Mapping[str, Any]) -> int:
 def snapshot_bytes(state: Mapping[str, Tensor], sigma_rels: Sequence[float]) -> int:
     """Bytes of the tensors of one snapshot of each average."""
     return len(sigma_rels) * sum(tensor.numel() for tensor in state.values()) * torch.float32.itemsize
+
+
+def updates_of(entries: Mapping[str, Any] | None) -> int:
+    """How many updates the averages of an `ema` entry stand for."""
+    return read_average(_own(entries, 0))[1] if entries else 0
 
 
 def averaged_names(entries: Mapping[str, Any]) -> list[set[str]]:
@@ -36,6 +42,8 @@ def _own(entries: Mapping[str, Any], index: int) -> dict[str, Any]:
 class PowerAverages:
     """Power-function averages (training.md section 8) of everything a network's state dict holds, in float32.
 
+    Of a shared network every rank averages its own elements, and takes part where the whole is asked for.
+
     Args:
         state: the network's state dict; its tensors are read at every `follow`, so they must be the live ones.
         sigma_rels: relative width of each average.
@@ -43,12 +51,22 @@ class PowerAverages:
     """
 
     def __init__(self, state: Mapping[str, Tensor], sigma_rels: Sequence[float], update_every: int = 1) -> None:
-        self._live = dict(state)
+        self._state = dict(state)
+        self._live = [local(tensor) for tensor in state.values()]
+        self._are_float32 = all(tensor.dtype == torch.float32 for tensor in self._live)
         self.gammas = [gamma_of(sigma) for sigma in sigma_rels]
         self.update_every = update_every
         self.updates_done = 0
         self.has_begun = False
-        self.averages = [{name: tensor.detach().float().clone() for name, tensor in state.items()} for _ in sigma_rels]
+        self._tensors = [[tensor.float().clone() for tensor in self._live] for _ in sigma_rels]
+
+    @property
+    def averages(self) -> list[dict[str, Tensor]]:
+        """Name → tensor of each average, as shares where the network is shared; the live tensors themselves."""
+        return [
+            {name: shared(tensor, like) for (name, like), tensor in zip(self._state.items(), tensors, strict=True)}
+            for tensors in self._tensors
+        ]
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -56,9 +74,8 @@ class PowerAverages:
         calls_before, self.updates_done = self.updates_done, self.updates_done + 1
         if calls_before % self.update_every:
             return
-        live = [tensor.detach().float() for tensor in self._live.values()]
-        for gamma, average in zip(self.gammas, self.averages, strict=True):
-            tensors = list(average.values())
+        live = self._live if self._are_float32 else [tensor.float() for tensor in self._live]
+        for gamma, tensors in zip(self.gammas, self._tensors, strict=True):
             if not self.has_begun:
                 torch._foreach_copy_(tensors, live)
             torch._foreach_lerp_(tensors, live, 1.0 - decay(self.updates_done, gamma, self.update_every))
@@ -80,12 +97,12 @@ class PowerAverages:
     @torch.no_grad()
     def load_state_dict(self, entries: Mapping[str, Any]) -> None:
         """Continue from an `ema` entry. Raises: ValueError for another number of averages or other tensors."""
-        if count_averages(entries) != len(self.averages):
-            raise ValueError(f"the checkpoint holds {count_averages(entries)} averages; these settings want {len(self.averages)}")
-        for index, average in enumerate(self.averages):
-            tensors, self.updates_done, self.has_begun = read_average(_own(entries, index))
-            if tensors.keys() != average.keys():
-                differing = sorted(tensors.keys() ^ average.keys())
+        if count_averages(entries) != len(self._tensors):
+            raise ValueError(f"the checkpoint holds {count_averages(entries)} averages; these settings want {len(self._tensors)}")
+        for index, tensors in enumerate(self._tensors):
+            saved, self.updates_done, self.has_begun = read_average(_own(entries, index))
+            if saved.keys() != self._state.keys():
+                differing = sorted(saved.keys() ^ self._state.keys())
                 raise ValueError(f"average {index} of the checkpoint differs in {', '.join(differing[:3])} ({len(differing)} in all)")
-            for name, tensor in average.items():
-                tensor.copy_(tensors[name])
+            for (name, like), tensor in zip(self._state.items(), tensors, strict=True):
+                tensor.copy_(part(saved[name], like))

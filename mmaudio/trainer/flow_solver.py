@@ -1,29 +1,37 @@
-"""The flow task: which batches, what one training step is, and what each stage does."""
+"""The flow task: a velocity learned from stores of latents and features. What the engine trains unless `solver=` says otherwise."""
 
-from collections.abc import Callable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from types import MappingProxyType
+from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
 
+from mmaudio.base.compiling import CompiledCall
 from mmaudio.base.draws import Draws
-from mmaudio.base.ranks import Ranks, wait_for_all
+from mmaudio.base.errors import Problems
+from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import TrainSettings
-from mmaudio.batches import Batch, Mixture, training_batches
-from mmaudio.checkpoints.run_state import RunFiles
+from mmaudio.batches import Batch, Mixture, Placement, num_steps_per_epoch, shard, training_batches, training_rows, validation_batches
+from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.flow.loss import draw_flow
-from mmaudio.network import FlowTransformer
-from mmaudio.trainer.descent import backward_, set_rate_
-from mmaudio.trainer.flow_run import FlowRun, build_run
-from mmaudio.trainer.keeper import RunKeeper, take_snapshot
-from mmaudio.trainer.meters import Sum, Values
-from mmaudio.trainer.objective import flow_batch, set_backend_flags
-from mmaudio.trainer.run_settings import model_spec
-from mmaudio.trainer.solver import Batches, Cadence, Plan, Solver, Stage
-from mmaudio.trainer.sources import open_mixture
-from mmaudio.trainer.stopping import stop_if_not_finite
-from mmaudio.trainer.tracker import Tracker
+from mmaudio.network import STALE_KEYS, FlowTransformer, build_network, load_network
+from mmaudio.trainer import engine
+from mmaudio.trainer.cadence import Cadence
+from mmaudio.trainer.checks import check_training
+from mmaudio.trainer.costs import flops_per_row
+from mmaudio.trainer.feeding import flow_batch
+from mmaudio.trainer.meters import Values
+from mmaudio.trainer.objective import FlowObjective, flow_settings
+from mmaudio.trainer.precision import set_backend_flags, uses_compile
+from mmaudio.trainer.run_settings import final_cond, model_spec, weights_record
+from mmaudio.trainer.solver import Beat, Loss, Solver
+from mmaudio.trainer.sources import null_text, open_mixture
+from mmaudio.trainer.stopping import Asked
 from mmaudio.trainer.validation import SHAPES, loss_sums, validate
 
 
@@ -31,120 +39,165 @@ from mmaudio.trainer.validation import SHAPES, loss_sums, validate
 class Extras:
     """What an entry point adds to training that training itself needs nothing of: sound, pictures, scores.
 
-    Every rank calls them. `preview` gets the network, one row of the held-out data (or of the training data) and the
+    Every rank calls them. `generate` gets the network, one row of the held-out data (or of the training data) and the
     finished iterations; `evaluate` the network, the finished iterations and whether its samples are to be kept, and gives
     scores to log; `finish` the file of the final weights.
     """
 
-    preview: Callable[[FlowTransformer, Batch, int], None] | None = None
+    generate: Callable[[FlowTransformer, Batch, int], None] | None = None
     evaluate: Callable[[FlowTransformer, int, bool], Mapping[str, float]] | None = None
     finish: Callable[[Path], None] | None = None
 
 
-class FlowTask:
-    """One run of flow training, as the engine sees it."""
+class FlowSolver(Solver):
+    """Flow training on the stores that the settings name."""
 
-    meter_shapes: Mapping[str, tuple[int, ...]] = SHAPES | {"grad_norm": (), "lr": ()}
+    best_metric = "valid/loss"
+    meters = MappingProxyType({name: shape for name, shape in SHAPES.items() if name != "loss"})
+    dtype = torch.float32  # of the network and of what it is told
+    stale_keys = STALE_KEYS  # the published system averaged them where its weights had them
 
-    def __init__(self, settings: TrainSettings, files: RunFiles, ranks: Ranks, device: torch.device, extras: Extras) -> None:
-        """Collective. Open the data and build the run, continuing what its folder holds."""
-        self.settings, self.files, self.ranks, self.device, self.extras = settings, files, ranks, device, extras
-        spec = model_spec(settings)
+    def __init__(
+        self,
+        settings: TrainSettings,
+        run_dir: Path,
+        ranks: Ranks,
+        device: torch.device,
+        beat: Beat = lambda *_: None,
+        extras: Extras | None = None,
+    ) -> None:
+        """Collective."""
+        set_backend_flags(settings)
+        self.extras = extras or Extras()
+        self._draw = CompiledCall(draw_flow) if uses_compile(settings, device) else draw_flow
+        super().__init__(settings, run_dir, ranks, device, beat)
+
+    @classmethod
+    def check(cls, settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:
+        """As `check_training`."""
+        check_training(settings, run_dir, ranks, problems)
+
+    # ---- data
+
+    def open_data(self) -> None:
+        """The rows that are trained on, and those that are held out, if any."""
+        settings, spec = self.settings, model_spec(self.settings)
         self.train_rows: Mixture = open_mixture(settings, settings.data.train, spec, repeats=True)
         self.val_rows: Mixture | None = open_mixture(settings, settings.data.val, spec) if settings.data.val else None
-        self.run: FlowRun = build_run(settings, files, ranks, device, self.train_rows)
-        self.steps_done = self.run.steps_done
+        self.train_place = Placement.of(self.train_rows, self.device, settings.placement, settings.caption_table_gb)
+        self.val_place = Placement.of(self.val_rows, self.device, settings.placement) if self.val_rows is not None else None
 
-    def batches(self, steps_done: int) -> Batches:
-        """This rank's part of the global batches from this iteration on."""
-        batches = training_batches(
+    def build_batches(self, stage: str, steps_done: int) -> Iterator[Batch]:
+        """This rank's part of the global batches from this iteration on. Validation reads rows of its own."""
+        assert stage == "train"
+        return training_batches(
             self.train_rows,
             seed=self.settings.seed,
             start_step=steps_done,
             batch_size=self.settings.batch_size,
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
+            device=self.device,
+            placement=self.train_place,
+            num_threads=self.settings.num_workers,
         )
-        return cast(Batches, batches)
 
-    def step(self, batch: Batch, steps_done: int) -> dict[str, Sum]:
-        """Collective. One training iteration; `steps_done` are finished before it."""
-        run, settings = self.run, self.settings
-        chance = Draws(settings.seed, steps_done, batch.positions)  # a function of (seed, step, place in the global batch)
-        draws = draw_flow(chance.to(self.device), *batch.a_mean.shape[1:])
-        rate = run.schedule.learning_rate(steps_done)
-        set_rate_(run.optimizer, rate)
-        loss_b, t_b = run.module(flow_batch(batch, chance, run.objective.settings.nulls, self.device), draws)
-        grad_norm = backward_(loss_b.mean(), run.optimizer, settings.clip_grad_norm, scaled=settings.enable_grad_scaler)
-        stop_if_not_finite(loss_b, grad_norm, batch.ids, steps_done)
-        run.optimizer.step()
-        if run.ema and steps_done >= settings.ema.start:
-            run.ema.follow()
-            if run.ema.updates_done % settings.ema.checkpoint_every == 0:
-                take_snapshot(settings, self.files, run.ema)
-        return {**loss_sums(loss_b, t_b), "grad_norm": Sum.of(grad_norm[None]), "lr": Sum.of(torch.tensor([rate]))}
+    def micro_batches(self, batch: Batch) -> Sequence[Batch]:
+        """Parts of at most `micro_batch` rows."""
+        most = self.settings.micro_batch or len(batch)
+        return [batch.part(start, min(start + most, len(batch))) for start in range(0, len(batch), most)]
 
-    def stages(self) -> Sequence[Stage]:
-        """Validation (none at all where its interval is 0), and what the entry point added."""
-        settings, stages = self.settings, []
-        if self.val_rows is not None and settings.val_interval:
-            stages.append(Stage("valid", Cadence(settings.val_interval), self._validate, settings.validate_first, at_end=True))
-        if self.extras.preview is not None:
-            stages.append(Stage("preview", Cadence(settings.log_extra_interval), self._preview, at_start=True))
+    def names_of(self, steps_done: int) -> Sequence[str]:
+        """Ids of this rank's rows."""
+        rows = training_rows(len(self.train_rows), self.settings.batch_size, self.settings.seed, steps_done)
+        mine, _ = shard(rows, self.ranks.rank, self.ranks.world_size)
+        return self.train_rows.ids_of(self.train_rows.select(mine))
+
+    def flops_per_row(self) -> float:
+        """Of one that is told everything."""
+        return flops_per_row(self.settings.model, self.settings.duration_s, freeze=self.settings.freeze)
+
+    def updates_per_epoch(self) -> int:
+        """As the settings say, or one pass over the data."""
+        return self.settings.updates_per_epoch or num_steps_per_epoch(len(self.train_rows), self.settings.batch_size)
+
+    # ---- network
+
+    def _sizes(self) -> dict[str, Any]:
+        return {"duration_s": self.settings.duration_s, "final_cond": final_cond(self.settings)}
+
+    def build_network(self) -> FlowTransformer:
+        """Of the named model, with the statistics and the null text of the data."""
+        mean_c, std_c = self.train_rows.latent_statistics()
+        text = null_text(self.train_rows.sources, self.settings)
+        return build_network(self.settings.model, latent_mean=mean_c, latent_std=std_c, empty_string_feat=text, **self._sizes())
+
+    def restore_network(self, weights: Mapping[str, Tensor]) -> FlowTransformer:
+        """Raises: UserError for weights of another model."""
+        return load_network(dict(weights), self.settings.model, **self._sizes())
+
+    def build_objective(self, network: nn.Module) -> FlowObjective:
+        """The flow loss."""
+        return FlowObjective(cast(FlowTransformer, network), flow_settings(self.settings), amp=self.amp)
+
+    def record(self, steps_done: int) -> WeightsRecord:
+        """What generating needs to know."""
+        return weights_record(self.settings, steps_done)
+
+    # ---- steps and stages
+
+    def loss(self, module: nn.Module, batch: Batch, steps_done: int) -> Loss:
+        """The flow loss of training rows; its draws are a function of (seed, step, place in the global batch)."""
+        chance = Draws(self.settings.seed, steps_done, batch.positions)
+        draws = self._draw(chance.to(self.device), *batch.a_mean.shape[1:])
+        loss_b, t_b = module(flow_batch(batch, chance, flow_settings(self.settings).nulls, self.device, self.dtype), draws)
+        return Loss(loss_b, {name: each for name, each in loss_sums(loss_b, t_b).items() if name in self.meters})
+
+    def stages(self) -> Mapping[str, Callable[[int], Values]]:
+        """Validation where there are held-out rows, and what the entry point added."""
+        stages: dict[str, Callable[[int], Values]] = {}
+        if self.val_rows is not None:
+            stages["valid"] = self.valid
         if self.extras.evaluate is not None:
-            stages.append(Stage("evaluate", Cadence(settings.eval_interval), self._evaluate))
+            stages["evaluate"] = self._evaluate
+        if self.extras.generate is not None:
+            stages["generate"] = self._generate
         return stages
 
-    def _validate(self, _steps_done: int) -> Values:
+    @torch.no_grad()
+    def valid(self, steps_done: int) -> Values:
+        """Collective. The loss on held-out rows, whose draws are a function of (seed, row id)."""
         assert self.val_rows is not None
-        rows_at_once = self.settings.batch_size // self.ranks.world_size
         return validate(
-            self.run.objective,
+            cast(FlowObjective, self.whole_objective()),
             self.val_rows,
             seed=self.settings.seed,
-            batch_size=rows_at_once,
+            batch_size=min(self.rows_per_rank, self.settings.micro_batch or self.rows_per_rank),
             ranks=self.ranks,
             device=self.device,
+            placement=self.val_place,
+            num_threads=self.settings.num_workers,
+            max_rows=self.settings.valid.max_rows,
+            beat=lambda: self.beat("valid", steps_done),
         )
 
-    def _preview(self, steps_done: int) -> Values:
-        assert self.extras.preview is not None
+    def _generate(self, steps_done: int) -> Values:
+        assert self.extras.generate is not None
         rows = self.val_rows or self.train_rows
-        self.extras.preview(self.run.network, rows.gather(torch.zeros(1, dtype=torch.int64)), steps_done)
+        self.extras.generate(cast(FlowTransformer, self.whole_network()), next(validation_batches(rows, batch_size=1)), steps_done)
         return {}
 
     def _evaluate(self, steps_done: int) -> Values:
         assert self.extras.evaluate is not None
         keeps = Cadence(self.settings.save_eval_interval).due(steps_done)
-        return dict(self.extras.evaluate(self.run.network, steps_done, keeps))
-
-
-def _plan(settings: TrainSettings) -> Plan:
-    return Plan(
-        settings.num_iterations,
-        log=Cadence(settings.log_text_interval),
-        weights=Cadence(settings.save_weights_interval),
-        checkpoint=Cadence(settings.save_checkpoint_interval),
-        copies=Cadence(also=settings.save_copy_iterations),
-        saves_at_exit=not settings.debug,
-    )
+        return dict(self.extras.evaluate(cast(FlowTransformer, self.whole_network()), steps_done, keeps))
 
 
 def train(settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, extras: Extras | None = None) -> bool:
     """Collective. Train a run to its end, from wherever it stands. False if it was asked to stop before the end."""
-    set_backend_flags(settings)
-    files, extras = RunFiles(run_dir, settings.name()), extras or Extras()
-    task = FlowTask(settings, files, ranks, device, extras)
-    keeper = RunKeeper(settings, files, task.run, writes=ranks.is_first)
-    tracker = Tracker(run_dir, writes=ranks.is_first, steps_done=task.steps_done)
-    try:
-        steps_done = Solver(task, keeper, _plan(settings), tracker).run()
-    finally:
-        tracker.close()
-    if steps_done < settings.num_iterations:
+    solver = FlowSolver(settings, run_dir, ranks, device, extras=extras)
+    if engine.train(solver) is not Asked.NOTHING:
         return False
-    keeper.save_averages(steps_done)
-    wait_for_all()
-    if extras.finish is not None:
-        extras.finish(files.ema_final if files.ema_final.exists() else files.weights_last)
+    if solver.extras.finish is not None:
+        solver.extras.finish(solver.files.ema_final if solver.files.ema_final.exists() else solver.files.weights_last)
     return True

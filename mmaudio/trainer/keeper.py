@@ -1,66 +1,131 @@
-"""What a run leaves on disk while it trains: weights, checkpoints, and snapshots of its averages."""
+"""What a run leaves on disk while it trains: weights, checkpoints, the best weights, and snapshots of its averages."""
 
 import logging
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from mmaudio.base.settings import TrainSettings
-from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord
+from mmaudio.checkpoints.background import BackgroundWriter, HostCopies
+from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
-from mmaudio.checkpoints.snapshots import list_snapshots, synthesize
+from mmaudio.checkpoints.snapshots import save_snapshot, synthesize
 from mmaudio.checkpoints.thinning import thin_snapshots
+from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.descent import set_rate_
-from mmaudio.trainer.ema import PowerAverages
-from mmaudio.trainer.flow_run import FlowRun
-from mmaudio.trainer.run_settings import ema_constants, ema_folder, weights_record
+from mmaudio.trainer.parallel import whole
+from mmaudio.trainer.run_settings import ema_constants, ema_folder
+from mmaudio.trainer.solver import Solver
 
 log = logging.getLogger(__name__)
 
 
-def take_snapshot(settings: TrainSettings, files: RunFiles, ema: PowerAverages) -> None:
-    """Store the averages as they are, and keep all that are stored within their disk budget."""
-    ema.snapshot(ema_folder(settings, files))
-    thin_snapshots(ema_folder(settings, files), settings.ema.max_snapshots_gb)
-
-
 class RunKeeper:
-    """Saves a run; on rank 0 only, and elsewhere does nothing."""
+    """Saves a run. Rank 0 writes, in the background, from copies; of a shared network all ranks take part in copying.
 
-    def __init__(self, settings: TrainSettings, files: RunFiles, run: FlowRun, *, writes: bool) -> None:
-        self.settings, self.files, self.run, self.writes = settings, files, run, writes
+    A context, at whose end everything is on disk.
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        settings = solver.settings
+        self.solver, self.settings, self.files, self.run = solver, settings, solver.files, solver.run
+        self._cadences = {"weights": Cadence(settings.save_weights_interval), "checkpoint": Cadence(settings.save_checkpoint_interval)}
+        self._copies = Cadence(also=settings.save_copy_iterations)
+        self._saved = dict.fromkeys(self._cadences, self.run.steps_done)
+        self._writer, self._host = BackgroundWriter(), HostCopies()
+
+    def __enter__(self) -> "RunKeeper":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.close()
+
+    # ---- when
+
+    def is_due(self, steps_done: int) -> bool:
+        """Whether anything is to be saved after these iterations."""
+        due = [cadence.due(steps_done) for cadence in (*self._cadences.values(), self._copies)]
+        return any(due) or self._is_snapshot_due(steps_done)
+
+    def _is_snapshot_due(self, steps_done: int) -> bool:
+        ema = self.settings.ema
+        new_updates = steps_done - max(self.run.steps_done, ema.start)
+        return ema.enable and new_updates > 0 and (self.run.updates_done + new_updates) % ema.checkpoint_every == 0
+
+    def save_due(self, steps_done: int) -> None:
+        """Collective. Save what is due."""
+        if self._is_snapshot_due(steps_done):
+            self._save_snapshot()
+        for kind, cadence in self._cadences.items():
+            if cadence.due(steps_done):
+                self._save(kind, steps_done, copy=False)
+        if self._copies.due(steps_done):
+            for kind in self._cadences:
+                self._save(kind, steps_done, copy=True)
+
+    def save_rest(self, steps_done: int) -> None:
+        """Collective. Save what is not saved yet of these iterations."""
+        for kind, at in self._saved.items():
+            if at != steps_done:
+                self._save(kind, steps_done, copy=False)
+
+    def judge(self, values: Mapping[str, Any], steps_done: int) -> None:
+        """Collective. Keep the weights if the run's metric is among these values, and better than it ever was."""
+        value, best = values.get(self.solver.best_metric or ""), self.run.best
+        if value is None or not math.isfinite(value) or (best.value is not None and value >= best.value):
+            return
+        best.value, best.steps_done = value, steps_done
+        self._write(dict(self.run.network.state_dict()), partial(save_file, self.files.weights_best), self._record(steps_done))
+
+    # ---- what
 
     def _record(self, steps_done: int) -> WeightsRecord:
-        return weights_record(self.settings, steps_done)
+        return self.solver.record(steps_done)
 
-    def state(self, steps_done: int) -> RunState:
-        """Everything training needs to go on: the live tensors, not copies."""
-        run = self.run
-        set_rate_(run.optimizer, run.schedule.learning_rate(steps_done))  # the next step's, as in the published files
-        return RunState(
-            steps_done,
-            run.network.state_dict(),
-            run.optimizer.state_dict(),
-            run.schedule.published_state(steps_done),
-            run.ema.state_dict() if run.ema else None,
-        )
+    def _save(self, kind: str, steps_done: int, *, copy: bool) -> None:
+        if kind == "weights":
+            save = partial(save_weights, self.files, copy=copy)
+            self._write(dict(self.run.network.state_dict()), save, self._record(steps_done))
+        else:
+            set_rate_(self.run.optimizer, self.run.schedule.learning_rate(steps_done))  # the next step's, as in the published files
+            keeps = self.settings.keep_checkpoints
+            save = partial(save_checkpoint, self.files, copy=copy, keep=keeps, never_remove=self.settings.save_copy_iterations)
+            self._write(self.run.state(steps_done), save, self._record(steps_done))
+        if not copy:
+            self._saved[kind] = steps_done
 
-    def save_weights(self, steps_done: int, copy: bool) -> None:
-        """Write the network's present weights."""
-        if self.writes:
-            save_weights(self.files, self.run.network.state_dict(), self._record(steps_done), copy=copy)
+    def _write(self, live: Any, save: Callable[..., Any], *details: Any) -> None:
+        """Collective where tensors are shared. Copy what is live, and have `save(copy, *details)` write it."""
+        copied = self._host.copy(live, whole, keeps=self.solver.ranks.is_first)
+        if self.solver.ranks.is_first:
+            self._writer.submit(partial(save, copied, *details))
 
-    def save_checkpoint(self, steps_done: int, copy: bool) -> None:
-        """Write a training checkpoint."""
-        if self.writes:
-            path = save_checkpoint(self.files, self.state(steps_done), self._record(steps_done), copy=copy)
-            log.info("saved %s after %d iterations", path.name, steps_done)
+    def _save_snapshot(self) -> None:
+        if self.run.ema is None:
+            return
+        folder, max_gb, n = ema_folder(self.settings, self.files), self.settings.ema.max_snapshots_gb, self.run.ema.updates_done
+        self._write(self.run.ema.averages, partial(_save_averages, folder, max_gb), n)
 
     def save_averages(self, steps_done: int) -> None:
-        """Write the averaged weights, from a snapshot of this very step."""
+        """Collective. Write the averaged weights, from a snapshot of this very step; returns when they stand."""
         ema = self.run.ema
-        if not self.writes or ema is None or not ema.has_begun:
+        if ema is None or not ema.has_begun:
             return
         folder, sigma = ema_folder(self.settings, self.files), self.settings.ema.default_output_sigma
-        if not any(snapshot.n == ema.updates_done for snapshot in list_snapshots(folder)):
-            take_snapshot(self.settings, self.files, ema)
-        weights = synthesize(folder, self.settings.ema.sigma_rels, sigma, constants=ema_constants(self.settings))
-        save_file(self.files.ema_final, weights, self._record(steps_done))
-        log.info("averaged weights (sigma %g) are in %s", sigma, self.files.ema_final)
+        self._writer.wait()
+        if ema.updates_done % self.settings.ema.checkpoint_every:
+            self._save_snapshot()
+            self._writer.wait()
+        if self.solver.ranks.is_first:
+            weights = synthesize(folder, self.settings.ema.sigma_rels, sigma, constants=ema_constants(self.settings))
+            save_file(self.files.ema_final, weights, self._record(steps_done))
+            log.info("averaged weights (sigma %g) are in %s", sigma, self.files.ema_final)
+
+
+def _save_averages(folder: Path, max_gb: float, averages: list[dict[str, Any]], n: int) -> None:
+    """Store all averages after n updates, and keep all that are stored within their disk budget."""
+    for index, average in enumerate(averages):
+        save_snapshot(folder, index, average, n)
+    thin_snapshots(folder, max_gb)

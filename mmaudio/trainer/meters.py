@@ -18,7 +18,11 @@ class Sum:
     @staticmethod
     def of(value_b: Tensor) -> "Sum":
         """The sum of one value per sample, (batch,)."""
-        return Sum(value_b.sum(dtype=torch.float64), torch.tensor(float(len(value_b)), dtype=torch.float64, device=value_b.device))
+        return Sum(value_b.detach().sum(dtype=torch.float64), torch.full((), len(value_b), dtype=torch.float64, device=value_b.device))
+
+    def unless(self, is_left_out: Tensor) -> "Sum":
+        """The sum, or one over nothing where a flag () on the device says so."""
+        return Sum(torch.where(is_left_out, 0.0, self.total), torch.where(is_left_out, 0.0, self.count))
 
 
 Values = dict[str, float | list[float]]
@@ -43,7 +47,7 @@ class Meters:
     def add(self, sums: Mapping[str, Sum]) -> None:
         """Take in what one batch gave; no wait for the device."""
         for name, each in sums.items():
-            self._sums[name] += torch.stack((each.total.detach(), each.count)).to(self._device)
+            self._sums[name] += torch.stack((each.total.detach(), each.count))
 
     def pop(self) -> Values:
         """Collective. Averages over all samples of all ranks since the last reading; NaN where there were none."""

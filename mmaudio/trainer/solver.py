@@ -1,164 +1,214 @@
-"""The training engine: takes steps, runs stages when they are due, saves, resumes, stops. It knows nothing of what is learned.
+"""What is trained, as the engine sees it. A task of its own is a subclass of `Solver`, named by `solver=` in the settings.
 
-A task (`flow_solver` is one) says what a step is, what its stages do and what its state is.
+Three methods make a task: `build_network`, `build_batches` and `loss`. All others have a default that may be replaced, and
+none of them has to know of ranks, files or signals: `engine.train` does.
 """
 
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from mmaudio.base.ranks import wait_for_all
+from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.ranks import Ranks, pick_device
+from mmaudio.base.settings import TrainSettings
+from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
+from mmaudio.trainer.descent import build_optimizer, set_rate_
 from mmaudio.trainer.meters import Meters, Sum, Values
-from mmaudio.trainer.pace import Pace, eta_words
-from mmaudio.trainer.stopping import StopRequest
-from mmaudio.trainer.tracker import Tracker
+from mmaudio.trainer.parallel import whole
+from mmaudio.trainer.precision import uses_amp
+from mmaudio.trainer.refusals import Refusals
+from mmaudio.trainer.run import Run, Stateful, build_run
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """Due after every `every` finished iterations (0: never), and after those listed."""
-
-    every: int = 0
-    also: tuple[int, ...] = ()
-
-    def due(self, steps_done: int) -> bool:
-        return steps_done > 0 and ((self.every > 0 and steps_done % self.every == 0) or steps_done in self.also)
+Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What is done between steps: a name, when, and a function of the finished iterations that gives values to log.
+class Loss:
+    """Losses of a batch, one per row, (rows,), and what else is to be averaged and logged, as the solver's `meters` has it."""
 
-    Every rank takes part. `at_start`: also before the first iteration. `at_end`: also after the last one.
-    """
-
-    name: str
-    cadence: Cadence
-    run: Callable[[int], Mapping[str, float | list[float]]]
-    at_start: bool = False
-    at_end: bool = False
-
-
-class Batches(Protocol):
-    """An iterator that can be closed."""
-
-    def __next__(self) -> Any:
-        """The next batch; waits until it is there."""
-
-    def close(self) -> None:
-        """Give up what reads ahead."""
-
-
-class Task(Protocol):
-    """What the engine trains."""
-
-    device: torch.device
-    steps_done: int  # finished iterations of the state it was built with
-    meter_shapes: Mapping[str, tuple[int, ...]]  # what a step's result holds
-
-    def batches(self, steps_done: int) -> Batches:
-        """Batches from this iteration on, without end."""
-
-    def step(self, batch: Any, steps_done: int) -> dict[str, Sum]:
-        """Collective. One iteration; raises rather than take a step that is not finite."""
-
-    def stages(self) -> Sequence[Stage]:
-        """Everything else there is to do, in the order it is done in."""
-
-
-class Keeper(Protocol):
-    """What saves it. Called on every rank; decides itself who writes."""
-
-    def save_weights(self, steps_done: int, copy: bool) -> None:
-        """Save what a trained network needs; `copy`: under a name of its own that nothing replaces."""
-
-    def save_checkpoint(self, steps_done: int, copy: bool) -> None:
-        """Save what training needs to go on."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long to train, and what is due when. `saves_at_exit`: also after the last iteration and when asked to stop."""
-
-    num_iterations: int
-    log: Cadence
-    weights: Cadence
-    checkpoint: Cadence
-    copies: Cadence
-    saves_at_exit: bool
+    loss_b: Tensor
+    sums: Mapping[str, Sum] = field(default_factory=dict)
 
 
 class Solver:
-    """Collective in all it does: every rank runs the same steps and stages."""
+    """One run of a task. Subclasses say what it learns; `run` is all that changes meanwhile.
 
-    def __init__(self, task: Task, keeper: Keeper, plan: Plan, tracker: Tracker) -> None:
-        self.task, self.keeper, self.plan, self.tracker = task, keeper, plan, tracker
-        self._saved = dict.fromkeys(("weights", "checkpoint"), task.steps_done)
+    Attributes:
+        best_metric: name of the value (`stage/name`, smaller is better) by which the best weights are kept; None keeps none.
+        meters: shape of each quantity that `loss` gives besides the loss.
+        stale_keys: what older files may hold of a network that has no such tensors any more.
+    """
 
-    def run(self) -> int:
-        """Train to the last iteration, or until asked to stop; save what is not saved yet if the plan `saves_at_exit`.
+    best_metric: str | None = None
+    meters: Mapping[str, tuple[int, ...]] = {}
+    stale_keys: Sequence[str] = ()
 
-        Returns: the finished iterations.
-        """
-        with StopRequest(self.task.device) as stop:
-            steps_done = self._train(stop)
-            if self.plan.saves_at_exit:  # still inside: a second SIGTERM must not interrupt the save
-                self._save(steps_done, [kind for kind, at in self._saved.items() if at != steps_done])
-            wait_for_all()
-        if steps_done < self.plan.num_iterations:
-            log.warning("asked to stop after %d of %d iterations", steps_done, self.plan.num_iterations)
-        return steps_done
+    def __init__(self, settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, beat: Beat = lambda *_: None) -> None:
+        """Collective. Build the run, continuing what its folder holds."""
+        self.settings, self.ranks, self.device, self.beat = settings, ranks, device, beat
+        self.files, self.amp = RunFiles(run_dir, settings.name()), uses_amp(settings, device)
+        self.rows_per_rank = settings.batch_size // ranks.world_size
+        self.open_data()
+        self.run: Run = build_run(self)
+        self.refusals = Refusals(self.rows_per_rank, settings.max_skipped_steps, device)
 
-    def _train(self, stop: StopRequest) -> int:
-        task, plan, steps_done = self.task, self.plan, self.task.steps_done
-        stages, meters = task.stages(), Meters(task.meter_shapes, task.device)
-        if steps_done == 0:
-            self._run_stages([stage for stage in stages if stage.at_start], 0)
-        if steps_done >= plan.num_iterations:
-            log.info("all %d iterations are done already", plan.num_iterations)
-        pace = Pace()
-        with closing(task.batches(steps_done)) as batches:
-            while steps_done < plan.num_iterations and not stop.is_agreed():
-                batch, waited_s = _timed_next(batches)
-                meters.add(task.step(batch, steps_done))
-                steps_done += 1
-                pace.add_step(waited_s)
-                is_last = steps_done == plan.num_iterations
-                if plan.log.due(steps_done) or is_last:
-                    self._log_training(meters.pop(), pace.pop(), steps_done)
-                self._run_stages([stage for stage in stages if stage.cadence.due(steps_done) or (is_last and stage.at_end)], steps_done)
-                self._save_due(steps_done)
-        return steps_done
+    # ---- what every task says
 
-    def _log_training(self, values: Values, pace: dict[str, float], steps_done: int) -> None:
-        eta = eta_words(pace["step_s"], self.plan.num_iterations - steps_done)
-        self.tracker.log("train", {**values, **pace}, steps_done, eta)
+    def build_network(self) -> nn.Module:
+        """What is trained, anew. Random numbers are seeded; moved to the device and shared out afterwards."""
+        raise NotImplementedError(f"{type(self).__name__} has no build_network")
 
-    def _run_stages(self, stages: Sequence[Stage], steps_done: int) -> None:
-        for stage in stages:
-            self.tracker.log(stage.name, stage.run(steps_done), steps_done)
+    def build_batches(self, stage: str, steps_done: int) -> Iterator[Any]:
+        """Batches of this rank: for `train` without end, from this iteration on; for `valid` each row once."""
+        raise NotImplementedError(f"{type(self).__name__} has no build_batches")
 
-    def _save_due(self, steps_done: int) -> None:
-        due = {"weights": self.plan.weights, "checkpoint": self.plan.checkpoint}
-        self._save(steps_done, [kind for kind, cadence in due.items() if cadence.due(steps_done)])
-        if self.plan.copies.due(steps_done):
-            self.keeper.save_weights(steps_done, copy=True)
-            self.keeper.save_checkpoint(steps_done, copy=True)
+    def loss(self, module: nn.Module, batch: Any, steps_done: int) -> Loss:
+        """Losses of a batch. `module` is what `build_objective` made, shared out, so call it and none of its parts."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
 
-    def _save(self, steps_done: int, kinds: Sequence[str]) -> None:
-        save = {"weights": self.keeper.save_weights, "checkpoint": self.keeper.save_checkpoint}
-        for kind in kinds:
-            save[kind](steps_done, copy=False)
-            self._saved[kind] = steps_done
+    # ---- what a task may say
+
+    @classmethod
+    def check(cls, settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:  # noqa: ARG003 - for tasks
+        """Add a sentence for everything that would stop this run, before anything is built. Reads files, writes none."""
+        problems.check(lambda: pick_device(settings.device, ranks))
+        if settings.batch_size % ranks.world_size:
+            problems.add(f"batch_size is {settings.batch_size}; want a multiple of the {ranks.world_size} processes")
+
+    def open_data(self) -> None:
+        """Open what batches are made of, before the network is built."""
+
+    def build_objective(self, network: nn.Module) -> nn.Module:
+        """What computes the losses and has the network in it: by default the network."""
+        return network
+
+    def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """By default AdamW as the settings have it."""
+        settings = self.settings
+        return build_optimizer(network, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, amp=self.amp)
+
+    def restore_network(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """A network with these weights. Raises: UserError where they are of another."""
+        network = self.build_network()
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(f"the weights do not fit the network: {' '.join(str(error).split())}") from None
+        return network
+
+    def averaged(self, network: nn.Module) -> Mapping[str, Tensor]:
+        """What running averages are kept of: by default everything the network's state dict holds."""
+        return network.state_dict()
+
+    def stateful(self) -> Mapping[str, Stateful]:
+        """What else a checkpoint has to keep, by name; built in `open_data` or `build_network`."""
+        return {}
+
+    def record(self, steps_done: int) -> WeightsRecord:
+        """What is kept beside weights of this run."""
+        return WeightsRecord("", "", 0.0, "", steps_done, self.settings.name(), freeze=self.settings.freeze)
+
+    def stages(self) -> Mapping[str, Callable[[int], Values]]:
+        """What is done between steps, in order: `valid`, `evaluate`, `generate`, as far as the task has them. Called on every rank."""
+        return {"valid": self.valid}
+
+    def updates_per_epoch(self) -> int:
+        """Iterations of an epoch. Raises: UserError where neither settings nor data say."""
+        if self.settings.updates_per_epoch is None:
+            raise UserError("stages are due every so many epochs, and nothing says how long one is; give updates_per_epoch=N")
+        return self.settings.updates_per_epoch
+
+    def micro_batches(self, batch: Any) -> Sequence[Any]:
+        """A batch in parts that fit into memory, of at most `micro_batch` rows each."""
+        return [batch]
+
+    def names_of(self, steps_done: int) -> Sequence[str]:  # noqa: ARG002 - for tasks
+        """What this rank's rows of an iteration are called in messages."""
+        first = self.ranks.rank * self.rows_per_rank
+        return [f"row {place}" for place in range(first, first + self.rows_per_rank)]
+
+    def flops_per_row(self) -> float | None:
+        """Operations of a step for a row of the batch, as far as they are known."""
+        return None
+
+    # ---- one step, and one validation
+
+    def run_step(self, batch: Any, steps_done: int) -> dict[str, Sum]:
+        """Collective. One iteration; `steps_done` are finished before it. A step whose gradient is not finite changes no weight."""
+        run, rate, found = self.run, self.run.schedule.learning_rate(steps_done), list[Loss]()
+        set_rate_(run.optimizer, rate)
+
+        def loss_of(part: Any) -> Tensor:
+            found.append(self.loss(run.module, part, steps_done))
+            return found[-1].loss_b.sum() / self.rows_per_rank
+
+        taken = run.descent.step([partial(loss_of, part) for part in self.micro_batches(batch)])
+        loss_b = torch.cat([each.loss_b.detach() for each in found])
+        self.refusals.note(taken.is_refused, loss_b, steps_done)
+        if run.ema and steps_done >= self.settings.ema.start:
+            run.ema.follow()
+        sums = {"loss": Sum.of(loss_b), "grad_norm": Sum.of(taken.grad_norm[None]), **_joined([each.sums for each in found])}
+        rate_sum = Sum.of(torch.full((1,), rate, device=self.device))
+        return {name: each.unless(taken.is_refused) for name, each in sums.items()} | {"lr": rate_sum}
+
+    @torch.no_grad()
+    def valid(self, steps_done: int) -> Values:
+        """Collective. Averages over the rows of `build_batches("valid", …)`: all of them, or batches until `valid.max_rows` are reached."""
+        meters, objective = Meters({"loss": (), **self.meters}, self.device), self.whole_objective()
+        rows_left = (self.settings.valid.max_rows or math.inf) / self.ranks.world_size
+        with closing(self.build_batches("valid", steps_done)) as batches:  # type: ignore[type-var]
+            for batch in batches:
+                loss = self.loss(objective, batch, steps_done)
+                meters.add({"loss": Sum.of(loss.loss_b), **loss.sums})
+                self.beat("valid", steps_done)
+                rows_left -= len(loss.loss_b)
+                if rows_left <= 0:
+                    break
+        return meters.pop()
+
+    def whole_network(self) -> nn.Module:
+        """Collective. The network as one process can use it alone: of a shared one, a copy of its own."""
+        network = self.run.network
+        if not self.run.is_shared:
+            return network
+        return self.restore_network({name: whole(tensor) for name, tensor in network.state_dict().items()}).to(self.device)
+
+    def whole_objective(self) -> nn.Module:
+        """Collective. The objective of `whole_network`."""
+        return self.build_objective(self.whole_network()) if self.run.is_shared else self.run.objective
 
 
-def _timed_next(batches: Batches) -> tuple[Any, float]:
-    began_s = time.monotonic()
-    return next(batches), time.monotonic() - began_s
+def _joined(parts: Sequence[Mapping[str, Sum]]) -> dict[str, Sum]:
+    """The sums of all parts of a batch together."""
+    return {name: _sum([part[name] for part in parts]) for name in parts[0]}
+
+
+def _sum(parts: Sequence[Sum]) -> Sum:
+    first, *others = parts
+    for each in others:
+        first = Sum(first.total + each.total, first.count + each.count)
+    return first
+
+
+def solver_class(target: str) -> type[Solver]:
+    """The class that `solver.target` names. Raises: UserError where there is none, or it is no Solver."""
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"solver.target is {target!r}, which cannot be imported ({error}); want MODULE.CLASS, its folder on PYTHONPATH"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Solver)):
+        raise UserError(f"solver.target is {target!r}, which is no subclass of mmaudio.trainer.solver.Solver")
+    return found

@@ -15,7 +15,8 @@ from mmaudio.batches import Mixture
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.network import load_network
 from mmaudio.trainer.averages import RunAverages
-from mmaudio.trainer.objective import FlowObjective, flow_settings, set_backend_flags, uses_amp
+from mmaudio.trainer.objective import FlowObjective, flow_settings
+from mmaudio.trainer.precision import set_backend_flags, uses_amp
 from mmaudio.trainer.run_settings import final_cond, model_spec
 from mmaudio.trainer.sources import open_mixture
 from mmaudio.trainer.validation import validate

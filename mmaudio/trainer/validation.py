@@ -1,16 +1,18 @@
 """The loss on held-out rows: one number for one network, whatever the batch size and the number of processes."""
 
+from collections.abc import Callable
 from contextlib import closing
 
 import torch
 
 from mmaudio.base.draws import Draws, text_item
 from mmaudio.base.ranks import Ranks
-from mmaudio.batches import Mixture, validation_batches
+from mmaudio.batches import Mixture, Placement, validation_batches
 from mmaudio.flow.loss import draw_flow
 from mmaudio.flow.times import NUM_TIME_BINS, bin_by_time
+from mmaudio.trainer.feeding import flow_batch
 from mmaudio.trainer.meters import Meters, Sum, Values
-from mmaudio.trainer.objective import FlowObjective, flow_batch
+from mmaudio.trainer.objective import FlowObjective
 
 SHAPES: dict[str, tuple[int, ...]] = {"loss": (), "binned_loss": (NUM_TIME_BINS,)}
 
@@ -22,17 +24,41 @@ def loss_sums(loss_b: torch.Tensor, t_b: torch.Tensor) -> dict[str, Sum]:
 
 
 @torch.no_grad()
-def validate(objective: FlowObjective, mixture: Mixture, *, seed: int, batch_size: int, ranks: Ranks, device: torch.device) -> Values:
-    """Collective. Average loss, and loss by time, over every row once. Its noise is a function of (seed, row id).
+def validate(
+    objective: FlowObjective,
+    mixture: Mixture,
+    *,
+    seed: int,
+    batch_size: int,
+    ranks: Ranks,
+    device: torch.device,
+    placement: Placement | None = None,
+    num_threads: int | None = None,
+    max_rows: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Values:
+    """Collective. Average loss, and loss by time, over every row once, or the first `max_rows`. Its noise is a function of (seed, row id).
 
     Args:
         batch_size: rows of one rank at a time.
+        placement, num_threads, max_rows: as in `validation_batches`.
+        beat: called after every batch.
     """
     meters = Meters(SHAPES, device)
-    parts = validation_batches(mixture, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size)
-    with closing(parts):  # type: ignore[type-var]
+    parts = validation_batches(
+        mixture,
+        batch_size=batch_size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        device=device,
+        placement=placement,
+        num_threads=num_threads,
+        max_rows=max_rows,
+    )
+    with closing(parts):
         for batch in parts:
             chance = Draws(seed, 0, torch.tensor([text_item(row_id) for row_id in batch.ids]))
             draws = draw_flow(chance.to(device), *batch.a_mean.shape[1:])
             meters.add(loss_sums(*objective(flow_batch(batch, chance, objective.settings.nulls, device), draws)))
+            beat()
     return meters.pop()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmaudio.base.compiling import Compiled
+from mmaudio.base.compiling import compile_
 
 
 def test_where_compiling_fails_it_goes_on_without(monkeypatch, caplog):
@@ -17,7 +17,8 @@ def test_where_compiling_fails_it_goes_on_without(monkeypatch, caplog):
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    module = Compiled(nn.Linear(2, 1, bias=False))
+    module = nn.Linear(2, 1, bias=False)
+    compile_(module)
     with caplog.at_level(logging.WARNING):
         first, second = module(torch.ones(1, 2)), module(torch.ones(1, 2))
     assert torch.equal(first, second)
@@ -26,7 +27,8 @@ def test_where_compiling_fails_it_goes_on_without(monkeypatch, caplog):
 
 def test_a_failure_of_the_module_itself_is_raised(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module: module)
-    module = Compiled(nn.Linear(2, 1))
+    module = nn.Linear(2, 1)
+    compile_(module)
     module(torch.ones(1, 2))
     with pytest.raises(RuntimeError):
         module(torch.ones(1, 3))

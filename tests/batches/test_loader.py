@@ -1,4 +1,4 @@
-"""Reading ahead: the right batches in the right order, errors that arrive, threads that end."""
+"""Reading ahead: the right batches in the right order, buffers that are reused, errors that arrive, threads that end."""
 
 import contextlib
 import gc
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mmaudio.batches import Mixture, Source, read_ahead, shard, training_batches, training_rows, validation_batches
+from tests.batches.plain import assert_plain, take
 from tests.store.examples import SPEC, index_of, make_store
 
 
@@ -28,9 +29,10 @@ def mixture(tmp_path):
     return Mixture([Source("v", "video", seen, 2), Source("a", "audio", heard)], SPEC)
 
 
-def take(batches, count):
-    with contextlib.closing(batches):
-        return list(itertools.islice(batches, count))
+def calls(*functions):
+    """Results made one at a time, when they are asked for."""
+    for function in functions:
+        yield function()
 
 
 def test_training_batches_are_the_rows_of_their_step(mixture):
@@ -42,10 +44,11 @@ def test_training_batches_are_the_rows_of_their_step(mixture):
 
 def test_a_resumed_run_goes_on_where_it_was(mixture):
     whole = take(training_batches(mixture, seed=5, start_step=0, batch_size=3), 8)
-    rest = take(training_batches(mixture, seed=5, start_step=5, batch_size=3), 3)
+    rest = take(training_batches(mixture, seed=5, start_step=5, batch_size=3, num_threads=1, ahead=1), 3)
     for one, other in zip(whole[5:], rest, strict=True):
         assert one.ids == other.ids
         assert torch.equal(one.a_mean, other.a_mean)
+        assert torch.equal(one.sync_features, other.sync_features)
 
 
 def test_ranks_share_the_global_batch(mixture):
@@ -67,42 +70,47 @@ def test_mistakes_are_found_before_the_first_batch(mixture):
 
 @pytest.mark.parametrize("world_size", [1, 2, 20])
 def test_validation_takes_every_row_once_and_says_which(mixture, world_size):
-    batches = [list(validation_batches(mixture, batch_size=2, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    batches = [take(validation_batches(mixture, batch_size=2, rank=rank, world_size=world_size), None) for rank in range(world_size)]
     found = {int(row): row_id for rank in batches for batch in rank for row, row_id in zip(batch.positions, batch.ids, strict=True)}
     assert found == dict(enumerate(mixture.ids()))
     assert sum(len(batch) for rank in batches for batch in rank) == len(mixture)
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 4])
+def test_buffers_are_reused_and_a_batch_is_safe_until_the_next_is_asked_for(mixture, ahead):
+    seen = []
+    with contextlib.closing(training_batches(mixture, seed=2, start_step=0, batch_size=4, ahead=ahead)) as batches:
+        for step, batch in enumerate(itertools.islice(batches, 4 * (ahead + 1))):
+            time.sleep(0.01)  # all that is read ahead is read by now
+            assert_plain(batch, mixture, training_rows(11, 4, 2, step))
+            seen.append(batch.a_mean.data_ptr())
+    assert len(set(seen)) == ahead + 1
+    assert seen == seen[: ahead + 1] * 4
+    assert all(address % 4096 == 0 for address in seen)
 
 
 def test_errors_reach_the_consumer_after_the_results_before_them():
     def fails():
         raise OSError("the disk is gone")
 
-    results = read_ahead(iter([lambda: 1, lambda: 2, fails, lambda: 4]), 2)
+    results = read_ahead(calls(lambda: 1, lambda: 2, fails, lambda: 4), 2)
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(OSError, match="the disk is gone"):
         next(results)
     assert list(results) == []
 
 
-def test_errors_of_the_order_itself_reach_the_consumer():
-    def broken():
-        yield lambda: 1
-        raise RuntimeError("no order")
-
-    with pytest.raises(RuntimeError, match="no order"):
-        list(read_ahead(broken(), 2))
-
-
-def test_a_store_cut_short_while_training_is_an_error(mixture):
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_store_cut_short_while_training_is_an_error(mixture, num_threads):
     with open(mixture.sources[0].store.memmap_dir / "sync_features.memmap", "r+b") as file:
         file.truncate(100)
-    with pytest.raises(OSError, match="cut short"):
-        list(validation_batches(mixture, batch_size=2))
+    with pytest.raises(OSError, match=r"sync_features ends before row .* cut short"):
+        list(validation_batches(mixture, batch_size=2, num_threads=num_threads))
 
 
 def test_keeps_no_more_than_asked_for_waiting():
     made = []
-    results = read_ahead((lambda number=number: made.append(number) for number in itertools.count()), 3)
+    results = read_ahead((made.append(number) for number in itertools.count()), 3)
     next(results)
     time.sleep(0.05)
     assert len(made) <= 4
@@ -111,20 +119,50 @@ def test_keeps_no_more_than_asked_for_waiting():
 
 def test_thread_ends_when_the_iterator_is_closed_dropped_or_done():
     num_before = threading.active_count()
-    endless = read_ahead((lambda: 0 for _ in itertools.count()), 2)
+    endless = read_ahead(itertools.repeat(0), 2)
     next(endless)
     assert threading.active_count() == num_before + 1
     endless.close()
     assert threading.active_count() == num_before
-    dropped = read_ahead((lambda: 0 for _ in itertools.count()), 2)
+    dropped = read_ahead(itertools.repeat(0), 2)
     next(dropped)
     del dropped
     gc.collect()
     assert threading.active_count() == num_before
-    assert list(read_ahead(iter([lambda: 1]), 1)) == [1]
+    assert list(read_ahead(iter([1]), 1)) == [1]
     assert threading.active_count() == num_before
-    never_started = read_ahead(iter([lambda: 1]), 1)
+    never_started = read_ahead(iter([1]), 1)
     never_started.close()
+    assert threading.active_count() == num_before
+
+
+def test_what_makes_the_results_is_closed_in_its_thread():
+    closed_by = []
+
+    def endless():
+        try:
+            while True:
+                yield 0
+        finally:
+            closed_by.append(threading.current_thread().name)
+
+    results = read_ahead(endless(), 2)
+    next(results)
+    results.close()
+    assert closed_by == ["read-ahead"]
+
+
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+def test_threads_that_read_rows_end_with_the_iterator(mixture, how):
+    num_before = threading.active_count()
+    batches = training_batches(mixture, seed=0, start_step=0, batch_size=4, num_threads=3)
+    next(batches)
+    assert threading.active_count() > num_before
+    if how == "closed":
+        batches.close()
+    else:
+        del batches
+        gc.collect()
     assert threading.active_count() == num_before
 
 

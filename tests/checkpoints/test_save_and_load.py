@@ -38,7 +38,7 @@ def test_names_and_rotation(files):
     assert names == {f"last_try_{stem}.pth{end}" for stem in stems for end in ("", ".json")}
     assert load_checkpoint(files.checkpoint_shadow).steps_done == 2
     assert read_record(files.weights_shadow) == record(2)
-    assert set(torch.load(files.checkpoint_last, weights_only=True)) == {"it", "weights", "optimizer", "scheduler", "ema"}
+    assert set(torch.load(files.checkpoint_last, weights_only=True)) == {"it", "weights", "optimizer", "scheduler", "ema", "extra"}
 
 
 def test_the_newest_wins(files):
@@ -171,3 +171,100 @@ def test_another_format_version_is_refused(files):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
     with pytest.raises(UserError, match="format version 99; this mmaudio reads 1"):
         load_checkpoint(files.checkpoint_last)
+
+
+def kept(files) -> dict[str, int]:
+    """What of its checkpoints a run has: the part of the name after `ckpt_`, and its steps."""
+    start = f"{files.exp_id}_ckpt_"
+    return {path.stem.removeprefix(start): load_checkpoint(path).steps_done for path in files.checkpoints()}
+
+
+def save_steps(files, *steps, **words) -> None:
+    for step in steps:
+        save_checkpoint(files, state(step), record(step), **words)
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        (1, {"last": 6}),
+        (2, {"last": 6, "shadow": 5}),
+        (3, {"last": 6, "shadow": 5, "4": 4}),
+        (5, {"last": 6, "shadow": 5, "4": 4, "3": 3, "2": 2}),
+    ],
+)
+def test_the_last_good_ones_are_kept(files, keep, left):
+    save_steps(files, 1, 2, 3, 4, 5, 6, keep=keep)
+    assert kept(files) == left
+    assert len(list(files.folder.iterdir())) == 2 * len(left)  # each has its record
+    assert {read_record(path).step for path in files.checkpoints()} == set(left.values())
+
+
+def test_fewer_are_kept_from_now_on(files):
+    save_steps(files, 8, 9, 10, 11, 12, keep=5)
+    save_steps(files, 13, keep=3)
+    assert kept(files) == {"last": 13, "shadow": 12, "11": 11}
+    save_steps(files, 14, keep=2)
+    assert kept(files) == {"last": 14, "shadow": 13}
+    save_steps(files, 15, keep=1)
+    assert kept(files) == {"last": 15}
+
+
+def test_copies_and_files_of_others_are_never_removed(files):
+    torch.save(state(1).entries(), files.checkpoint_copy(1))  # as the published system writes it
+    for step in range(2, 9):
+        save_steps(files, step, keep=3, never_remove=(4, 5))
+        if step == 4:
+            save_steps(files, step, copy=True)
+    assert kept(files) == {"last": 8, "shadow": 7, "1": 1, "4": 4, "5": 5, "6": 6}
+    save_steps(files, 9, keep=1)
+    assert kept(files) == {"last": 9, "1": 1, "4": 4, "5": 5}
+
+
+def test_a_shadow_without_record_gets_its_name_from_what_it_holds(files):
+    torch.save(state(1).entries(), files.checkpoint_last)
+    save_steps(files, 2, 3, 4, 5, keep=3)
+    assert kept(files) == {"last": 5, "shadow": 4, "1": 1, "3": 3}
+    assert read_record(files.checkpoint_copy(1)) is None
+
+
+def test_a_torn_shadow_is_no_one_to_keep(files):
+    save_steps(files, 1, 2, keep=3)
+    files.checkpoint_shadow.write_bytes(b"torn")
+    save_steps(files, 3, keep=3)
+    assert kept(files) == {"last": 3, "shadow": 2}
+
+
+@pytest.mark.parametrize("call", range(8))
+def test_a_kill_at_any_rename_keeps_every_older_one_of_three(files, monkeypatch, call):
+    save_steps(files, 1, 2, keep=3)
+    count, replace = 0, os.replace
+
+    def killed(*paths):
+        nonlocal count
+        count += 1
+        if count > call:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(saving.os, "replace", killed)
+    if call < 6:
+        with pytest.raises(KeyboardInterrupt):
+            save_steps(files, 3, keep=3)
+    else:
+        save_steps(files, 3, keep=3)
+    assert set(kept(files).values()) == ({1, 2} if call < 6 else {1, 2, 3})
+    assert all(read_record(path).variant == "nano_16k" for path in files.checkpoints())
+
+
+@pytest.mark.parametrize("harm", ["optimizer moments", "averages"])
+def test_moments_and_averages_that_are_not_finite_give_way(files, harm):
+    save_steps(files, 1)
+    bad = {"exp_avg": torch.tensor([1.0, float("inf")]), "step": torch.tensor(1.0)}
+    entries = state(2).entries() | (
+        {"optimizer": {"state": {0: bad}, "param_groups": []}} if "opt" in harm else {"ema": {"a": bad["exp_avg"]}}
+    )
+    save_checkpoint(files, RunState(2, *(entries[name] for name in ("weights", "optimizer", "scheduler", "ema"))), record(2))
+    found = newest_checkpoint(files)
+    assert found.state.steps_done == 1
+    assert found.skipped == (f"{files.checkpoint_last} holds {harm} that are not finite",)

@@ -208,6 +208,60 @@ def test_convert_there_and_back(run_command, world, tmp_path):
     assert run_command("store", "verify", tmp_path / "c").code == 0
 
 
+def test_convert_replaces_the_same_rows_and_no_others(run_command, world, tmp_path):
+    source, other = world / "compact" / "s", tmp_path / "b"
+    words = ("store", "convert", source, other, "--layout", "published")
+    assert run_command(*words).code == 0
+    assert run_command("store", "convert", source, other, "--layout", "compact", "--dtype", "clip_features=fp16").code == 0
+    rewrite_table(other, [(row_id, f"{caption}, loud") for row_id, caption in CAPTIONS.items()])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    ended = run_command(*words)
+    assert (ended.code, ended.err.count("error: ")) == (2, 1)
+    assert f"store {other} would be replaced by another one: 6 of its 6 rows" in ended.err
+    assert f"among those of store {source}; name another output, or have it replaced: --replace" in ended.err
+    rewrite_table(other, list(CAPTIONS.items()))
+    record = json.loads(record_path(other).read_text())
+    for changed, said in (
+        ({"backend": "pretrained"}, "backend is 'pretrained' there and 'lite' here"),
+        ({"duration_s": 8.0}, "is 8.0"),
+    ):
+        record_path(other).write_text(json.dumps(record | changed))
+        assert said in run_command(*words).err
+    record_path(other).unlink()
+    assert "has no record of what made it" in run_command(*words).err
+    for path, data in before.items():
+        assert path == record_path(other) or path == table_path(other) or path.read_bytes() == data
+    assert run_command(*words, "--replace").code == 0
+    assert run_command("store", "verify", other).code == 0
+
+
+def test_convert_to_a_place_that_cannot_be_written(run_command, world, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    ended = run_command("store", "convert", world / "compact" / "s", tmp_path / "file" / "b", "--layout", "published")
+    assert (ended.code, "is a file where a folder has to be" in ended.err) == (2, True)
+
+
+def test_a_null_text_that_is_not_the_encoders(run_command, world, folder):
+    ended = sampled(run_command, world, folder)
+    assert "holds  empty string: the null text is what the encoder makes of the empty string" in ended.out
+    if (folder / "null_text.memmap").exists():
+        table, null_text = (np.memmap(folder / f"{name}.memmap", "<u2", "r+") for name in ("text_table", "null_text"))
+        null_text[:] = table[: len(null_text)]
+        null_text.flush()
+    else:
+        torch.save(Store.open(table_path(folder), folder).text(torch.tensor([0])), folder.with_name("s.empty_string.pth"))
+    assert run_command("store", "verify", folder).code == 0, "nothing in the store itself tells"
+    ended = sampled(run_command, world, folder)
+    assert (ended.code, ended.out.count("WRONG")) == (3, 1)
+    assert "WRONG  empty string: the null text is not what the encoder makes of the empty string (error " in ended.out
+
+
+def test_normalising_that_the_record_denies_is_refused(run_command, world, folder):
+    ended = sampled(run_command, world, folder, "--normalize_audio", "false")
+    assert (ended.code, "--normalize_audio is false and the record of store" in ended.err) == (2, True)
+    assert sampled(run_command, world, folder, "--normalize_audio", "true").code == 0
+
+
 def test_convert_what_the_published_system_wrote(run_command, world, tmp_path):
     shutil.copytree(world / "published", tmp_path / "stores")
     folder = tmp_path / "stores" / "s"

@@ -75,11 +75,11 @@ def stop_after(run_script, videos, output, num_rows, *more):
     """An extraction that is interrupted when it has so many rows."""
     keep, kept = Recorder.keep, []
 
-    def keep_some(recorder, number, row):
+    def keep_some(recorder, number, *words):
         if len(kept) == num_rows:
             raise KeyboardInterrupt
         kept.append(number)
-        keep(recorder, number, row)
+        keep(recorder, number, *words)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recorder, "keep", keep_some)

@@ -53,3 +53,32 @@ def test_nothing_is_written_before_there_is_something_to_say(tmp_path):
 def test_ledgers_of_one_folder_are_apart(tmp_path):
     enter(tmp_path, ([0], {}))
     assert Ledger(tmp_path, "captions").read(1).num_missing == 1
+
+
+def test_what_was_forgotten_is_missing_until_it_is_entered_again_with_its_new_stamp(tmp_path):
+    with closing(Ledger(tmp_path, "rows")) as ledger:
+        ledger.add([0, 1], {2: ("read", "no")}, {0: (10, 1), 1: (11, 1), 2: (12, 1)})
+    ledger = Ledger(tmp_path, "rows")
+    assert ledger.read(3).stamps.tolist() == [[10, 1], [11, 1], [12, 1]]
+    ledger.forget([0, 2])
+    done = ledger.read(3)
+    assert (done.states.tolist(), done.reasons) == ([MISSING, KEPT, MISSING], {})
+    ledger.add([2], {0: ("read", "torn")}, {0: (9, 2), 2: (8, 2)})
+    ledger.close()
+    done = ledger.read(3)
+    assert (done.states.tolist(), done.reasons) == ([REJECTED, KEPT, KEPT], {0: ("read", "torn")})
+    assert done.stamps.tolist() == [[9, 2], [11, 1], [8, 2]]
+
+
+def test_what_is_entered_last_counts_also_where_a_clock_was_ahead(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time_ns", lambda: 9 * 10**18)
+        enter(tmp_path, ([0, 1], {}))
+    first = Ledger(tmp_path, "rows")
+    first.read(2)
+    first.forget([0, 1])
+    second = Ledger(tmp_path, "rows")  # of a process that is only told
+    second.follow(first.read(2).latest)
+    with closing(second):
+        second.add([1], {})
+    assert Ledger(tmp_path, "rows").read(2).states.tolist() == [MISSING, KEPT]

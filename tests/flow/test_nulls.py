@@ -21,6 +21,16 @@ def test_rows_and_sources_point_at_each_other():
     assert table[told.source].tolist() == [10, -1, 12, 13, -1]
 
 
+def test_features_may_have_rows_for_some_samples_only():
+    exist, u = torch.tensor([False, True, True, False, True]), torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0])
+    told = choose_told(exist, torch.ones(5, dtype=torch.bool), NullDraws(u, u, u), NullSettings()).among_videos(exist)
+    assert told.clip.rows.tolist() == told.sync.rows.tolist() == [0, 2]  # of the rows of samples 1, 2 and 4
+    assert told.clip.source.tolist() == [0, 1, 0, 0, 2]
+    assert told.text.rows.tolist() == [0, 1, 3, 4]
+    nobody = Told.of(torch.zeros(3, dtype=torch.bool)).among(torch.zeros(3, dtype=torch.bool))
+    assert nobody.rows.tolist() == [] and nobody.rows.dtype == torch.int64
+
+
 def test_absent_rows_are_not_told():
     exist = torch.tensor([True, False])
     keep = torch.ones(2)

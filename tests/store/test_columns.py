@@ -1,6 +1,8 @@
 """Raw columns against the files of the published system, and what reading them refuses."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -85,6 +87,12 @@ def test_rows_that_are_not_there(tmp_path):
             column.copy_rows_(torch.empty(1, 2), np.array([row]), np.array([0]))
 
 
+def test_no_rows_at_all(tmp_path):
+    write(tmp_path, {"x": torch.ones(3, 2)})
+    nothing = np.zeros(0, np.int64)
+    open_columns(tmp_path, "a store")["x"].copy_rows_(torch.empty(0, 2), nothing, nothing)
+
+
 def test_a_file_cut_short_while_in_use_is_an_error_not_a_crash(tmp_path):
     write(tmp_path, {"x": torch.ones(3, 2)})
     column = open_columns(tmp_path, "a store")["x"]
@@ -92,6 +100,66 @@ def test_a_file_cut_short_while_in_use_is_an_error_not_a_crash(tmp_path):
         file.truncate(10)
     with pytest.raises(OSError, match="cut short"):
         column.slice(0, 3)
+
+
+def evict(column):
+    """Have the system forget what it holds of a column; False where it does not."""
+    os.fsync(column._handle)
+    os.posix_fadvise(column._handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    probe = bytearray(1)
+    try:
+        return os.preadv(column._handle, [probe], 0, os.RWF_NOWAIT) == 0
+    except BlockingIOError:
+        return True
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_rows_that_are_not_in_memory_are_announced_and_then_read(tmp_path, monkeypatch, wide):
+    values = torch.randn(40, 3000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    write(tmp_path, {"x": values})
+    column = open_columns(tmp_path, "a store")["x"]
+    if not evict(column):
+        pytest.skip("this file system keeps files in memory")
+    steps, advise, read = [], os.posix_fadvise, type(column)._read
+    monkeypatch.setattr(os, "posix_fadvise", lambda *words: (steps.append("announced"), advise(*words)))
+    monkeypatch.setattr(type(column), "_read", lambda *words: (steps.append("read"), read(*words)))
+    rows = np.array([31, 2, 17])
+    out = torch.zeros(3, 3000, dtype=torch.float32 if wide else torch.bfloat16)
+    column.copy_rows_(out, rows, np.arange(3))
+    assert torch.equal(out, values[rows].to(out.dtype))
+    assert steps == 3 * ["announced"] + 3 * ["read"]
+    steps.clear()
+    column.copy_rows_(out, rows, np.arange(3))
+    assert steps == [], "memory holds them now"
+
+
+def test_a_file_system_that_does_not_tell_what_is_in_memory(tmp_path, monkeypatch):
+    values = torch.randn(6, 3)
+    write(tmp_path, {"x": values})
+    column, plain = open_columns(tmp_path, "a store")["x"], os.preadv
+    asked = []
+
+    def unsupported(handle, buffers, at, flags=0):
+        if flags:
+            asked.append(at)
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        return plain(handle, buffers, at)
+
+    monkeypatch.setattr(os, "preadv", unsupported)
+    out = torch.zeros(3, 3)
+    column.copy_rows_(out, np.array([5, 0, 2]), np.array([0, 1, 2]))
+    assert torch.equal(out, values[[5, 0, 2]])
+    assert asked == [0], "once is enough"
+
+
+def test_warming_reads_all_of_a_column(tmp_path):
+    write(tmp_path, {"x": torch.ones(3, 2)})
+    column = open_columns(tmp_path, "a store")["x"]
+    assert column.warm(np.empty(7, np.uint8)) == 24
+    with open(tmp_path / "x.memmap", "r+b") as file:
+        file.truncate(10)
+    with pytest.raises(OSError, match="cut short"):
+        column.warm(np.empty(7, np.uint8))
 
 
 def test_refuses_wrong_rows(tmp_path):

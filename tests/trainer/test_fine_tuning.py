@@ -11,12 +11,8 @@ from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.export import convert, describe, write_export
 from mmaudio.checkpoints.load import load_weights, read_record
-from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.trainer.checks import check_training
-from mmaudio.trainer.flow_run import build_run
-from mmaudio.trainer.flow_solver import train
-from mmaudio.trainer.run_settings import model_spec
-from mmaudio.trainer.sources import open_mixture
+from mmaudio.trainer.flow_solver import FlowSolver, train
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
@@ -50,8 +46,7 @@ def first(base, tmp_path_factory) -> Path:
 def test_nothing_but_the_weights_is_taken_over(base, first, tmp_path, name):
     settings = replace(base, weights=str(first / name))
     assert problems_of(settings, tmp_path) == []
-    rows = open_mixture(settings, settings.data.train, model_spec(settings), repeats=True)
-    begun = build_run(settings, RunFiles(tmp_path, "tuned"), Ranks(), torch.device("cpu"), rows)
+    begun = FlowSolver(settings, tmp_path, Ranks(), torch.device("cpu")).run
     weights = torch.load(first / "first_last.pth", weights_only=True)
     assert [name for name, tensor in begun.network.state_dict().items() if not torch.equal(tensor, weights[name])] == []
     assert begun.steps_done == 0

@@ -87,15 +87,18 @@ def test_an_optimizer_of_other_shapes_is_refused():
     def optimizer(*sizes: int) -> torch.optim.AdamW:
         return build_optimizer(nn.ParameterList([torch.ones(size) for size in sizes]), learning_rate=1e-3, weight_decay=0.0, amp=False)
 
+    def tensors(*sizes: int) -> list[torch.Tensor]:
+        return [torch.ones(size) for size in sizes]
+
     saved = optimizer(2, 3)
     for parameter in saved.param_groups[0]["params"]:
         parameter.grad = torch.ones_like(parameter)
     saved.step()
-    load_optimizer_(optimizer(2, 3), saved.state_dict())
+    load_optimizer_(optimizer(2, 3), saved.state_dict(), tensors(2, 3))
     with pytest.raises(UserError, match=r"parameter 0 of the checkpoint's optimizer is \(2,\), that of this run \(3,\)"):
-        load_optimizer_(optimizer(3, 2), saved.state_dict())
+        load_optimizer_(optimizer(3, 2), saved.state_dict(), tensors(3, 2))
     with pytest.raises(UserError, match="holds no optimizer state"):
-        load_optimizer_(optimizer(2, 3), {})
+        load_optimizer_(optimizer(2, 3), {}, tensors(2, 3))
 
 
 # ---- whole runs
@@ -142,7 +145,7 @@ def assert_equal(one: Path, other: Path) -> None:
 def straight(base, tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
     """The weights a run began with, and the folder of the run."""
     folder, begun = tmp_path_factory.mktemp("straight"), {}
-    run(base, folder, preview=lambda network, batch, steps: begun.update({n: t.clone() for n, t in network.state_dict().items()}))
+    run(base, folder, generate=lambda network, batch, steps: begun.update({n: t.clone() for n, t in network.state_dict().items()}))
     return begun, folder
 
 

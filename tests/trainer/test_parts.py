@@ -6,11 +6,13 @@ import math
 import pytest
 import torch
 
+from mmaudio.base.ranks import Ranks
+from mmaudio.base.settings import TrainSettings
 from mmaudio.runs.names import METRICS_FILE
+from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.meters import Meters, Sum
-from mmaudio.trainer.pace import Pace, eta_words
-from mmaudio.trainer.solver import Cadence
-from mmaudio.trainer.stopping import NonFiniteError, stop_if_not_finite
+from mmaudio.trainer.refusals import NonFiniteError, Refusals
+from mmaudio.trainer.telemetry import Telemetry, eta_words
 from mmaudio.trainer.tracker import Tracker, read_metrics
 
 CPU = torch.device("cpu")
@@ -32,13 +34,19 @@ def test_cadence():
     assert not any(Cadence(0).due(step) for step in range(10))
 
 
-def test_pace():
-    pace = Pace()
-    pace.add_step(0.0)
-    values = pace.pop()
-    assert values["step_s"] > 0
-    assert values["data_wait"] == 0
-    assert eta_words(0.5, 7200).startswith("1:00:00 to go, done ")
+def test_telemetry(monkeypatch):
+    clock = iter((100.0, 104.0, 110.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("mmaudio.trainer.telemetry.matmul_rate", lambda device, dtype: 4e9)
+    telemetry = Telemetry(1e9, TrainSettings(batch_size=8), Ranks(world_size=2), CPU)
+    telemetry.add_step(0.5)
+    telemetry.add_step(0.5)
+    values = telemetry.pop()
+    memory_gb = values.pop("memory_gb")
+    assert values == {"step_s": 2.0, "samples_s": 4.0, "data_wait": 0.25, "tflops": 0.002, "matmul_share": 0.5}
+    assert 0.05 < memory_gb < 20
+    telemetry.add_step(0.0)
+    assert (telemetry.pop()["step_s"], eta_words(0.5, 7200)[:22]) == (6.0, "1:00:00 to go, done " + eta_words(0.5, 7200)[20:22])
 
 
 def test_tracker_goes_on_where_the_run_does(tmp_path):
@@ -64,12 +72,37 @@ def test_only_one_process_writes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_are_named_where_numbers_are_none():
-    ids = ["a", "b", "c"]
-    stop_if_not_finite(torch.ones(3), torch.tensor(1.0), ids, 7)
-    with pytest.raises(NonFiniteError, match=r"the loss of iteration 7 is not finite; rows: b, c\. The step was not taken"):
-        stop_if_not_finite(torch.tensor([1.0, math.inf, math.nan]), torch.tensor(math.nan), ids, 7)
-    with pytest.raises(NonFiniteError, match=r"the gradient \(norm inf\) of iteration 7 is not finite; rows: a, b, c"):
-        stop_if_not_finite(torch.ones(3), torch.tensor(math.inf), ids, 7)
+def names(step: int) -> list[str]:
+    return [f"{name}{step}" for name in "abc"]
+
+
+def test_a_refused_step_ends_the_run_and_names_the_rows_of_the_first():
+    refusals = Refusals(3, 0, CPU)
+    refusals.note(torch.tensor(False), torch.ones(3), 6)
+    refusals.look(names)
+    refusals.note(torch.tensor(True), torch.tensor([1.0, math.inf, math.nan]), 7)
+    refusals.note(torch.tensor(True), torch.tensor([math.nan, 1.0, 1.0]), 8)
+    with pytest.raises(NonFiniteError, match=r"the loss of iteration 7 is not finite; rows: b7, c7\. The step was not taken"):
+        refusals.look(names)
+
+
+def test_where_only_the_gradient_is_bad_all_rows_are_named():
+    refusals = Refusals(3, 0, CPU)
+    refusals.note(torch.tensor(True), torch.ones(3), 7)
+    with pytest.raises(NonFiniteError, match="the gradient of iteration 7 is not finite; rows: a7, b7, c7"):
+        refusals.look(names)
+    many = Refusals(20, 0, CPU)
+    many.note(torch.tensor(True), torch.full((20,), math.nan), 1)
     with pytest.raises(NonFiniteError, match="and 4 more"):
-        stop_if_not_finite(torch.full((20,), math.nan), torch.tensor(1.0), [str(i) for i in range(20)], 7)
+        many.look(lambda _step: [str(i) for i in range(20)])
+
+
+def test_some_steps_may_be_left_out(caplog):
+    refusals = Refusals(3, 2, CPU)
+    for step in (4, 5):
+        refusals.note(torch.tensor(True), torch.tensor([1.0, math.nan, 1.0]), step)
+        refusals.look(names)
+    assert "rows: b4; 1 steps are left out so far, of 2 that may be" in caplog.text
+    refusals.note(torch.tensor(True), torch.ones(3), 6)
+    with pytest.raises(NonFiniteError):
+        refusals.look(names)

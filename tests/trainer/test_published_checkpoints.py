@@ -14,15 +14,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, Sequent
 from mmaudio.base.errors import Problems
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import EmaSettings, TrainSettings
-from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.network import FlowTransformer, build_network
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.descent import set_rate_
-from mmaudio.trainer.flow_run import FlowRun, build_run
-from mmaudio.trainer.flow_solver import train
-from mmaudio.trainer.run_settings import model_spec
+from mmaudio.trainer.flow_solver import FlowSolver, train
+from mmaudio.trainer.run import Run
 from mmaudio.trainer.schedule import Schedule
-from mmaudio.trainer.sources import open_mixture
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
@@ -108,9 +105,8 @@ def published(tmp_path_factory) -> tuple[Published, Path]:
     return Published(path, averaged=True), path
 
 
-def built(settings: TrainSettings, folder: Path) -> FlowRun:
-    rows = open_mixture(settings, settings.data.train, model_spec(settings), repeats=True)
-    return build_run(settings, RunFiles(folder, NAME), Ranks(), torch.device("cpu"), rows)
+def built(settings: TrainSettings, folder: Path) -> Run:
+    return FlowSolver(settings, folder, Ranks(), torch.device("cpu")).run
 
 
 def test_theirs_is_taken_up_as_it_was_left(base, published, tmp_path):

@@ -1,89 +1,200 @@
-"""The engine alone, on a task that learns nothing: what is saved when, and what a signal may interrupt."""
+"""The engine on a task of ten lines: what is due when, what is saved, what a signal may interrupt, what one stage alone does."""
 
 import os
 import signal
-from types import MappingProxyType
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from mmaudio.trainer.meters import Sum
-from mmaudio.trainer.solver import Cadence, Plan, Solver
-from mmaudio.trainer.tracker import Tracker
+from mmaudio.base.errors import UserError
+from mmaudio.base.ranks import Ranks
+from mmaudio.base.settings import EmaSettings, SolverSettings, StageSettings, TrainSettings, ValidSettings
+from mmaudio.checkpoints.load import load_checkpoint
+from mmaudio.trainer import engine
+from mmaudio.trainer.solver import solver_class
+from mmaudio.trainer.stopping import Asked
+from mmaudio.trainer.tracker import read_metrics
+from tests.trainer.line_solver import LineSolver
+
+CPU = torch.device("cpu")
+SETTINGS = TrainSettings(
+    exp_id="line",
+    device="cpu",
+    batch_size=4,
+    num_iterations=12,
+    learning_rate=0.1,
+    linear_warmup_steps=0,
+    log_text_interval=4,
+    val_interval=0,
+    save_weights_interval=0,
+    save_checkpoint_interval=0,
+    ema=EmaSettings(checkpoint_every=100),
+    solver=SolverSettings(options={"slope": 3.0}),
+)
 
 
-class Batches:
-    def __next__(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
+def built(folder: Path, kind: type[LineSolver] = LineSolver, **changes: object) -> LineSolver:
+    return kind(replace(SETTINGS, **changes), folder, Ranks(), CPU)
 
 
-class CountingTask:
-    """Every step gives the number of steps before it; asks itself to stop after `stops_after` of them."""
+def logged(folder: Path, name: str) -> list[int]:
+    return [line["steps_done"] for line in read_metrics(folder) if name in line]
 
-    device = torch.device("cpu")
-    steps_done = 0
-    meter_shapes = MappingProxyType({"count": ()})
 
-    def __init__(self, stops_after: int | None = None) -> None:
-        self.stops_after = stops_after
+def test_ten_lines_learn_save_and_go_on(tmp_path):
+    assert engine.train(built(tmp_path, num_iterations=60)) is Asked.NOTHING
+    weights = torch.load(tmp_path / "line_last.pth", weights_only=True)
+    assert weights["weight"].item() == pytest.approx(3.0, abs=0.2)
+    assert {path.name for path in tmp_path.glob("*.pth")} == {"line_last.pth", "line_ckpt_last.pth", "line_ema_final.pth"}
+    straight = load_checkpoint(tmp_path / "line_ckpt_last.pth")
+    other = tmp_path / "other"
+    engine.train(built(other, num_iterations=25))
+    engine.train(built(other, num_iterations=60))
+    for name, tensor in load_checkpoint(other / "line_ckpt_last.pth").weights.items():
+        assert torch.equal(tensor, straight.weights[name])
 
-    def batches(self, steps_done: int) -> Batches:
-        return Batches()
 
-    def step(self, batch: int, steps_done: int) -> dict[str, Sum]:
-        if steps_done + 1 == self.stops_after:
+def test_stages_are_due_by_epochs_or_by_iterations(tmp_path):
+    by_epochs = {"updates_per_epoch": 3, "valid": ValidSettings(every=2, max_rows=None), "validate_first": False}
+    engine.train(built(tmp_path / "epochs", **by_epochs))
+    assert logged(tmp_path / "epochs", "valid/loss") == [6, 12]
+    engine.train(built(tmp_path / "steps", val_interval=5))
+    assert logged(tmp_path / "steps", "valid/loss") == [0, 5, 10, 12]
+    with pytest.raises(UserError, match="give updates_per_epoch=N"):
+        engine.train(built(tmp_path / "unknown", valid=ValidSettings(every=2)))
+
+
+class StagedSolver(LineSolver):
+    """With an evaluation and samples, which note when they were made."""
+
+    def stages(self):
+        self.made = []
+        return {"valid": self.valid, "evaluate": self.score, "generate": self.sample}
+
+    def score(self, steps_done):
+        return {"points": float(steps_done)}
+
+    def sample(self, steps_done):
+        return {"made": 1.0}
+
+
+def test_evaluate_and_generate_have_their_own_times(tmp_path):
+    every = {"evaluate": StageSettings(every=2), "generate": StageSettings(every=3), "updates_per_epoch": 2}
+    engine.train(built(tmp_path, StagedSolver, **every))
+    assert (logged(tmp_path, "evaluate/points"), logged(tmp_path, "generate/made")) == ([4, 8, 12], [0, 6, 12])
+
+
+@pytest.mark.parametrize(("stage", "name"), [("valid", "valid/loss"), ("evaluate", "evaluate/points"), ("generate", "generate/made")])
+def test_one_stage_alone(tmp_path, stage, name):
+    engine.train(built(tmp_path, StagedSolver, num_iterations=5))
+    before = (tmp_path / "line_ckpt_last.pth").read_bytes()
+    engine.train(built(tmp_path, StagedSolver, execute_only=stage))
+    assert logged(tmp_path, name)[-1:] == [5]
+    assert (tmp_path / "line_ckpt_last.pth").read_bytes() == before
+
+
+def test_training_alone_and_a_stage_there_is_not(tmp_path):
+    engine.train(built(tmp_path, StagedSolver, execute_only="train", val_interval=2))
+    assert logged(tmp_path, "valid/loss") == []
+    assert logged(tmp_path, "train/loss") == [4, 8, 12]
+    with pytest.raises(UserError, match="execute_only is 'generate', and this run has no such stage; it has train, valid"):
+        engine.train(built(tmp_path, execute_only="generate"))
+
+
+def test_validation_has_a_bound(tmp_path):
+    whole, bound = (built(tmp_path / str(most), valid=ValidSettings(max_rows=most)) for most in (None, 4))
+    beats = []
+    bound.beat = lambda what, steps_done: beats.append(what)
+    assert bound.valid(0)["loss"] != whole.valid(0)["loss"]
+    assert beats == ["valid"]
+
+
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+class CountingSolver(LineSolver):
+    """Counts its losses, and has a parameter whose average nobody wants."""
+
+    def open_data(self):
+        self.counter = Counter()
+
+    def stateful(self):
+        return {"counter": self.counter}
+
+    def averaged(self, network):
+        return {name: tensor for name, tensor in network.state_dict().items() if name == "weight"}
+
+    def build_optimizer(self, network):
+        return torch.optim.AdamW(network.parameters(), lr=0.5, fused=True)
+
+    def loss(self, module, batch, steps_done):
+        self.counter.count += 1
+        return super().loss(module, batch, steps_done)
+
+
+def test_a_task_keeps_what_it_registers(tmp_path):
+    engine.train(built(tmp_path, CountingSolver))
+    state = load_checkpoint(tmp_path / "line_ckpt_last.pth")
+    assert state.extra["counter"] == {"count": 12}
+    assert set(torch.load(tmp_path / "line_ema_final.pth", weights_only=True)) == {"weight"}
+    again = built(tmp_path, CountingSolver, num_iterations=14)
+    assert again.counter.count == 12
+    engine.train(again)
+    assert load_checkpoint(tmp_path / "line_ckpt_last.pth").extra["counter"] == {"count": 14}
+
+
+def test_the_best_weights_are_kept(tmp_path):
+    engine.train(built(tmp_path, num_iterations=40, val_interval=10))
+    losses = {line["steps_done"]: line["valid/loss"] for line in read_metrics(tmp_path) if "valid/loss" in line}
+    best = min(losses, key=losses.get)
+    assert load_checkpoint(tmp_path / "line_ckpt_last.pth").extra["best"] == {"value": losses[best], "steps_done": best}
+    assert (tmp_path / "line_best.pth").is_file()
+
+
+class StoppedSolver(LineSolver):
+    """Is asked to stop in the middle of its third step, and again, with each save."""
+
+    def loss(self, module, batch, steps_done):
+        if steps_done == 2:
+            os.kill(os.getpid(), self.settings.solver.options["signal"])
+        return super().loss(module, batch, steps_done)
+
+    def record(self, steps_done):
+        if steps_done > 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return {"count": Sum.of(torch.tensor([float(steps_done)]))}
-
-    def stages(self) -> list:
-        return []
+        return super().record(steps_done)
 
 
-class SignalledKeeper:
-    """Notes what it is asked to save; a SIGTERM arrives in the middle of every save."""
-
-    def __init__(self) -> None:
-        self.saved = []
-
-    def _save(self, kind: str, steps_done: int) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        self.saved.append((kind, steps_done))
-
-    def save_weights(self, steps_done: int, copy: bool) -> None:
-        self._save("weights", steps_done)
-
-    def save_checkpoint(self, steps_done: int, copy: bool) -> None:
-        self._save("checkpoint", steps_done)
-
-
-def plan_of(num_iterations: int, *, saves_at_exit: bool = True) -> Plan:
-    never = Cadence()
-    return Plan(num_iterations, log=Cadence(1), weights=never, checkpoint=never, copies=never, saves_at_exit=saves_at_exit)
-
-
-@pytest.fixture
-def outside():
-    """A SIGTERM that gets past the engine is noted here, and does not end the tests."""
-    got = []
-    before = signal.signal(signal.SIGTERM, lambda *_: got.append(1))
-    yield got
+@pytest.mark.parametrize(
+    ("number", "asked"), [(signal.SIGTERM, Asked.REQUEUE), (signal.SIGUSR1, Asked.REQUEUE), (signal.SIGINT, Asked.STOP)]
+)
+def test_a_signal_ends_the_run_after_the_step_and_cannot_interrupt_the_save(tmp_path, number, asked):
+    outside = []
+    before = signal.signal(signal.SIGTERM, lambda *_: outside.append(1))
+    solver = built(tmp_path, StoppedSolver, solver=SolverSettings(options={"slope": 3.0, "signal": int(number)}))
+    assert engine.train(solver) is asked
     signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.parametrize(("stops_after", "end"), [(2, 2), (None, 4)])
-def test_the_save_at_the_end_cannot_be_interrupted(outside, tmp_path, stops_after, end):
-    keeper = SignalledKeeper()
-    tracker = Tracker(tmp_path, writes=False)
-    assert Solver(CountingTask(stops_after), keeper, plan_of(4), tracker).run() == end
-    assert keeper.saved == [("weights", end), ("checkpoint", end)]
     assert outside == []
+    assert load_checkpoint(tmp_path / "line_ckpt_last.pth").steps_done == 3
 
 
-def test_a_run_that_keeps_nothing_at_its_end(outside, tmp_path):
-    keeper = SignalledKeeper()
-    plan = plan_of(2, saves_at_exit=False)
-    assert Solver(CountingTask(), keeper, plan, Tracker(tmp_path, writes=False)).run() == 2
-    assert keeper.saved == []
+def test_debug_saves_nothing_at_the_end(tmp_path):
+    engine.train(built(tmp_path, debug=True))
+    assert not (tmp_path / "line_ckpt_last.pth").exists()
+
+
+def test_classes_that_are_no_task():
+    assert solver_class("tests.trainer.line_solver.LineSolver") is LineSolver
+    for target, said in (("nothing", "cannot be imported"), ("torch.nn.Linear", "no subclass"), ("os.path.nothing", "cannot be imported")):
+        with pytest.raises(UserError, match=said):
+            solver_class(target)

@@ -154,9 +154,9 @@ def test_rows_held_out_count_once(command, data, tmp_path):
 
 
 def test_keys_without_effect_are_told(command, data, capsys):
-    assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=x", "num_workers=2", "data.held.tag=t", "eval_interval=3") == 0
+    assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=x", "pin_memory=True", "data.held.tag=t", "eval_interval=3") == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
-    assert [note.split()[1] for note in notes] == ["num_workers", "data.held.tag", "eval_interval"]
+    assert [note.split()[1] for note in notes] == ["pin_memory", "data.held.tag", "eval_interval"]
     assert all("has no effect in this version" in note for note in notes)
 
 

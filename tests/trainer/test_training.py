@@ -13,7 +13,7 @@ from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.checkpoints.snapshots import list_snapshots
 from mmaudio.trainer.flow_solver import Extras, train
-from mmaudio.trainer.stopping import NonFiniteError
+from mmaudio.trainer.refusals import NonFiniteError
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
@@ -95,7 +95,7 @@ def test_a_crash_saves_nothing_and_the_run_goes_on_from_before(base, straight, t
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run(replace(base, eval_interval=5, ema=EmaSettings(checkpoint_every=1)), tmp_path, evaluate=crash)
+        run(replace(base, eval_interval=6, ema=EmaSettings(checkpoint_every=1)), tmp_path, evaluate=crash)
     files = RunFiles(tmp_path, NAME)
     assert torch.load(files.checkpoint_last, weights_only=True)["it"] == 4
     assert run(base, tmp_path)
@@ -126,14 +126,14 @@ def test_a_number_that_is_none_stops_before_the_step(base, tmp_path):
 
 def test_debug_saves_nothing_at_exit(base, tmp_path):
     assert run(replace(base, debug=True, num_iterations=2), tmp_path)
-    assert {path.name for path in tmp_path.glob("*.pth")} == {f"{NAME}_ema_final.pth"}
+    assert {path.name for path in tmp_path.glob("*.pth")} == {f"{NAME}_ema_final.pth", f"{NAME}_best.pth"}
 
 
 def test_copies_and_a_run_without_averages(base, straight, tmp_path):
     settings = replace(base, num_iterations=3, save_copy_iterations=(1, 2), ema=EmaSettings(enable=False), validate_first=False)
     assert run(settings, tmp_path)
     names = {path.name.removeprefix(f"{NAME}_") for path in tmp_path.glob("*.pth")}
-    assert names == {"1.pth", "2.pth", "ckpt_1.pth", "ckpt_2.pth", "last.pth", "ckpt_last.pth"}
+    assert names == {"1.pth", "2.pth", "ckpt_1.pth", "ckpt_2.pth", "last.pth", "ckpt_last.pth", "best.pth"}
     assert torch.load(tmp_path / f"{NAME}_ckpt_2.pth", weights_only=True)["ema"] is None
     assert run(replace(settings, num_iterations=4, ema=EmaSettings()), tmp_path)  # averaging may begin late
     assert (tmp_path / f"{NAME}_ema_final.pth").is_file()
@@ -163,7 +163,7 @@ def test_previews_come_first_and_at_their_interval(base, tmp_path):
         seen.append((steps_done, batch.ids))
 
     finished = []
-    assert run(replace(base, num_iterations=3, log_extra_interval=2), tmp_path, preview=preview, finish=finished.append)
+    assert run(replace(base, num_iterations=3, log_extra_interval=2), tmp_path, generate=preview, finish=finished.append)
     assert seen == [(0, ["held-0"]), (2, ["held-0"])]
     assert finished == [tmp_path / f"{NAME}_ema_final.pth"]
 

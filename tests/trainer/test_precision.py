@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from mmaudio.base.settings import TrainSettings
-from mmaudio.trainer.objective import uses_amp, uses_compile
+from mmaudio.trainer.precision import uses_amp, uses_compile
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,243 @@
+"""A watch over the processes of a job: when one of them fails, is killed or hangs, all end, and it is said once which and why.
+
+Each process has a thread that tells the others every `TICK_S` how far it is and reads whether the job ends. The process of rank 0
+reads what all of them tell; so the traffic of a tick is a few requests per process. A process is lost if others of its machine
+see it gone, or if nothing is heard of it and nobody who is heard sees it running: one that is stopped, or busy, is not lost.
+"""
+
+import datetime
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import torch.distributed as dist
+from torch._C._distributed_c10d import Store
+
+from mmaudio.base.board import Board, Ending
+from mmaudio.base.errors import UserError, exit_code, tell
+from mmaudio.base.processes import Place
+from mmaudio.base.pulse import TICK_S, AwakeClock, Pulse, Reading, Silences, Stall, all_stacks, lost_ranks, progress_words
+from mmaudio.base.ranks import Ranks
+
+LOST_AFTER_S = 12.0  # of silence, for a process that only other machines could hear of
+_SETTLE_S = 3.0  # in which whoever failed leaves first, and a launcher reports that one
+_MEETING = datetime.timedelta(minutes=30)
+_WORDS_OF_COLLECTIVES = ("gloo", "NCCL", "c10d", "Connection closed by peer", "Connection reset by peer")
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def watch_peers(ranks: Ranks, store: Store | None, hang_timeout_s: float) -> Iterator[Pulse]:
+    """Collective. Watch over this job for the block, once for each process group; call `beat` of what it gives at every step.
+
+    In the main thread. Where one process raises, is killed, or none makes progress any more, every process ends, also out of a
+    collective: with the exit code of the first error, which alone is shown in full. A single process only writes its stacks to
+    its log when it hangs.
+
+    Args:
+        store: of the `process_group`, None for a single process.
+        hang_timeout_s: how long no process at all may be without a beat.
+    """
+    pulse = Pulse()
+    if store is None:
+        with _running(_StallWatch(pulse, hang_timeout_s)):
+            yield pulse
+        return
+    watch = _PeerWatch(ranks, store, pulse, hang_timeout_s)
+    with _running(watch), _patient():
+        try:
+            yield pulse
+        except BaseException as error:
+            if exit_code(error):
+                watch.fail(error)
+            raise
+        finally:
+            watch.take_leave()
+
+
+@contextmanager
+def _running(watch: "_Watch") -> Iterator[None]:
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.is_over.set()
+        watch.join(timeout=2 * TICK_S)  # it may be waiting for a store that does not answer, and is no longer needed
+
+
+class _Terminated(SystemExit):
+    """A launcher asked this process to end, often since another one failed."""
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """For the block, SIGTERM raises instead of ending this process at once, so that there is time to say why."""
+
+    def handle(*_: object) -> None:
+        raise _Terminated(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Watch(threading.Thread):
+    """Looks every `TICK_S`, until it is over."""
+
+    def __init__(self, pulse: Pulse, hang_timeout_s: float) -> None:
+        super().__init__(name="watch over peers", daemon=True)
+        self.pulse, self.hang_timeout_s = pulse, hang_timeout_s
+        self.clock, self.stall, self.is_over = AwakeClock(), Stall(pulse), threading.Event()
+
+    def run(self) -> None:
+        while not self.is_over.wait(TICK_S):
+            self.clock.tick()
+            self.look()
+
+    def look(self) -> None:
+        """Look once."""
+        raise NotImplementedError
+
+
+class _StallWatch(_Watch):
+    """Over a single process, which nobody waits for: it is reported but not ended."""
+
+    _told: object = None
+
+    def look(self) -> None:
+        what, steps_done, _ = last = self.pulse.last
+        idle_s = self.stall.idle_s(self.clock.now_s)
+        if idle_s > self.hang_timeout_s and last is not self._told:
+            self._told = last
+            log.error("no progress for %.0f s since %s, %d steps done; this process is at\n%s", idle_s, what, steps_done, all_stacks())
+
+
+class _PeerWatch(_Watch):
+    """Over all processes of a job, from one of them."""
+
+    def __init__(self, ranks: Ranks, store: Store, pulse: Pulse, hang_timeout_s: float) -> None:
+        super().__init__(pulse, hang_timeout_s)
+        self.ranks, self.has_left, self.count = ranks, False, 0
+        self.board, self.threads_board = Board(store, ranks.rank), Board(store, ranks.rank)
+        self.silences, self.first_silent_s = Silences(), 0.0
+        self.ends = threading.Event()
+        self.ending: Ending | None = None
+        self.place, self.mates = Place.here(), tuple[int, ...]()
+        self.places = self.board.meet(self.place, self._reading(), ranks.world_size, _MEETING)
+        self.mates = tuple(rank for rank in range(ranks.world_size) if rank != ranks.rank and self._sees(rank))
+
+    def _sees(self, rank: int) -> bool:
+        return self.places[rank].is_seen_from(self.place)
+
+    def _reading(self) -> Reading:
+        self.count += 1
+        what, steps_done, _ = self.pulse.last
+        return Reading(self.ranks.rank, self.count, what, steps_done, self.stall.idle_s(self.clock.now_s), self.has_left, self.mates)
+
+    # ---- in the thread
+
+    def look(self) -> None:
+        gone = [rank for rank in self.mates if not self._sees(rank)]
+        ending = self._find_ending(gone)
+        if ending is not None and not self.is_over.is_set():
+            self._obey(ending)
+
+    def _find_ending(self, gone: list[int]) -> Ending | None:
+        no_store = Ending("lost", 0, "its process is gone, and with it the place where all met")
+        if 0 in gone and self.ranks.meeting and not self.has_left:  # rank 0 takes leave last; torch would print its own insides
+            return no_store
+        try:
+            self.threads_board.write(self._reading())
+            return self.threads_board.ending() or self._judge(gone)
+        except dist.DistStoreError:  # it did not answer in time
+            return None
+        except dist.DistError:
+            return no_store
+
+    def _judge(self, gone: list[int]) -> Ending | None:
+        """Whether the job has to end, as far as this process can tell."""
+        readings = self.threads_board.read(range(self.ranks.world_size) if self._reads_all() else sorted({0, *gone}))
+        silent_s = self.silences.after(readings.values(), self.clock.now_s, is_regular=self.clock.is_regular)
+        self.first_silent_s = silent_s[0]
+        lost = [rank for rank in gone if not readings[rank].has_left] or lost_ranks(readings, silent_s, self.mates, LOST_AFTER_S)
+        if lost:
+            return self.threads_board.claim(Ending("lost", lost[0], "its process was killed, or its machine is gone"))
+        idle_s = [reading.idle_s + silent_s[rank] for rank, reading in readings.items() if not reading.has_left]
+        if len(readings) == self.ranks.world_size and idle_s and min(idle_s) > self.hang_timeout_s:
+            return self.threads_board.claim(Ending("hang", self.ranks.rank, f"no process made progress for {min(idle_s):.0f} s"))
+        return None
+
+    def _reads_all(self) -> bool:
+        """Rank 0 reads what all tell; another one only where rank 0, which it listens to, does not seem to."""
+        is_late = self.stall.idle_s(self.clock.now_s) > self.hang_timeout_s + 2 * LOST_AFTER_S
+        return self.ranks.is_first or is_late or self.first_silent_s > 2 * TICK_S
+
+    def _obey(self, ending: Ending) -> None:
+        """End this process, once the one that is to be heard has spoken."""
+        self.ending = ending
+        self.ends.set()
+        if ending.kind == "error" and ending.rank == self.ranks.rank:
+            return  # the main thread tells it
+        if ending.kind == "hang":
+            self._report(ending)
+        elif ending.code != UserError.exit_code:  # a mistake is told by the process that found it
+            log.error("rank %d leaves: rank %d failed first: %s", self.ranks.rank, ending.rank, ending.why)
+        self.is_over.wait(_SETTLE_S)
+        _leave(ending.code)
+
+    def _report(self, ending: Ending) -> None:
+        log.error("rank %d hangs:\n%s", self.ranks.rank, all_stacks())
+        if ending.rank == self.ranks.rank:
+            words = progress_words(self.threads_board.read(range(self.ranks.world_size)).values())
+            advice = "each process has written its stacks to its log; if it was busy, as with a long compilation, raise hang_timeout_s"
+            log.error("%s:\n%s\n%s", ending.why, words, advice)
+
+    # ---- in the main thread
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """End this process because of an error: with it if it is the first of the job, else after a line that names the first."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if _is_of_collective(error):  # of somebody else's end, most likely, which the thread is about to find
+            self.ends.wait(LOST_AFTER_S + 3 * TICK_S)
+        own = Ending("error", self.ranks.rank, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", exit_code(error))
+        first = self.ending or self._claim(own)
+        if first == own:
+            tell(error)
+            if self.ranks.is_first and self.ranks.meeting:  # the others read here who failed, and stay longer than that
+                time.sleep(TICK_S + 0.5)
+        else:
+            time.sleep(TICK_S + 2 * _SETTLE_S)  # the thread speaks, and leaves before
+        _leave(first.code)
+
+    def _claim(self, ending: Ending) -> Ending:
+        try:
+            return self.board.claim(ending)
+        except dist.DistError:
+            return ending
+
+    def take_leave(self) -> None:
+        """Collective. Let the others know that this process is done; rank 0, through which they may have met, goes last."""
+        self.has_left = True
+        self.board.write(self._reading())
+        while self.ranks.is_first and not all(each.has_left for each in self.board.read(range(self.ranks.world_size)).values()):
+            time.sleep(TICK_S / 20)
+
+
+def _is_of_collective(error: BaseException) -> bool:
+    return isinstance(error, dist.DistError | _Terminated) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS_OF_COLLECTIVES)
+    )
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # nothing else ends a process whose main thread waits in a collective

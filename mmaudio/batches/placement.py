@@ -1,0 +1,126 @@
+"""Where rows come from: the disk, the page cache that was filled before, or tables on the training device."""
+
+import logging
+import time
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+import torch
+
+from mmaudio.base.errors import UserError
+from mmaudio.batches.mixture import Mixture, has_column
+from mmaudio.batches.tables import LOADED_AT_ONCE, Table, load_table, num_rows_on_disk
+from mmaudio.store.schema import TEXT
+
+log = logging.getLogger(__name__)
+KINDS = ("memmap", "ram", "device")
+_CPU = torch.device("cpu")
+
+
+class Placement:
+    """What a mixture keeps where, for all iterators over it. Made by `Placement.of`, once: it may take the time of reading everything.
+
+    Attributes:
+        tables: column → table on the device. What is in none is read from the stores' files.
+    """
+
+    def __init__(self, mixture: Mixture, device: torch.device, tables: Mapping[str, Table]) -> None:
+        self.mixture, self.device, self.tables = mixture, device, dict(tables)
+
+    @classmethod
+    def of(
+        cls,
+        mixture: Mixture,
+        device: torch.device | str = _CPU,
+        kind: str = "memmap",
+        caption_table_gb: float = 0.0,
+    ) -> "Placement":
+        """Place a mixture.
+
+        Args:
+            device: of the training.
+            kind: `memmap`: rows are read from the files. `ram`: the same, but all files are read once before, so that the page
+                cache, which the processes of a machine share, holds them; under memory pressure the system drops what it
+                needs and those rows come from the disk again. `device`: all columns are copied to the device.
+            caption_table_gb: captions of compact stores are copied to the device, whatever the kind, up to so many GB, a store
+                wholly or not at all, in the order of the sources.
+        Raises: ValueError for another kind; UserError where the device has not enough memory; OSError as reading does.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"placement is {kind!r}; want {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+        device = torch.device(device)
+        if kind == "device":
+            chosen = {name: _owners(mixture, name) for name in mixture.row_shapes}
+            _check_room(mixture, chosen, device)
+        else:
+            chosen = {TEXT: _captions_that_fit(mixture, caption_table_gb * 1e9)}
+        if kind == "ram":
+            _warm(mixture)
+        tables = {name: load_table(mixture, name, owners, device) for name, owners in chosen.items() if owners}
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # other streams read them
+        return cls(mixture, device, tables)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that is free on a device, or that the system can make free for the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+
+
+def _owners(mixture: Mixture, name: str) -> list[int]:
+    return [number for number, source in enumerate(mixture.sources) if has_column(source.store, name)]
+
+
+def _table_bytes(mixture: Mixture, name: str, owner: int) -> int:
+    """Of one source's rows of a column, in the dtype of the mixture."""
+    return num_rows_on_disk(mixture.sources[owner].store, name) * prod(mixture.row_shapes[name]) * mixture.dtypes[name].itemsize
+
+
+def _check_room(mixture: Mixture, chosen: Mapping[str, list[int]], device: torch.device) -> None:
+    wanted = sum(_table_bytes(mixture, name, owner) for name, owners in chosen.items() for owner in owners)
+    free = available_bytes(device)
+    if wanted > free:
+        raise UserError(
+            f"placement=device wants {wanted / 1e9:.1f} GB for the stores and {device} has {free / 1e9:.1f} GB free;"
+            " take placement=ram or placement=memmap"
+        )
+
+
+def _captions_that_fit(mixture: Mixture, budget_bytes: float) -> list[int]:
+    """The sources, in order, whose caption tables fit into what those before them left."""
+    fitting = []
+    for owner, source in enumerate(mixture.sources):
+        if source.store.layout != "compact":
+            continue
+        wanted = _table_bytes(mixture, TEXT, owner)
+        if wanted <= budget_bytes:
+            budget_bytes -= wanted
+            fitting.append(owner)
+        else:
+            log.info(
+                "captions of store %s (%.2f GB) are read with the rows: caption_table_gb leaves %.2f GB",
+                *(source.name, wanted / 1e9, budget_bytes / 1e9),
+            )
+    return fitting
+
+
+def _warm(mixture: Mixture) -> None:
+    stores = {source.store.memmap_dir: source.store for source in mixture.sources}.values()
+    wanted, free, began_s = (
+        sum(store.num_rows * store.row_bytes + store.shared_bytes for store in stores),
+        available_bytes(_CPU),
+        time.monotonic(),
+    )
+    if wanted > free:
+        log.warning(
+            "placement=ram wants %.1f GB for the stores and %.1f GB are available: what does not fit is read from the disk again",
+            *(wanted / 1e9, free / 1e9),
+        )
+    buffer = np.empty(LOADED_AT_ONCE, dtype=np.uint8)
+    for store in stores:
+        store.warm(buffer)
+    log.info("read %.1f GB of stores into memory in %.0f s", wanted / 1e9, time.monotonic() - began_s)

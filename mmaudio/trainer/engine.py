@@ -1,0 +1,126 @@
+"""The training loop: takes steps, runs stages when they are due, saves, resumes, stops. It knows nothing of what is learned."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from mmaudio.base.errors import UserError
+from mmaudio.base.ranks import wait_for_all
+from mmaudio.trainer.cadence import Cadence
+from mmaudio.trainer.keeper import RunKeeper
+from mmaudio.trainer.meters import Meters
+from mmaudio.trainer.solver import Solver
+from mmaudio.trainer.stopping import Asked, StopRequest
+from mmaudio.trainer.telemetry import Telemetry, eta_words
+from mmaudio.trainer.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """When a stage is due; `at_start`: also before the first iteration, `at_end`: also after the last one."""
+
+    cadence: Cadence
+    at_start: bool = False
+    at_end: bool = False
+
+
+def stage_times(solver: Solver) -> dict[str, StageTimes]:
+    """When each stage of a run is due, those that never are left out. Raises: UserError for epochs of no known length."""
+    settings = solver.settings
+
+    def cadence(epochs: int | None, interval: int) -> Cadence:
+        return Cadence(epochs * solver.updates_per_epoch()) if epochs else Cadence(interval)
+
+    times = {
+        "valid": StageTimes(cadence(settings.valid.every, settings.val_interval), settings.validate_first, at_end=True),
+        "evaluate": StageTimes(cadence(settings.evaluate.every, settings.eval_interval)),
+        "generate": StageTimes(cadence(settings.generate.every, settings.log_extra_interval), at_start=True),
+    }
+    if settings.execute_only == "train":
+        return {}
+    return {name: each for name, each in times.items() if name in solver.stages() and each.cadence.every}
+
+
+def train(solver: Solver) -> Asked:
+    """Collective. Train a run to its last iteration, or until asked to stop, from wherever it stands; or `execute_only` one of its stages.
+
+    Returns: what it was asked for, `Asked.NOTHING` where it came to its end.
+    """
+    tracker = Tracker(solver.files.folder, writes=solver.ranks.is_first, steps_done=solver.run.steps_done)
+    keeper = RunKeeper(solver)
+    try:
+        only = solver.settings.execute_only
+        if only not in (None, "train"):
+            return _execute(solver, only, tracker)
+        with keeper, StopRequest() as stop:  # a signal must not interrupt the last save
+            steps_done, asked = _take_steps(solver, keeper, tracker, stop)
+            if not solver.settings.debug:
+                keeper.save_rest(steps_done)
+            if not asked:
+                keeper.save_averages(steps_done)
+        wait_for_all()
+    finally:
+        tracker.close()
+    if asked:
+        log.warning("asked to stop after %d of %d iterations", steps_done, solver.settings.num_iterations)
+    return asked
+
+
+def _execute(solver: Solver, stage: str, tracker: Tracker) -> Asked:
+    """Collective. One stage alone, of the run as it stands."""
+    stages = solver.stages()
+    if stage not in stages:
+        raise UserError(f"execute_only is {stage!r}, and this run has no such stage; it has train, {', '.join(stages)}")
+    tracker.log(stage, stages[stage](solver.run.steps_done), solver.run.steps_done)
+    wait_for_all()
+    return Asked.NOTHING
+
+
+def _take_steps(solver: Solver, keeper: RunKeeper, tracker: Tracker, stop: StopRequest) -> tuple[int, Asked]:
+    """Collective. The steps of a run, and what is due between them. Returns: finished iterations, and whether it was asked to stop."""
+    settings, steps_done, asked = solver.settings, solver.run.steps_done, Asked.NOTHING
+    times, every_log = stage_times(solver), Cadence(settings.log_text_interval)
+    meters = Meters({"loss": (), "grad_norm": (), "lr": (), **solver.meters}, solver.device)
+    if steps_done == 0:
+        _run_stages(solver, [name for name, each in times.items() if each.at_start], tracker, keeper, 0)
+    if steps_done >= settings.num_iterations:
+        log.info("all %d iterations are done already", settings.num_iterations)
+    telemetry = Telemetry(solver.flops_per_row(), settings, solver.ranks, solver.device)
+    with closing(solver.build_batches("train", steps_done)) as batches:  # type: ignore[type-var]
+        while steps_done < settings.num_iterations and not (asked := stop.agreed()):
+            batch, waited_s = _timed_next(batches)
+            meters.add(solver.run_step(batch, steps_done))
+            steps_done += 1
+            solver.beat("train", steps_done)
+            telemetry.add_step(waited_s)
+            is_last = steps_done == settings.num_iterations
+            due = [name for name, each in times.items() if each.cadence.due(steps_done) or (is_last and each.at_end)]
+            logs = every_log.due(steps_done) or is_last
+            if logs or due or keeper.is_due(steps_done) or solver.device.type == "cpu":
+                solver.refusals.look(solver.names_of)  # before anything is made of the weights; waits for the device
+            if logs:
+                pace = telemetry.pop()
+                eta = eta_words(pace["step_s"], settings.num_iterations - steps_done)
+                tracker.log("train", {**meters.pop(), **pace}, steps_done, eta)
+            _run_stages(solver, due, tracker, keeper, steps_done)
+            keeper.save_due(steps_done)
+        solver.refusals.look(solver.names_of)
+        stop.settle()
+    return steps_done, asked
+
+
+def _run_stages(solver: Solver, names: list[str], tracker: Tracker, keeper: RunKeeper, steps_done: int) -> None:
+    for name in names:
+        values = solver.stages()[name](steps_done)
+        tracker.log(name, values, steps_done)
+        keeper.judge({f"{name}/{key}": value for key, value in values.items()}, steps_done)
+
+
+def _timed_next(batches: Iterator[Any]) -> tuple[Any, float]:
+    began_s = time.monotonic()
+    return next(batches), time.monotonic() - began_s

@@ -1,0 +1,50 @@
+"""What the objective gets of a batch: told features cast exactly, and nothing for who has none."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmaudio.base.draws import Draws
+from mmaudio.batches import Mixture, Source
+from mmaudio.flow.loss import FlowBatch, FlowSettings, draw_flow
+from mmaudio.flow.nulls import NullSettings, choose_told, draw_nulls
+from mmaudio.network import build_network
+from mmaudio.trainer.feeding import flow_batch
+from mmaudio.trainer.objective import FlowObjective
+from tests.golden.fill import fill_
+from tests.trainer.tiny_stores import DURATION_S, SPEC, write_tiny_store
+
+CPU, NULLS = torch.device("cpu"), NullSettings(0.25)
+INDICES = np.array([5, 0, 6, 2, 1, 7])  # samples of two kinds, mixed
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    folders = {kind: write_tiny_store(tmp_path_factory.mktemp(kind), kind, kind, 5) for kind in ("video", "audio")}
+    sources = [Source.open(kind, folder.with_name(f"{kind}.tsv"), folder) for kind, folder in folders.items()]
+    return Mixture(sources, SPEC).gather(INDICES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_conditions_are_cast_and_latents_stay_float32(batch, dtype):
+    fed = flow_batch(batch, Draws(0, 1, batch.positions), NULLS, CPU, dtype)
+    assert fed.a_mean.dtype == fed.a_std.dtype == torch.float32
+    assert torch.equal(fed.a_mean, batch.a_mean)
+    for name in ("clip_features", "sync_features", "text_features"):
+        assert torch.equal(getattr(fed, name), getattr(batch, name).to(dtype)) and getattr(fed, name).dtype == dtype
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_the_loss_is_that_of_blanks_for_what_is_missing(batch, step):
+    network = build_network("nano_16k", duration_s=DURATION_S)
+    fill_(network)
+    objective = FlowObjective(network, FlowSettings(nulls=NULLS), amp=False)
+    chance = Draws(7, step, batch.positions)
+    draws = draw_flow(chance, *batch.a_mean.shape[1:])
+    clip, sync = (batch.one_a_sample(rows).float() for rows in (batch.clip_features, batch.sync_features))
+    told = choose_told(batch.video_exist, batch.text_exist, draw_nulls(chance), NULLS)
+    blanks = FlowBatch(batch.a_mean, batch.a_std, clip, sync, batch.text_features.float(), told)
+    fed = flow_batch(batch, chance, NULLS, CPU)
+    assert len(fed.clip_features) < len(blanks.clip_features)
+    with torch.no_grad():
+        assert torch.equal(objective(fed, draws)[0], objective(blanks, draws)[0])
