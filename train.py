@@ -8,6 +8,7 @@ Settings are those of config/, results go to output/<exp_id>/; the same command 
 
 import logging
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import hydra
@@ -20,6 +21,7 @@ from mmaudio.base.logs import start_logging
 from mmaudio.base.peers import watch_peers
 from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads, wait_for_all, watch_launcher
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
+from mmaudio.commands.previews import added_stages
 from mmaudio.runs.names import CONFIG_FILE, LOG_FILE
 from mmaudio.runs.signature import record_signature, signature
 from mmaudio.trainer import engine
@@ -31,6 +33,7 @@ from mmaudio.trainer.stopping import Asked
 CONFIG_DIR = Path(__file__).resolve().parent / "config"
 EXIT_NOT_FINITE = 1  # a loss or gradient that is no number; the last checkpoint stands
 EXIT_REQUEUE = 75  # asked to stop; the checkpoint is saved, and the same command goes on
+HANG_REPORT = timedelta(minutes=10)
 EXITS = {Asked.NOTHING: 0, Asked.STOP: EXIT_INTERRUPTED, Asked.REQUEUE: EXIT_REQUEUE}
 
 log = logging.getLogger(__name__)
@@ -55,10 +58,11 @@ def train_as(config: DictConfig) -> int:
         unmark_requeue(run_dir)
         record_signature(run_dir, settings)
         write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
-    with process_group(ranks, device) as store, watch_peers(ranks, store, settings.hang_timeout_s) as pulse:
+    patience = timedelta(seconds=settings.hang_timeout_s) + HANG_REPORT  # so that a hang is reported before a collective gives up
+    with process_group(ranks, device, patience) as store, watch_peers(ranks, store, settings.hang_timeout_s) as pulse:
         try:
-            solver = solver_class(settings.solver.target)(settings, run_dir, ranks, device, pulse.beat)
-            asked = engine.train(solver)
+            kind = solver_class(settings.solver.target)
+            asked = engine.train(kind(settings, run_dir, ranks, device, pulse.beat, added_stages(kind)))
         except NonFiniteError as error:  # raised on every rank at once
             if ranks.is_first:
                 log.error("%s", error)

@@ -22,9 +22,9 @@ from mmaudio.base.specs import DEFAULT_DURATION_S, MIN_DURATION_S
 from mmaudio.base.typed import dotted_keys, read_group, setting
 
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
-_EVALUATION = "training makes no previews and no evaluation yet; when it is done, use evaluate.py"
+_EVALUATION = "training is not evaluated on the way yet; when it is done, use evaluate.py"
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
-    **dict.fromkeys(("log_extra_interval", "eval_interval", "save_eval_interval", "eval_batch_size"), _EVALUATION),
+    **dict.fromkeys(("eval_interval", "save_eval_interval", "eval_batch_size"), _EVALUATION),
     "pin_memory": "on a GPU batches always travel through pinned memory",
 }
 
@@ -262,7 +262,9 @@ def _implied(config: DictConfig, given: set[str], problems: Problems) -> tuple[l
     chosen, notes = dict[str, Any](), list[str]()
     data, sources = config.get("data") or {}, read_data(plain_values(config).get("data") or {}, Problems()).sources
     if config.get("debug") is True:
-        chosen |= {"num_iterations": DEBUG_ITERATIONS, "log_text_interval": 1, "log_extra_interval": 1}
+        on_gpu = str(config.get("device")).startswith("cuda")  # where a preview at each iteration takes no longer than the iteration
+        previews = 1 if on_gpu else DEBUG_ITERATIONS
+        chosen |= {"num_iterations": DEBUG_ITERATIONS, "log_text_interval": 1, "log_extra_interval": previews}
     presets = [preset for preset in PRESETS if config.get(preset) is True]
     if len(presets) > 1:
         problems.add(f"{' and '.join(presets)} both say what to train on; give one of them")

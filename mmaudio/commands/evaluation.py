@@ -7,7 +7,7 @@ from typing import Any
 from mmaudio.base.errors import Problems, nearest
 from mmaudio.base.ranks import Ranks, wait_for_all
 from mmaudio.base.settings import TrainSettings
-from mmaudio.batches import Mixture, validation_batches
+from mmaudio.batches import Batch, Mixture, validation_batches
 from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import ConditionBatch, SampleSettings
 from mmaudio.generate.samples import write_sounds
@@ -45,12 +45,22 @@ def backend_keywords(settings: TrainSettings) -> dict[str, Any]:
     return {"places": asked if settings.backend == "pretrained" else {}}
 
 
+def sampling_of(settings: TrainSettings) -> SampleSettings:
+    """How a run samples, as its settings say."""
+    sampling = settings.sampling
+    return SampleSettings(sampling.num_steps, settings.cfg_strength, sampling.method, sampling.min_sigma, settings.seed)
+
+
+def conditions_of(batch: Batch) -> ConditionBatch:
+    """What stored rows are sampled from."""
+    clip, sync = batch.one_a_sample(batch.clip_features), batch.one_a_sample(batch.sync_features)
+    return ConditionBatch(batch.ids, batch.text_features, clip, sync, None, batch.video_exist)
+
+
 def sample_rows(model: Model, rows: Mixture, settings: TrainSettings, output_dir: Path, batch_size: int, ranks: Ranks) -> None:
     """Collective. Sample this rank's share of the rows."""
-    sampling = settings.sampling
-    how = SampleSettings(sampling.num_steps, settings.cfg_strength, sampling.method, sampling.min_sigma, settings.seed)
+    how = sampling_of(settings)
     with closing(validation_batches(rows, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size)) as batches:
         for batch in batches:
-            clip, sync = batch.one_a_sample(batch.clip_features), batch.one_a_sample(batch.sync_features)
-            write_sounds(model, ConditionBatch(batch.ids, batch.text_features, clip, sync, None, batch.video_exist), how, output_dir)
+            write_sounds(model, conditions_of(batch), how, output_dir)
     wait_for_all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -16,12 +15,11 @@ from mmaudio.base.draws import Draws
 from mmaudio.base.errors import Problems
 from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import TrainSettings
-from mmaudio.batches import Batch, Mixture, Placement, num_steps_per_epoch, shard, training_batches, training_rows, validation_batches
+from mmaudio.batches import Batch, Mixture, Placement, num_steps_per_epoch, shard, training_batches, training_rows
 from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.flow.loss import draw_flow
 from mmaudio.network import STALE_KEYS, FlowTransformer, build_network, load_network
 from mmaudio.trainer import engine
-from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.costs import flops_per_row
 from mmaudio.trainer.feeding import flow_batch
@@ -29,24 +27,10 @@ from mmaudio.trainer.meters import Values
 from mmaudio.trainer.objective import FlowObjective, flow_settings
 from mmaudio.trainer.precision import set_backend_flags, uses_compile
 from mmaudio.trainer.run_settings import final_cond, model_spec, weights_record
-from mmaudio.trainer.solver import Beat, Loss, Solver
+from mmaudio.trainer.solver import Loss, Solver, StageFunction
 from mmaudio.trainer.sources import null_text, open_mixture
 from mmaudio.trainer.stopping import Asked
 from mmaudio.trainer.validation import SHAPES, loss_sums, validate
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What an entry point adds to training that training itself needs nothing of: sound, pictures, scores.
-
-    Every rank calls them. `generate` gets the network, one row of the held-out data (or of the training data) and the
-    finished iterations; `evaluate` the network, the finished iterations and whether its samples are to be kept, and gives
-    scores to log; `finish` the file of the final weights.
-    """
-
-    generate: Callable[[FlowTransformer, Batch, int], None] | None = None
-    evaluate: Callable[[FlowTransformer, int, bool], Mapping[str, float]] | None = None
-    finish: Callable[[Path], None] | None = None
 
 
 class FlowSolver(Solver):
@@ -57,21 +41,6 @@ class FlowSolver(Solver):
     dtype = torch.float32  # of the network and of what it is told
     stale_keys = STALE_KEYS  # the published system averaged them where its weights had them
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        run_dir: Path,
-        ranks: Ranks,
-        device: torch.device,
-        beat: Beat = lambda *_: None,
-        extras: Extras | None = None,
-    ) -> None:
-        """Collective."""
-        set_backend_flags(settings)
-        self.extras = extras or Extras()
-        self._draw = CompiledCall(draw_flow) if uses_compile(settings, device) else draw_flow
-        super().__init__(settings, run_dir, ranks, device, beat)
-
     @classmethod
     def check(cls, settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:
         """As `check_training`."""
@@ -81,11 +50,15 @@ class FlowSolver(Solver):
 
     def open_data(self) -> None:
         """The rows that are trained on, and those that are held out, if any."""
+        set_backend_flags(self.settings)
+        self._draw = CompiledCall(draw_flow) if uses_compile(self.settings, self.device) else draw_flow
         settings, spec = self.settings, model_spec(self.settings)
         self.train_rows: Mixture = open_mixture(settings, settings.data.train, spec, repeats=True)
         self.val_rows: Mixture | None = open_mixture(settings, settings.data.val, spec) if settings.data.val else None
         self.train_place = Placement.of(self.train_rows, self.device, settings.placement, settings.caption_table_gb)
-        self.val_place = Placement.of(self.val_rows, self.device, settings.placement) if self.val_rows is not None else None
+        self.val_place = (
+            Placement.of(self.val_rows, self.device, settings.placement, settings.caption_table_gb) if self.val_rows is not None else None
+        )
 
     def build_batches(self, stage: str, steps_done: int) -> Iterator[Batch]:
         """This rank's part of the global batches from this iteration on. Validation reads rows of its own."""
@@ -155,14 +128,7 @@ class FlowSolver(Solver):
 
     def stages(self) -> Mapping[str, Callable[[int], Values]]:
         """Validation where there are held-out rows, and what the entry point added."""
-        stages: dict[str, Callable[[int], Values]] = {}
-        if self.val_rows is not None:
-            stages["valid"] = self.valid
-        if self.extras.evaluate is not None:
-            stages["evaluate"] = self._evaluate
-        if self.extras.generate is not None:
-            stages["generate"] = self._generate
-        return stages
+        return {name: stage for name, stage in super().stages().items() if name != "valid" or self.val_rows is not None}
 
     @torch.no_grad()
     def valid(self, steps_done: int) -> Values:
@@ -181,23 +147,7 @@ class FlowSolver(Solver):
             beat=lambda: self.beat("valid", steps_done),
         )
 
-    def _generate(self, steps_done: int) -> Values:
-        assert self.extras.generate is not None
-        rows = self.val_rows or self.train_rows
-        self.extras.generate(cast(FlowTransformer, self.whole_network()), next(validation_batches(rows, batch_size=1)), steps_done)
-        return {}
 
-    def _evaluate(self, steps_done: int) -> Values:
-        assert self.extras.evaluate is not None
-        keeps = Cadence(self.settings.save_eval_interval).due(steps_done)
-        return dict(self.extras.evaluate(cast(FlowTransformer, self.whole_network()), steps_done, keeps))
-
-
-def train(settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, extras: Extras | None = None) -> bool:
-    """Collective. Train a run to its end, from wherever it stands. False if it was asked to stop before the end."""
-    solver = FlowSolver(settings, run_dir, ranks, device, extras=extras)
-    if engine.train(solver) is not Asked.NOTHING:
-        return False
-    if solver.extras.finish is not None:
-        solver.extras.finish(solver.files.ema_final if solver.files.ema_final.exists() else solver.files.weights_last)
-    return True
+def train(settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, **added: StageFunction) -> bool:
+    """Collective. Train a run to its end, from wherever it stands, with stages besides. False if it was asked to stop before the end."""
+    return engine.train(FlowSolver(settings, run_dir, ranks, device, added=added)) is Asked.NOTHING

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from mmaudio.trainer.precision import uses_amp
 from mmaudio.trainer.refusals import Refusals
 from mmaudio.trainer.run import Run, Stateful, build_run
 
+StageFunction = Callable[[Any, int], Values]  # (the solver, finished iterations) → values to log
 Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
 
 
@@ -53,9 +55,21 @@ class Solver:
     meters: Mapping[str, tuple[int, ...]] = {}
     stale_keys: Sequence[str] = ()
 
-    def __init__(self, settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, beat: Beat = lambda *_: None) -> None:
-        """Collective. Build the run, continuing what its folder holds."""
-        self.settings, self.ranks, self.device, self.beat = settings, ranks, device, beat
+    def __init__(
+        self,
+        settings: TrainSettings,
+        run_dir: Path,
+        ranks: Ranks,
+        device: torch.device,
+        beat: Beat = lambda *_: None,
+        added: Mapping[str, StageFunction] = MappingProxyType({}),
+    ) -> None:
+        """Collective. Build the run, continuing what its folder holds.
+
+        Args:
+            added: stages that training itself needs nothing of, such as sound and scores: called on every rank.
+        """
+        self.settings, self.ranks, self.device, self.beat, self.added = settings, ranks, device, beat, added
         self.files, self.amp = RunFiles(run_dir, settings.name()), uses_amp(settings, device)
         self.rows_per_rank = settings.batch_size // ranks.world_size
         self.open_data()
@@ -120,7 +134,7 @@ class Solver:
 
     def stages(self) -> Mapping[str, Callable[[int], Values]]:
         """What is done between steps, in order: `valid`, `evaluate`, `generate`, as far as the task has them. Called on every rank."""
-        return {"valid": self.valid}
+        return {"valid": self.valid, **{name: partial(stage, self) for name, stage in self.added.items()}}
 
     def updates_per_epoch(self) -> int:
         """Iterations of an epoch. Raises: UserError where neither settings nor data say."""

@@ -18,7 +18,7 @@ from mmaudio.checkpoints.run_state import RunFiles, record_path
 from mmaudio.network import build_network
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.descent import build_optimizer, load_optimizer_
-from mmaudio.trainer.flow_solver import Extras, train
+from mmaudio.trainer.flow_solver import train
 from mmaudio.trainer.freezing import check_patterns, freeze_, model_shapes, trainable_shapes
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
@@ -117,7 +117,7 @@ def base(data) -> TrainSettings:
 
 
 def run(settings: TrainSettings, folder: Path, **extras) -> bool:
-    return train(settings, folder, Ranks(), torch.device("cpu"), Extras(**extras))
+    return train(settings, folder, Ranks(), torch.device("cpu"), **extras)
 
 
 def problems_of(settings: TrainSettings, folder: Path) -> list[str]:
@@ -145,7 +145,12 @@ def assert_equal(one: Path, other: Path) -> None:
 def straight(base, tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
     """The weights a run began with, and the folder of the run."""
     folder, begun = tmp_path_factory.mktemp("straight"), {}
-    run(base, folder, generate=lambda network, batch, steps: begun.update({n: t.clone() for n, t in network.state_dict().items()}))
+
+    def look(solver, steps_done):
+        begun.update({name: tensor.clone() for name, tensor in solver.run.network.state_dict().items()})
+        return {}
+
+    run(replace(base, log_extra_interval=100), folder, generate=look)
     return begun, folder
 
 
@@ -168,7 +173,7 @@ def test_frozen_ones_stay_and_others_move(base, straight):
 
 
 def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
-    def stop(network, steps_done, keep):
+    def stop(solver, steps_done):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 

@@ -153,6 +153,27 @@ def test_rows_held_out_count_once(command, data, tmp_path):
     assert first == second
 
 
+def test_a_run_can_be_listened_to(command, data):
+    words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x", "log_extra_interval=2")
+    assert command(*words) == 0
+    heard = {str(path.relative_to("output/x/previews")) for path in Path("output/x/previews").rglob("*.flac")}
+    assert heard == {"real/held-0.flac", "000000000/held-0.flac", "000000002/held-0.flac"}
+    assert [line["steps_done"] for line in read_metrics(Path("output/x")) if "generate/latent_distance" in line] == [0, 2]
+    assert command(*words, "execute_only=generate") == 0
+    assert command(*words, "execute_only=valid") == 0
+    assert read_metrics(Path("output/x"))[-1].keys() == {"steps_done", "valid/loss", "valid/binned_loss"}
+
+
+def test_another_task_is_chosen_by_the_command_line(command):
+    config = str(ROOT / "tests" / "trainer" / "config")
+    words = ("--config-dir", config, "solver=line", "exp_id=line", "device=cpu", "batch_size=4", "num_iterations=30", "learning_rate=0.1")
+    assert command(*words, "linear_warmup_steps=0", "solver.options.slope=5", "ema.enable=False") == 0
+    weights = torch.load("output/line/line_last.pth", weights_only=True)
+    assert weights["weight"].item() > 2
+    (sentence,) = sentences_of(command, *words, "solver.target=no.such.Task")
+    assert sentence.startswith("solver.target is 'no.such.Task', which cannot be imported")
+
+
 def test_keys_without_effect_are_told(command, data, capsys):
     assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=x", "pin_memory=True", "data.held.tag=t", "eval_interval=3") == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]

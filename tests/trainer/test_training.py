@@ -12,7 +12,7 @@ from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.checkpoints.snapshots import list_snapshots
-from mmaudio.trainer.flow_solver import Extras, train
+from mmaudio.trainer.flow_solver import train
 from mmaudio.trainer.refusals import NonFiniteError
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
@@ -28,7 +28,7 @@ def base(tmp_path_factory) -> TrainSettings:
 
 
 def run(settings: TrainSettings, folder: Path, **extras) -> bool:
-    return train(settings, folder, Ranks(), torch.device("cpu"), Extras(**extras))
+    return train(settings, folder, Ranks(), torch.device("cpu"), **extras)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_metrics_of_a_run(straight):
 
 
 def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
-    def stop(network, steps_done, keep):
+    def stop(solver, steps_done):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
@@ -91,7 +91,7 @@ def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
 
 
 def test_a_crash_saves_nothing_and_the_run_goes_on_from_before(base, straight, tmp_path):
-    def crash(network, steps_done, keep):
+    def crash(solver, steps_done):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -114,9 +114,9 @@ def test_a_finished_run_stays_as_it_is(base, straight):
 
 
 def test_a_number_that_is_none_stops_before_the_step(base, tmp_path):
-    def poison(network, steps_done, keep):
+    def poison(solver, steps_done):
         with torch.no_grad():
-            network.final_layer.conv.bias[0] = float("nan")
+            solver.run.network.final_layer.conv.bias[0] = float("nan")
         return {}
 
     with pytest.raises(NonFiniteError, match=r"the loss of iteration 5 is not finite; rows: \w+-\d"):
@@ -143,8 +143,8 @@ def test_weights_start_anew_and_a_checkpoint_goes_on(base, straight, tmp_path):
     start = torch.load(straight / f"{NAME}_last.pth", weights_only=True)
     steps = {}
 
-    def look(network, steps_done, keep):
-        steps[steps_done] = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    def look(solver, steps_done):
+        steps[steps_done] = {name: tensor.clone() for name, tensor in solver.run.network.state_dict().items()}
         return {}
 
     tuned = replace(base, weights=str(straight / f"{NAME}_last.pth"), num_iterations=1, learning_rate=1e-12, eval_interval=1)
@@ -159,13 +159,12 @@ def test_weights_start_anew_and_a_checkpoint_goes_on(base, straight, tmp_path):
 def test_previews_come_first_and_at_their_interval(base, tmp_path):
     seen = []
 
-    def preview(network, batch, steps_done):
-        seen.append((steps_done, batch.ids))
+    def preview(solver, steps_done):
+        seen.append(steps_done)
+        return {}
 
-    finished = []
-    assert run(replace(base, num_iterations=3, log_extra_interval=2), tmp_path, generate=preview, finish=finished.append)
-    assert seen == [(0, ["held-0"]), (2, ["held-0"])]
-    assert finished == [tmp_path / f"{NAME}_ema_final.pth"]
+    assert run(replace(base, num_iterations=3, log_extra_interval=2), tmp_path, generate=preview)
+    assert seen == [0, 2]
 
 
 def test_a_skipped_checkpoint_is_told(base, tmp_path, caplog):

@@ -76,10 +76,12 @@ def tiny_settings(
         duration_s=DURATION_S,
         batch_size=4,
         linear_warmup_steps=2,
+        log_extra_interval=0,
         learning_rate=1e-3,
         data=DataSettings(sources, train, val),
     )
     return replace(settings, **changes)
 
 
-TINY = ("model=nano_16k", "backend=lite", "device=cpu", f"duration_s={DURATION_S}", "batch_size=4", "linear_warmup_steps=2")
+_CLIP = ("model=nano_16k", "backend=lite", f"duration_s={DURATION_S}")
+TINY = (*_CLIP, "device=cpu", "batch_size=4", "linear_warmup_steps=2", "log_extra_interval=0")
