@@ -1,7 +1,7 @@
 """Cost of following the weights with two averages: multi-tensor operations beside a loop over parameters."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 import torch
@@ -38,29 +38,43 @@ class _Loop:
                 average[name].lerp_(tensor, weight)
 
 
-def _milliseconds(call: Callable[[], None], device: torch.device) -> tuple[float, float]:
-    """Median time until the call returns, and until the device is done, after two calls that do not count."""
-    returned, done = [], []
+class _Passes:
+    """As many bytes moved as following must: of each average, read the weights, read it, write it."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        num_values, device = sum(map(Tensor.numel, state.values())), next(iter(state.values())).device
+        self._from, self._to = (torch.zeros(num_values, device=device) for _ in range(2))
+
+    def follow(self) -> None:
+        for _ in range(3 * len(SIGMAS) // 2):  # a copy is two passes
+            self._to.copy_(self._from)
+
+
+def _milliseconds(calls: Sequence[Callable[[], None]], device: torch.device) -> list[tuple[float, float]]:
+    """Of each call, in turns: median time until it returns, and until the device is done, after two calls that do not count."""
+    times: list[list[tuple[float, float]]] = [[] for _ in calls]
     for _ in range(REPEATS + 2):
-        began = time.perf_counter()
-        call()
-        returned.append(1e3 * (time.perf_counter() - began))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        done.append(1e3 * (time.perf_counter() - began))
-    return median(returned[2:]), median(done[2:])
+        for call, taken in zip(calls, times, strict=True):
+            began = time.perf_counter()
+            call()
+            returned = time.perf_counter()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            taken.append((1e3 * (returned - began), 1e3 * (time.perf_counter() - began)))
+    return [(median(first for first, _ in taken[2:]), median(second for _, second in taken[2:])) for taken in times]
 
 
 def print_table(device: torch.device) -> None:
     """One update of both averages."""
     print(f"following the weights of {VARIANT} with {len(SIGMAS)} averages, {device.type}: ms for an update\n")
-    print("| tensors | how | host | until done |\n|---|---|---|---|")
+    print("| tensors | how | host | until done | until done, against the copies |\n|---|---|---|---|---|")
     for one_value_each in (True, False):
         state = _state(device, one_value_each=one_value_each)
         told = (
             f"{len(state)} of one value" if one_value_each else f"{len(state)}, {sum(map(Tensor.numel, state.values())) / 1e6:.0f} M values"
         )
-        for name, averages in (("multi-tensor", PowerAverages(state, SIGMAS)), ("loop", _Loop(state))):
-            host_ms, done_ms = _milliseconds(averages.follow, device)
-            print(f"| {told} | {name} | {host_ms:.2f} | {done_ms:.2f} |")
+        ways = {"multi-tensor": PowerAverages(state, SIGMAS), "loop": _Loop(state), "copies of as many bytes": _Passes(state)}
+        measured = _milliseconds([way.follow for way in ways.values()], device)
+        for name, (host_ms, done_ms) in zip(ways, measured, strict=True):
+            print(f"| {told} | {name} | {host_ms:.2f} | {done_ms:.2f} | {done_ms / measured[-1][1]:.2f} |")
     print()
