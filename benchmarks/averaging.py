@@ -10,17 +10,25 @@ from torch import Tensor
 from mmaudio.checkpoints.posthoc_ema import decay, gamma_of
 from mmaudio.network import build_network
 from mmaudio.trainer.ema import PowerAverages
+from mmaudio.trainer.one_block import gather_
 
 SIGMAS = (0.05, 0.1)
 VARIANT = "small_16k"
 REPEATS = 7
 
 
-def _state(device: torch.device, *, one_value_each: bool) -> dict[str, Tensor]:
-    """Tensors as a network's state dict has them, or as many of one value each, whose update costs the host alone."""
+def _state(device: torch.device, *, one_value_each: bool, in_one_block: bool) -> dict[str, Tensor]:
+    """Tensors as a network's state dict has them, or as many of one value each, whose update costs the host alone.
+
+    Args:
+        in_one_block: as training has them.
+    """
     with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in build_network(VARIANT).state_dict().items()}
-    return {name: torch.zeros((1,) if one_value_each else shape, device=device) for name, shape in shapes.items()}
+        shapes = [tensor.shape for tensor in build_network(VARIANT).state_dict().values()]
+    module = torch.nn.ParameterList([torch.zeros((1,) if one_value_each else shape, device=device) for shape in shapes])
+    if in_one_block:
+        gather_(module)
+    return module.state_dict()
 
 
 class _Loop:
@@ -69,11 +77,12 @@ def print_table(device: torch.device) -> None:
     print(f"following the weights of {VARIANT} with {len(SIGMAS)} averages, {device.type}: ms for an update\n")
     print("| tensors | how | host | until done | until done, against the copies |\n|---|---|---|---|---|")
     for one_value_each in (True, False):
-        state = _state(device, one_value_each=one_value_each)
+        state, block = (_state(device, one_value_each=one_value_each, in_one_block=each) for each in (False, True))
         told = (
             f"{len(state)} of one value" if one_value_each else f"{len(state)}, {sum(map(Tensor.numel, state.values())) / 1e6:.0f} M values"
         )
-        ways = {"multi-tensor": PowerAverages(state, SIGMAS), "loop": _Loop(state), "copies of as many bytes": _Passes(state)}
+        averages = {"in one block": PowerAverages(block, SIGMAS), "multi-tensor": PowerAverages(state, SIGMAS)}
+        ways: dict[str, PowerAverages | _Loop | _Passes] = {**averages, "loop": _Loop(state), "copies of as many bytes": _Passes(state)}
         measured = _milliseconds([way.follow for way in ways.values()], device)
         for name, (host_ms, done_ms) in zip(ways, measured, strict=True):
             print(f"| {told} | {name} | {host_ms:.2f} | {done_ms:.2f} | {done_ms / measured[-1][1]:.2f} |")

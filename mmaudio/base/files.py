@@ -46,9 +46,18 @@ def _temporary(path: Path) -> Path:
 
 def sweep(path: Path) -> None:
     """Remove what killed processes of this machine left of their tries at `path`."""
-    start = f".{path.name}.{os.uname().nodename}-"
-    for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
-        process = left.name.removeprefix(start).removesuffix(".tmp")
+    _sweep(path.parent, "", glob.escape(path.name))
+
+
+def sweep_below(folder: Path) -> None:
+    """Remove what killed processes of this machine left of their tries at anything in a folder and its folders."""
+    _sweep(folder, "**/", "*")
+
+
+def _sweep(folder: Path, where: str, names: str) -> None:
+    machine = f"{os.uname().nodename}-"
+    for left in list(folder.glob(f"{where}.{names}.{glob.escape(machine)}*.tmp")):
+        process = left.name.removesuffix(".tmp").rpartition(f".{machine}")[2]
         if process.isdecimal() and int(process) != os.getpid() and not _is_running(int(process)):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)

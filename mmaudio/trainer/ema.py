@@ -1,4 +1,4 @@
-"""Running averages of the weights while training: one per profile, followed together by multi-tensor operations."""
+"""Running averages of the weights while training: one per profile, each followed in one operation on all tensors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmaudio.checkpoints.posthoc_ema import decay, gamma_of
 from mmaudio.checkpoints.snapshots import average_entries, read_average, save_snapshot
+from mmaudio.trainer.one_block import block_of, places_in
 from mmaudio.trainer.parallel import local, part, shared
 
 _MODELS = "ema_models"  # what the published layout calls the averages of a checkpoint
@@ -52,13 +53,16 @@ class PowerAverages:
 
     def __init__(self, state: Mapping[str, Tensor], sigma_rels: Sequence[float], update_every: int = 1) -> None:
         self._state = dict(state)
-        self._live = [local(tensor) for tensor in state.values()]
-        self._are_float32 = all(tensor.dtype == torch.float32 for tensor in self._live)
+        live = [local(tensor) for tensor in state.values()]
+        block = block_of(live)
         self.gammas = [gamma_of(sigma) for sigma in sigma_rels]
         self.update_every = update_every
         self.updates_done = 0
         self.has_begun = False
-        self._tensors = [[tensor.float().clone() for tensor in self._live] for _ in sigma_rels]
+        self._live = live if block is None else [block]  # what is followed: the tensors, or the one block they lie in
+        self._are_float32 = all(tensor.dtype == torch.float32 for tensor in self._live)
+        self._followers = [[tensor.float().clone() for tensor in self._live] for _ in sigma_rels]
+        self._tensors = self._followers if block is None else [places_in(follower, live) for (follower,) in self._followers]
 
     @property
     def averages(self) -> list[dict[str, Tensor]]:
@@ -75,10 +79,10 @@ class PowerAverages:
         if calls_before % self.update_every:
             return
         live = self._live if self._are_float32 else [tensor.float() for tensor in self._live]
-        for gamma, tensors in zip(self.gammas, self._tensors, strict=True):
+        for gamma, followers in zip(self.gammas, self._followers, strict=True):
             if not self.has_begun:
-                torch._foreach_copy_(tensors, live)
-            torch._foreach_lerp_(tensors, live, 1.0 - decay(self.updates_done, gamma, self.update_every))
+                torch._foreach_copy_(followers, live)
+            torch._foreach_lerp_(followers, live, 1.0 - decay(self.updates_done, gamma, self.update_every))
         self.has_begun = True
 
     def snapshot(self, folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mmaudio.base.files import sweep_below
 from mmaudio.checkpoints.background import BackgroundWriter, HostCopies
 from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 class RunKeeper:
     """Saves a run. Rank 0 writes, in the background, from copies; of a shared network all ranks take part in copying.
 
-    A context, at whose end everything is on disk.
+    A context, at whose beginning the half written files of killed processes are removed, and at whose end everything is on disk.
     """
 
     def __init__(self, solver: Solver) -> None:
@@ -37,6 +38,9 @@ class RunKeeper:
         self._writer, self._host = BackgroundWriter(), HostCopies()
 
     def __enter__(self) -> "RunKeeper":
+        if self.solver.ranks.is_first:
+            for folder in (self.files.folder, ema_folder(self.settings, self.files)):
+                sweep_below(folder)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

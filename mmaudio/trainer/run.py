@@ -18,6 +18,7 @@ from mmaudio.checkpoints.snapshots import retire_snapshots
 from mmaudio.trainer.descent import Descent, load_optimizer_, optimizer_state
 from mmaudio.trainer.ema import PowerAverages, updates_of
 from mmaudio.trainer.freezing import freeze_
+from mmaudio.trainer.one_block import gather_
 from mmaudio.trainer.parallel import is_shared, share_out, units_of
 from mmaudio.trainer.precision import uses_compile
 from mmaudio.trainer.run_settings import ema_folder
@@ -145,6 +146,8 @@ def build_run(plan: Plan) -> Run:
     if uses_compile(settings, device):
         for unit in units_of(network):
             compile_(unit)
+    if settings.parallel != "fsdp" or ranks.world_size == 1:
+        gather_(network)  # averages follow all of it at once; shares have memory of their own
     objective = plan.build_objective(network)
     accumulates = settings.micro_batch is not None and settings.micro_batch * ranks.world_size < settings.batch_size
     module = share_out(objective, network, ranks, device, settings.parallel, accumulates=accumulates)

@@ -10,6 +10,7 @@ from torch import nn
 
 from mmaudio.checkpoints.snapshots import list_snapshots, synthesize
 from mmaudio.trainer.ema import PowerAverages
+from mmaudio.trainer.one_block import gather_
 from tests.golden.fill import given
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -55,6 +56,27 @@ def test_averages_equal_the_golden_run(tmp_path):
     )
     for sigma, step in ((0.05, 40), (0.08, 40), (0.08, 30), (0.15, 40)):
         assert_golden(synthesize(tmp_path, (0.05, 0.1), sigma, step), f"synth_s{sigma}_step{step}")
+
+
+def test_in_one_block_it_is_one_operation_with_the_same_result():
+    apart, together = toy(), toy()
+    gather_(together)
+    assert len({tensor.untyped_storage().data_ptr() for tensor in together.state_dict().values()}) == 1
+    for name, tensor in apart.state_dict().items():
+        assert torch.equal(together.state_dict()[name], tensor)
+    many, one = (PowerAverages(module.state_dict(), (0.05, 0.1)) for module in (apart, together))
+    for n in range(1, 9):
+        for module, averages in ((apart, many), (together, one)):
+            move(module, n)
+            averages.follow()
+    assert len(one._followers[0]) == 1
+    for mine, theirs in zip(one.averages, many.averages, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in mine:
+            torch.testing.assert_close(mine[name], theirs[name], rtol=1e-6, atol=1e-7)
+    again = PowerAverages(together.state_dict(), (0.05, 0.1))
+    again.load_state_dict(one.state_dict())
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(again.averages, one.averages, strict=True) for name in a)
 
 
 def test_updates_may_be_sparse():
