@@ -22,10 +22,16 @@ class Batch:
     a_std: Tensor  # … and standard deviation
     clip_features: Tensor  # (v, tokens, width): of the samples that have video alone, in the order of the batch
     sync_features: Tensor  # (v, tokens, width)
-    text_features: Tensor  # (b, tokens, width)
+    text_table: Tensor  # (t, tokens, width): captions, those of the batch among them
+    text_rows: Tensor  # (b,) int64, on the training device: which of them each sample has
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def text_features(self) -> Tensor:
+        """(b, tokens, width): a copy."""
+        return self.text_table.index_select(0, self.text_rows)
 
     def part(self, start: int, stop: int) -> "Batch":
         """Samples start … stop - 1, as views: a micro batch."""
@@ -42,7 +48,8 @@ class Batch:
             a_std=self.a_std[some],
             clip_features=self.clip_features[video],
             sync_features=self.sync_features[video],
-            text_features=self.text_features[some],
+            text_table=self.text_table,
+            text_rows=self.text_rows[some],
         )
 
     def one_a_sample(self, rows: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from mmaudio.batches.placement import Placement
 from mmaudio.batches.reads import StoreRows, TableRows, in_pieces, num_bytes
 from mmaudio.batches.slabs import Region, Shapes, lay_out
 from mmaudio.batches.tables import Table, join_rows
+from mmaudio.store.schema import TEXT
 
 ROWS_A_READ = 32  # enough for a disk's queue, few enough to spread over threads
 _INDEX, _ORDER = ".index", ".order"  # tensors of a column: which rows of its table, and where they and the read rows go
@@ -29,15 +30,17 @@ class Gathered:
 
     def batch(self, placement: Placement, block: Tensor) -> Batch:
         """The batch as views of its block, which is on the placement's device, and of what that device puts together itself."""
-        tensors = {}
+        tensors, text_rows = {}, None
         for name in placement.mixture.row_shapes:
             found = {key: self.regions[key].of(block) for key in (name, name + _INDEX, name + _ORDER) if key in self.regions}
             index, rows = found.get(name + _INDEX), found.get(name)
-            if index is not None:
+            if index is not None and rows is None and name == TEXT:
+                rows, text_rows = placement.tables[name].values, index  # no copy: whoever wants captions takes them from the table
+            elif index is not None:
                 rows = join_rows(placement.tables[name].values, index, rows, found.get(name + _ORDER))
             assert rows is not None
             tensors[name] = rows
-        return placement.mixture.batch(self.selection, tensors)
+        return placement.mixture.batch(self.selection, tensors, text_rows)
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,10 @@ class _Column:
         return cls(name, samples, np.full(len(samples), -1) if table is None else table.rows(mixture, selection, name, samples))
 
     def shapes(self, mixture: Mixture, *, joined: bool) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Tensors in the block; `joined`: all rows are in it, else those of the table are left to the device."""
-        num_rows, num_held = len(self.index), 0 if joined else int((self.index >= 0).sum())
+        """Tensors in the block; `joined`: all rows are in it, but for captions that are all in the table; else the device joins them."""
+        num_rows, num_held = len(self.index), int((self.index >= 0).sum())
+        if joined and not (self.name == TEXT and num_held == num_rows):
+            num_held = 0
         shapes = {}
         if num_held < num_rows or num_held == 0:
             shapes[self.name] = ((num_rows - num_held, *mixture.row_shapes[self.name]), mixture.dtypes[self.name])

@@ -1,6 +1,6 @@
 """The data of a run: stores one after another, some of them repeated, read as one long list of rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,11 @@ from mmaudio.batches.reads import StoreRows
 from mmaudio.store import Store
 from mmaudio.store.schema import TEXT, TEXT_SHAPE, VIDEO_FEATURES, columns
 
-_BATCH_FIELDS = {"mean": "a_mean", "std": "a_std"}  # what the published system calls them in a batch; others keep their name
+_BATCH_FIELDS = {
+    "mean": "a_mean",
+    "std": "a_std",
+    TEXT: "text_table",
+}  # what the published system calls them in a batch; others keep their name
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,19 @@ class Mixture:
         places = np.arange(len(indices)) if positions is None else np.array(positions, dtype=np.int64)
         return Selection(owners, (indices - self._starts[owners]) % self._num_rows[owners], places, self._has_video[owners])
 
-    def batch(self, selection: Selection, tensors: dict[str, Tensor]) -> Batch:
-        """A batch of these rows from the tensors of its columns."""
+    def batch(self, selection: Selection, tensors: Mapping[str, Tensor], text_rows: Tensor | None = None) -> Batch:
+        """A batch of these rows from the tensors of its columns; `text_rows` None: of captions each sample has the one at its place."""
+        features = {_BATCH_FIELDS.get(name, name): tensor for name, tensor in tensors.items()}
+        if text_rows is None:
+            text_rows = torch.arange(len(selection), device=tensors[TEXT].device)
         return Batch(
             ids=self.ids_of(selection),
             captions=[store.captions[row] for store, row in self._owned(selection)],
             positions=torch.from_numpy(selection.positions),
             video_exist=torch.from_numpy(selection.has_video),
             text_exist=torch.from_numpy(np.ones(len(selection), dtype=bool)),
-            **{_BATCH_FIELDS.get(name, name): tensor for name, tensor in tensors.items()},
+            text_rows=text_rows,
+            **features,
         )
 
     def ids_of(self, selection: Selection) -> list[str]:

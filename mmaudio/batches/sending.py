@@ -35,7 +35,7 @@ class Arrival:
 
 def features_of(batch: Batch) -> tuple[Tensor, ...]:
     """The tensors of a batch that are on its device."""
-    return (batch.a_mean, batch.a_std, batch.clip_features, batch.sync_features, batch.text_features)
+    return (batch.a_mean, batch.a_std, batch.clip_features, batch.sync_features, batch.text_table, batch.text_rows)
 
 
 def arrivals(gatherer: Gatherer, selections: Iterable[Selection], batch_size: int, ahead: int) -> Iterator[Arrival]:

@@ -14,7 +14,7 @@ NULL_SAMPLING = ("joint", "independent")
 class Told:
     """Which samples are told a condition. To all others its null is told, which is the same for all of them.
 
-    rows (k,) int64: the samples that are told, or where not all samples have features, the places of theirs; source (b,) int64:
+    rows (k,) int64: the samples that are told, or where features are not one a sample, the places of theirs; source (b,) int64:
     0 for the null, i + 1 for the i-th of `rows`.
     """
 

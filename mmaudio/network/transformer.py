@@ -153,7 +153,10 @@ class FlowTransformer(nn.Module):
         return getattr(self, CONDITION_ROWS[name].null_name).expand(num_tokens, -1)[None]
 
     def told_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, told: ToldConditions) -> Conditions:
-        """Conditions of a batch in which not every sample is told everything; a null is projected once for all who get it."""
+        """Conditions of a batch in which not every sample is told everything; a null is projected once for all who get it.
+
+        Features may be of a narrower dtype than the network: those that are told are widened.
+        """
 
         def null_first(name: str, features_btc: Tensor, who: Told) -> Tensor:
             return torch.cat([self.null_features(name), features_btc.index_select(0, who.rows)])

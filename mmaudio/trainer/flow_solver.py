@@ -38,7 +38,6 @@ class FlowSolver(Solver):
 
     best_metric = "valid/loss"
     meters = MappingProxyType({name: shape for name, shape in SHAPES.items() if name != "loss"})
-    dtype = torch.float32  # of the network and of what it is told
     stale_keys = STALE_KEYS  # the published system averaged them where its weights had them
 
     @classmethod
@@ -123,7 +122,7 @@ class FlowSolver(Solver):
         """The flow loss of training rows; its draws are a function of (seed, step, place in the global batch)."""
         chance = Draws(self.settings.seed, steps_done, batch.positions)
         draws = self._draw(chance.to(self.device), *batch.a_mean.shape[1:])
-        loss_b, t_b = module(flow_batch(batch, chance, flow_settings(self.settings).nulls, self.device, self.dtype), draws)
+        loss_b, t_b = module(flow_batch(batch, chance, flow_settings(self.settings).nulls, self.device), draws)
         return Loss(loss_b, {name: each for name, each in loss_sums(loss_b, t_b).items() if name in self.meters})
 
     def stages(self) -> Mapping[str, Callable[[int], Values]]:

@@ -33,8 +33,6 @@ class NotingSolver(FlowSolver):
 class DoubleSolver(NotingSolver):
     """In float64, where the order of sums shows in the last digits alone."""
 
-    dtype = torch.float64
-
     def build_network(self):
         return super().build_network().double()
 

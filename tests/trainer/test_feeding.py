@@ -1,11 +1,13 @@
 """What the objective gets of a batch: told features cast exactly, and nothing for who has none."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
 
 from mmaudio.base.draws import Draws
-from mmaudio.batches import Mixture, Source
+from mmaudio.batches import Mixture, Placement, Source, training_batches, training_rows
 from mmaudio.flow.loss import FlowBatch, FlowSettings, draw_flow
 from mmaudio.flow.nulls import NullSettings, choose_told, draw_nulls
 from mmaudio.network import build_network
@@ -25,13 +27,29 @@ def batch(tmp_path_factory):
     return Mixture(sources, SPEC).gather(INDICES)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_conditions_are_cast_and_latents_stay_float32(batch, dtype):
-    fed = flow_batch(batch, Draws(0, 1, batch.positions), NULLS, CPU, dtype)
+def test_conditions_stay_as_they_are_stored_and_latents_are_float32(batch):
+    fed = flow_batch(batch, Draws(0, 1, batch.positions), NULLS, CPU)
     assert fed.a_mean.dtype == fed.a_std.dtype == torch.float32
     assert torch.equal(fed.a_mean, batch.a_mean)
-    for name in ("clip_features", "sync_features", "text_features"):
-        assert torch.equal(getattr(fed, name), getattr(batch, name).to(dtype)) and getattr(fed, name).dtype == dtype
+    for name, stored in (("clip_features", batch.clip_features), ("text_features", batch.text_table)):
+        assert getattr(fed, name).dtype == torch.bfloat16
+        assert getattr(fed, name).data_ptr() == stored.data_ptr(), "no copy"
+
+
+def test_captions_are_taken_from_their_table(tmp_path):
+    folder = write_tiny_store(tmp_path, "audio", "audio", 5)
+    mixture = Mixture([Source.open("audio", folder.with_name("audio.tsv"), folder)], SPEC)
+    place = Placement.of(mixture, CPU, caption_table_gb=1.0)
+    with closing(training_batches(mixture, seed=0, start_step=0, batch_size=5, placement=place)) as batches:
+        batch = next(batches)
+        assert batch.text_table.data_ptr() == place.tables["text_features"].values.data_ptr()
+        assert len(batch.text_table) == 3
+        plain = mixture.gather(training_rows(5, 5, 0, 0))
+        assert torch.equal(batch.text_features, plain.text_features)
+        part = batch.part(2, 4)
+        assert torch.equal(part.text_features, plain.text_features[2:4])
+        told = flow_batch(part, Draws(0, 0, part.positions), NullSettings(0.0), CPU).told.text
+        assert told.rows.tolist() == batch.text_rows[2:4].tolist()
 
 
 @pytest.mark.parametrize("step", range(4))
