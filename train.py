@@ -8,32 +8,28 @@ Settings are those of config/, results go to output/<exp_id>/; the same command 
 
 import logging
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from mmaudio.base.errors import EXIT_INTERRUPTED, Problems, run_entry_point
+from mmaudio.base.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_REQUEUE, Problems, run_entry_point
 from mmaudio.base.files import write_text
 from mmaudio.base.logs import start_logging
 from mmaudio.base.peers import watch_peers
-from mmaudio.base.ranks import pick_device, process_group, read_ranks, set_threads, wait_for_all, watch_launcher
+from mmaudio.base.ranks import patience, pick_device, process_group, read_ranks, set_threads, wait_for_all, watch_launcher
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
 from mmaudio.commands.previews import added_stages
+from mmaudio.runs.folder import held, mark_requeue, unmark_requeue
 from mmaudio.runs.names import CONFIG_FILE, LOG_FILE
 from mmaudio.runs.signature import record_signature, signature
 from mmaudio.trainer import engine
 from mmaudio.trainer.refusals import NonFiniteError
-from mmaudio.trainer.requeue import mark_requeue, unmark_requeue
 from mmaudio.trainer.solver import solver_class
 from mmaudio.trainer.stopping import Asked
 
 CONFIG_DIR = Path(__file__).resolve().parent / "config"
-EXIT_NOT_FINITE = 1  # a loss or gradient that is no number; the last checkpoint stands
-EXIT_REQUEUE = 75  # asked to stop; the checkpoint is saved, and the same command goes on
-HANG_REPORT = timedelta(minutes=10)
 EXITS = {Asked.NOTHING: 0, Asked.STOP: EXIT_INTERRUPTED, Asked.REQUEUE: EXIT_REQUEUE}
 
 log = logging.getLogger(__name__)
@@ -42,7 +38,7 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="train_config")
 def run(config: DictConfig) -> None:
     """One training run; the working directory stays the user's."""
-    run_entry_point(lambda: train_as(config), speaks=read_ranks().is_first)
+    run_entry_point(lambda: train_as(config), speaks=lambda: read_ranks().is_first)
 
 
 def train_as(config: DictConfig) -> int:
@@ -54,20 +50,24 @@ def train_as(config: DictConfig) -> int:
     run_dir, device = Path(HydraConfig.get().runtime.output_dir), pick_device(settings.device, ranks)
     start_logging(ranks.rank, run_dir / LOG_FILE)
     set_threads(ranks)
-    if ranks.is_first:
-        unmark_requeue(run_dir)
-        record_signature(run_dir, settings)
-        write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
-    patience = timedelta(seconds=settings.hang_timeout_s) + HANG_REPORT  # so that a hang is reported before a collective gives up
-    with process_group(ranks, device, patience) as store, watch_peers(ranks, store, settings.hang_timeout_s) as pulse:
+    kind, limit_s = solver_class(settings.solver.target), settings.hang_timeout_s
+    writes = ranks.is_first and not settings.only_stage()
+    with (
+        process_group(ranks, device, patience(limit_s)) as store,
+        watch_peers(ranks, store, limit_s) as pulse,
+        held(run_dir, holds=writes),
+    ):
+        if writes:
+            unmark_requeue(run_dir)
+            record_signature(run_dir, settings)
+            write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
         try:
-            kind = solver_class(settings.solver.target)
             asked = engine.train(kind(settings, run_dir, ranks, device, pulse.beat, added_stages(kind)))
         except NonFiniteError as error:  # raised on every rank at once
             if ranks.is_first:
                 log.error("%s", error)
             wait_for_all()
-            return EXIT_NOT_FINITE
+            return EXIT_BUG
     if ranks.is_first and asked is Asked.REQUEUE:
         mark_requeue(run_dir)
     return EXITS[asked]
@@ -89,4 +89,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_entry_point(main, speaks=read_ranks().is_first)
+    run_entry_point(main, speaks=lambda: read_ranks().is_first)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class CompiledCall:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         try:
             result = self._call(*inputs, **named)
-        except RuntimeError as error:
+        except TorchDynamoException as error:
             if self._has_run:
                 raise
             log.warning("compiling failed (%s); going on without, as with compile=False", str(error).strip().split("\n")[0])

@@ -14,6 +14,7 @@ EXIT_BUG = 1
 EXIT_USER_ERROR = 2  # found before any work; nothing was changed
 GRACE_S = 20.0  # how long a process that does not speak leaves the one that does
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
+EXIT_REQUEUE = 75  # asked to stop by its scheduler; what was done is saved, and the same command goes on
 EXIT_REJECTS = 3  # everything else was done and saved, but some inputs failed
 
 # What a place a user named can do to a write; with a file name, these are told in a sentence and need no traceback.
@@ -107,7 +108,15 @@ def tell(error: BaseException) -> None:
         print(sentence, file=sys.stderr, flush=True)
 
 
-def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None:
+def _says_so(speaks: Callable[[], bool]) -> bool:
+    """Whether this process speaks; one that cannot tell does."""
+    try:
+        return speaks()
+    except UserError:
+        return True
+
+
+def run_entry_point(main: Callable[[], int | None], speaks: Callable[[], bool] = lambda: True) -> None:
     """Run a script's main and leave the process: 0 or main's code, 2 with one line per mistake, traceback and 1 for bugs.
 
     Of several processes that find the same mistakes, the one that `speaks` prints them. The others wait for it, since the
@@ -118,7 +127,7 @@ def run_entry_point(main: Callable[[], int | None], speaks: bool = True) -> None
     except (UserError, KeyboardInterrupt, OSError) as error:
         if not is_told(error):
             raise
-        if isinstance(error, UserError) and not speaks:
+        if isinstance(error, UserError) and not _says_so(speaks):
             sys.stdout.flush()
             time.sleep(GRACE_S)
         tell(error)

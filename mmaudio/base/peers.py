@@ -128,7 +128,7 @@ class _PeerWatch(_Watch):
         self.ranks, self.has_left, self.count = ranks, False, 0
         self.board, self.threads_board = Board(store, ranks.rank), Board(store, ranks.rank)
         self.silences, self.first_silent_s = Silences(), 0.0
-        self.ends = threading.Event()
+        self.ends, self._telling = threading.Event(), threading.Lock()
         self.ending: Ending | None = None
         self.place, self.mates = Place.here(), tuple[int, ...]()
         self.places = self.board.meet(self.place, self._reading(), ranks.world_size, _MEETING)
@@ -141,6 +141,11 @@ class _PeerWatch(_Watch):
         self.count += 1
         what, steps_done, _ = self.pulse.last
         return Reading(self.ranks.rank, self.count, what, steps_done, self.stall.idle_s(self.clock.now_s), self.has_left, self.mates)
+
+    def _tell(self, board: Board) -> None:
+        """In order, whichever thread it is: what was read before this process took leave must not arrive after it."""
+        with self._telling:
+            board.write(self._reading())
 
     # ---- in the thread
 
@@ -155,7 +160,7 @@ class _PeerWatch(_Watch):
         if 0 in gone and self.ranks.meeting and not self.has_left:  # rank 0 takes leave last; torch would print its own insides
             return no_store
         try:
-            self.threads_board.write(self._reading())
+            self._tell(self.threads_board)
             return self.threads_board.ending() or self._judge(gone)
         except dist.DistStoreError:  # it did not answer in time
             return None
@@ -226,7 +231,7 @@ class _PeerWatch(_Watch):
     def take_leave(self) -> None:
         """Collective. Let the others know that this process is done; rank 0, through which they may have met, goes last."""
         self.has_left = True
-        self.board.write(self._reading())
+        self._tell(self.board)
         while self.ranks.is_first and not all(each.has_left for each in self.board.read(range(self.ranks.world_size)).values()):
             time.sleep(TICK_S / 20)
 

@@ -21,6 +21,7 @@ from mmaudio.base.slurm import slurm_task
 _PARENT_POLL_S = 1.0
 _WATCH, _INIT = "launcher watch", 1
 _COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+_HANG_REPORT = datetime.timedelta(minutes=10)
 UNEVEN_WORK_TIMEOUT = datetime.timedelta(days=7)  # where processes wait for each other after hours of work that differs in length
 T = TypeVar("T")
 
@@ -128,6 +129,11 @@ def _leave_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_S)
     os._exit(1)
+
+
+def patience(hang_timeout_s: float) -> datetime.timedelta:
+    """How long a collective waits for the last process, so that a hang is reported before it gives up."""
+    return datetime.timedelta(seconds=hang_timeout_s) + _HANG_REPORT
 
 
 @contextmanager

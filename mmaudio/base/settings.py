@@ -24,7 +24,7 @@ from mmaudio.base.typed import dotted_keys, read_group, setting
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
 _EVALUATION = "training is not evaluated on the way yet; when it is done, use evaluate.py"
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
-    **dict.fromkeys(("eval_interval", "save_eval_interval", "eval_batch_size"), _EVALUATION),
+    **dict.fromkeys(("evaluate.every", "eval_interval", "save_eval_interval", "eval_batch_size"), _EVALUATION),
     "pin_memory": "on a GPU batches always travel through pinned memory",
 }
 
@@ -149,7 +149,7 @@ class TrainSettings(BaseSettings):
     placement: Literal["memmap", "ram", "device"] = setting("memmap", defines_run=False)  # where the stores are while training
     caption_table_gb: float = setting(4.0, low=0, defines_run=False)  # captions kept on the device, as far as they fit
     keep_checkpoints: int = setting(2, low=1, defines_run=False)  # the newest ones; save_copy_iterations are never removed
-    max_skipped_steps: int = setting(0, low=0, defines_run=False)  # steps without a finite gradient that a run may leave out
+    max_skipped_steps: int = setting(0, low=0, defines_run=False)  # steps without a finite gradient that may be left out from a start on
     hang_timeout_s: float = setting(1800.0, above=0, defines_run=False)  # without progress for so long, all stacks are shown
     learning_rate: float = setting(1e-4, above=0)
     linear_warmup_steps: int = setting(1000, low=0)
@@ -162,6 +162,10 @@ class TrainSettings(BaseSettings):
     null_sampling: Literal["joint", "independent"] | None = setting(None)  # of clip and sync, for guidance; None: as the variant has it
     drop_conditions: tuple[str, ...] = setting(())  # conditions this run does without: clip, sync, text
     weight_decay: float = setting(1e-6, low=0)
+
+    def only_stage(self) -> str | None:
+        """The stage that is all there is to do, none of it training; None for a run that trains."""
+        return None if self.execute_only == "train" else self.execute_only
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def slurm_task(environment: Mapping[str, str]) -> SlurmTask | None:
     if num_tasks == 1:
         return None
     address = environment.get("MASTER_ADDR") or _first_host(environment)
-    port = int(environment["MASTER_PORT"]) if environment.get("MASTER_PORT") else _port(environment)
+    port = _number(environment, "MASTER_PORT") if environment.get("MASTER_PORT") else _port(environment)
     rank, local_rank = _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_LOCALID")
     return SlurmTask(rank, num_tasks, local_rank, _num_local_tasks(environment, num_tasks), address, port)
 

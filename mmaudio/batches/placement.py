@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 
 import numpy as np
@@ -35,6 +35,7 @@ class Placement:
         device: torch.device | str = _CPU,
         kind: str = "memmap",
         caption_table_gb: float = 0.0,
+        beat: Callable[[], None] = lambda: None,
     ) -> "Placement":
         """Place a mixture.
 
@@ -45,6 +46,7 @@ class Placement:
                 needs and those rows come from the disk again. `device`: all columns are copied to the device.
             caption_table_gb: captions of compact stores are copied to the device, whatever the kind, up to so many GB, a store
                 wholly or not at all, in the order of the sources.
+            beat: called now and then while stores are read.
         Raises: ValueError for another kind; UserError where the device has not enough memory; OSError as reading does.
         """
         if kind not in KINDS:
@@ -56,8 +58,8 @@ class Placement:
         else:
             chosen = {TEXT: _captions_that_fit(mixture, caption_table_gb * 1e9)}
         if kind == "ram":
-            _warm(mixture)
-        tables = {name: load_table(mixture, name, owners, device) for name, owners in chosen.items() if owners}
+            _warm(mixture, beat)
+        tables = {name: load_table(mixture, name, owners, device, beat) for name, owners in chosen.items() if owners}
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other streams read them
         return cls(mixture, device, tables)
@@ -108,7 +110,7 @@ def _captions_that_fit(mixture: Mixture, budget_bytes: float) -> list[int]:
     return fitting
 
 
-def _warm(mixture: Mixture) -> None:
+def _warm(mixture: Mixture, beat: Callable[[], None]) -> None:
     stores = {source.store.memmap_dir: source.store for source in mixture.sources}.values()
     wanted, free, began_s = (
         sum(store.num_rows * store.row_bytes + store.shared_bytes for store in stores),
@@ -123,4 +125,5 @@ def _warm(mixture: Mixture) -> None:
     buffer = np.empty(LOADED_AT_ONCE, dtype=np.uint8)
     for store in stores:
         store.warm(buffer)
+        beat()
     log.info("read %.1f GB of stores into memory in %.0f s", wanted / 1e9, time.monotonic() - began_s)

@@ -1,6 +1,6 @@
 """Columns of stores as tensors on the training device, and rows of a batch taken from them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -48,8 +48,8 @@ def num_rows_on_disk(store: Store, name: str) -> int:
     return store.column_shapes[store.on_disk(name)][0]
 
 
-def load_table(mixture: Mixture, name: str, owners: Sequence[int], device: torch.device) -> Table:
-    """Copy a column of some sources (at least one), given by number, to a device in the dtype of the mixture."""
+def load_table(mixture: Mixture, name: str, owners: Sequence[int], device: torch.device, beat: Callable[[], None]) -> Table:
+    """Copy a column of some sources (at least one), given by number, to a device in the dtype of the mixture; `beat` after a block."""
     stores = [mixture.sources[owner].store for owner in owners]
     ends = np.cumsum([num_rows_on_disk(store, name) for store in stores]).tolist()
     values = torch.empty((ends[-1], *mixture.row_shapes[name]), dtype=mixture.dtypes[name], device=device)
@@ -57,6 +57,7 @@ def load_table(mixture: Mixture, name: str, owners: Sequence[int], device: torch
     for store, start in zip(stores, starts, strict=True):
         for first, rows in _blocks(store, name):
             values[start + first : start + first + len(rows)] = rows.to(device, values.dtype)
+            beat()
     return Table(values, dict(zip(owners, starts, strict=True)))
 
 

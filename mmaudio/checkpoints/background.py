@@ -115,13 +115,13 @@ class BackgroundWriter:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self.look()
+
+    def look(self) -> None:
+        """Wait for nothing. Raises: what the last write raised, once."""
         error, self._error = self._error, None
         if error is not None:
             raise error
-
-    def close(self) -> None:
-        """As `wait`."""
-        self.wait()
 
     def __enter__(self) -> "BackgroundWriter":
         return self

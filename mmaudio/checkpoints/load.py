@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def read_record(path: Path) -> WeightsRecord | None:
     except OSError as error:
         raise UserError(f"{place} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{place} is no readable record of {path.name}; copy it anew, or remove it") from None
+        raise DamagedFileError(f"{place} is no readable record of {path.name}; copy it anew, or remove it") from None
     raise UserError(f"{place} has format version {content['format_version']}; this mmaudio reads {FORMAT_VERSION}")
 
 
@@ -67,6 +68,10 @@ def load_checkpoint(path: Path) -> RunState:
         format version.
     """
     content = read_tensor_file(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if (part := parts.testzip()) is not None:
+                raise DamagedFileError(f"{path} is damaged: the checksum of its part {part} is wrong; take another checkpoint")
     missing = [name for name in _ENTRIES if not isinstance(content, Mapping) or name not in content]
     if missing:
         raise DamagedFileError(f"{path} is no training checkpoint: it has no {', '.join(missing)}; for weights alone use weights={path}")

@@ -117,9 +117,9 @@ def disk_needs(settings: TrainSettings) -> DiskNeeds:
     saved = settings.num_iterations // (settings.save_checkpoint_interval or settings.num_iterations)
     num_copies = sum(step <= settings.num_iterations for step in settings.save_copy_iterations)
     kept = min(max(saved, 1), settings.keep_checkpoints) + num_copies + 1
-    num_snapshots = max(0, settings.num_iterations - ema.start) // ema.update_every // ema.checkpoint_every + 1 if ema.enable else 0
+    num_snapshots = max(0, settings.num_iterations - ema.start) // ema.checkpoint_every + 1 if ema.enable else 0
     snapshots = min(num_snapshots * state.averages, ema.max_snapshots_gb * GB) if ema.enable else 0
-    weights = (2 + num_copies + ema.enable) * state.parameters
+    weights = (3 + num_copies + ema.enable) * state.parameters
     return DiskNeeds(kept, checkpoint, num_snapshots, state.averages, weights, snapshots)
 
 

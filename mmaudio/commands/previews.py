@@ -1,7 +1,8 @@
-"""What training lets a person hear of itself: a held-out row, as the network sounds it at that time, and as it really sounds."""
+"""What training lets a person hear of itself: a row, held-out if there are such, as the network sounds it then, and as it is."""
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -40,7 +41,8 @@ class Previews:
         if not solver.ranks.is_first or not self._can_sound(solver):
             return {}
         rows = solver.val_rows or solver.train_rows
-        batch = next(validation_batches(rows, batch_size=1))
+        with closing(validation_batches(rows, batch_size=1, max_rows=1)) as batches:
+            batch = next(batches)
         real_bnc = batch.a_mean.float()
         made_bnc = sample_latents(network, conditions_of(batch), sampling_of(solver.settings), solver.settings.drop_conditions)
         folder = solver.files.folder / "previews"

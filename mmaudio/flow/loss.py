@@ -23,7 +23,7 @@ class VelocityNetwork(Protocol):
 
 @dataclass(frozen=True)
 class FlowBatch:
-    """Stored features of a batch: posterior (b, N, c), conditions (b, tokens, width), and which of them are told."""
+    """Stored features of a batch: posterior (b, N, c), conditions (any, tokens, width), and which rows of these are told to whom."""
 
     a_mean: Tensor
     a_std: Tensor

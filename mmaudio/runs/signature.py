@@ -50,7 +50,13 @@ def signature(settings: Any) -> str:
 def recorded_settings(run_dir: Path) -> dict[str, Any] | None:
     """Dotted name → value of what the run in this folder was last begun with, defaults left out; None where nothing says so."""
     path = run_dir / SIGNATURE_FILE
-    return dict(json.loads(path.read_text(encoding="utf-8"))["settings"]) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+    except (ValueError, KeyError, TypeError):
+        log.warning("%s cannot be read, so nothing says what the run was begun with", path)
+        return None
 
 
 def record_signature(run_dir: Path, settings: Any) -> None:

@@ -1,1 +1,1 @@
-"""Training: the engine (solver), one task for it (flow_solver), and what they need: schedule, averages, meters, tracker."""
+"""Training: the engine (engine), what a task says (solver), the flow task (flow_solver), and what they need of a run."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from mmaudio.base.errors import Problems, nearest
+from mmaudio.base.places import check_writable
 from mmaudio.base.ranks import Ranks, pick_device
 from mmaudio.base.settings import TrainSettings
 from mmaudio.base.sources import SourceSettings
@@ -35,6 +36,7 @@ def check_training(settings: TrainSettings, run_dir: Path, ranks: Ranks, problem
         method = settings.sampling.method
         problems.add(f"sampling.method is {method!r}{nearest(method, METHODS)}; known are {', '.join(METHODS)}")
     problems.check(lambda: pick_device(settings.device, ranks))
+    problems.check(lambda: check_writable(run_dir))
     _check_contradictions(settings, problems)
     files = RunFiles(run_dir, settings.name())
     check_start(settings, files, problems)
@@ -53,6 +55,10 @@ def _check_contradictions(settings: TrainSettings, problems: Problems) -> None:
             problems.add(f"drop_conditions names {name!r}{nearest(name, CONDITION_ROWS)}; known are {', '.join(CONDITION_ROWS)}")
     if settings.ema.enable and settings.model in VARIANTS:
         problems.check(lambda: _check_snapshot_budget(settings))
+    if settings.execute_only == "evaluate":
+        problems.add("execute_only is 'evaluate', but training is not evaluated on the way yet; use evaluate.py exp_id=NAME")
+    if settings.execute_only == "valid" and not settings.data.val:
+        problems.add("execute_only is 'valid', but data.val is empty; name held-out sources: 'data.val=[birds]'")
     if settings.enable_email:
         problems.add("enable_email is True, but this system sends no mail; leave it out")
     if not settings.data.train:

@@ -101,9 +101,14 @@ class Descent:
         optimizer: of its trainable parameters, or of this process's elements of them, in the same order.
         max_norm: of the whole gradient; a longer one is shortened to it.
         scaled: whether losses are scaled up for the backward pass, and gradients down before they are clipped.
+    Raises: UserError for an optimizer that cannot leave a step out on the device.
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float, *, scaled: bool = False) -> None:
+        if not getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise UserError(
+                f"{type(optimizer).__name__} cannot leave out a step whose gradient is not finite; want one that is made with fused=True"
+            )
         self.module, self.optimizer, self.max_norm, self.scaled = module, optimizer, max_norm, scaled
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._stepped = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -3,16 +3,15 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.ranks import wait_for_all
+from mmaudio.base.ranks import patience, share_from_first, wait_for_all
 from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.keeper import RunKeeper
 from mmaudio.trainer.meters import Meters
-from mmaudio.trainer.solver import Solver
+from mmaudio.trainer.solver import Solver, closed_after
 from mmaudio.trainer.stopping import Asked, StopRequest
 from mmaudio.trainer.telemetry import Telemetry, eta_words
 from mmaudio.trainer.tracker import Tracker
@@ -30,7 +29,7 @@ class StageTimes:
 
 
 def stage_times(solver: Solver) -> dict[str, StageTimes]:
-    """When each stage of a run is due, those that never are left out. Raises: UserError for epochs of no known length."""
+    """When each stage of a run is due, without those that never are. Raises: UserError for epochs of no known length."""
     settings = solver.settings
 
     def cadence(epochs: int | None, interval: int) -> Cadence:
@@ -51,19 +50,20 @@ def train(solver: Solver) -> Asked:
 
     Returns: what it was asked for, `Asked.NOTHING` where it came to its end.
     """
-    tracker = Tracker(solver.files.folder, writes=solver.ranks.is_first, steps_done=solver.run.steps_done)
-    keeper = RunKeeper(solver)
+    only = solver.settings.only_stage()
+    goes_on_after = None if only else solver.run.steps_done
+    tracker = Tracker(solver.files.folder, writes=solver.ranks.is_first, steps_done=goes_on_after)
     try:
-        only = solver.settings.execute_only
-        if only not in (None, "train"):
+        if only:
             return _execute(solver, only, tracker)
-        with keeper, StopRequest() as stop:  # a signal must not interrupt the last save
-            steps_done, asked = _take_steps(solver, keeper, tracker, stop)
-            if not solver.settings.debug:
-                keeper.save_rest(steps_done)
-            if not asked:
-                keeper.save_averages(steps_done)
-        wait_for_all()
+        with StopRequest(patience(solver.settings.hang_timeout_s)) as stop:  # around all that is saved: no signal may interrupt that
+            with RunKeeper(solver) as keeper:
+                steps_done, asked = _take_steps(solver, keeper, tracker, stop)
+                if asked or not solver.settings.debug:
+                    keeper.save_rest(steps_done)
+                if not asked:
+                    keeper.save_averages(steps_done)
+            wait_for_all()
     finally:
         tracker.close()
     if asked:
@@ -91,7 +91,7 @@ def _take_steps(solver: Solver, keeper: RunKeeper, tracker: Tracker, stop: StopR
     if steps_done >= settings.num_iterations:
         log.info("all %d iterations are done already", settings.num_iterations)
     telemetry = Telemetry(solver.flops_per_row(), settings, solver.ranks, solver.device)
-    with closing(solver.build_batches("train", steps_done)) as batches:  # type: ignore[type-var]
+    with closed_after(solver.build_batches("train", steps_done)) as batches:
         while steps_done < settings.num_iterations and not (asked := stop.agreed()):
             batch, waited_s = _timed_next(batches)
             meters.add(solver.run_step(batch, steps_done))
@@ -116,7 +116,7 @@ def _take_steps(solver: Solver, keeper: RunKeeper, tracker: Tracker, stop: StopR
 
 def _run_stages(solver: Solver, names: list[str], tracker: Tracker, keeper: RunKeeper, steps_done: int) -> None:
     for name in names:
-        values = solver.stages()[name](steps_done)
+        values = share_from_first(dict(solver.stages()[name](steps_done)))  # what is best is the same for all ranks
         tracker.log(name, values, steps_done)
         keeper.judge({f"{name}/{key}": value for key, value in values.items()}, steps_done)
 

@@ -54,10 +54,12 @@ class FlowSolver(Solver):
         settings, spec = self.settings, model_spec(self.settings)
         self.train_rows: Mixture = open_mixture(settings, settings.data.train, spec, repeats=True)
         self.val_rows: Mixture | None = open_mixture(settings, settings.data.val, spec) if settings.data.val else None
-        self.train_place = Placement.of(self.train_rows, self.device, settings.placement, settings.caption_table_gb)
-        self.val_place = (
-            Placement.of(self.val_rows, self.device, settings.placement, settings.caption_table_gb) if self.val_rows is not None else None
-        )
+        self.train_place = self._place(self.train_rows)
+        self.val_place = self._place(self.val_rows) if self.val_rows is not None else None
+
+    def _place(self, rows: Mixture) -> Placement:
+        kind, captions_gb = self.settings.placement, self.settings.caption_table_gb
+        return Placement.of(rows, self.device, kind, captions_gb, lambda: self.beat("start", 0))
 
     def build_batches(self, stage: str, steps_done: int) -> Iterator[Batch]:
         """This rank's part of the global batches from this iteration on. Validation reads rows of its own."""
@@ -80,10 +82,12 @@ class FlowSolver(Solver):
         return [batch.part(start, min(start + most, len(batch))) for start in range(0, len(batch), most)]
 
     def names_of(self, steps_done: int) -> Sequence[str]:
-        """Ids of this rank's rows."""
+        """Ids of this rank's rows, each behind the name of its source."""
         rows = training_rows(len(self.train_rows), self.settings.batch_size, self.settings.seed, steps_done)
         mine, _ = shard(rows, self.ranks.rank, self.ranks.world_size)
-        return self.train_rows.ids_of(self.train_rows.select(mine))
+        selection = self.train_rows.select(mine)
+        sources = [self.train_rows.sources[owner].name for owner in selection.owners.tolist()]
+        return [f"{source}/{row_id}" for source, row_id in zip(sources, self.train_rows.ids_of(selection), strict=True)]
 
     def flops_per_row(self) -> float:
         """Of one that is told everything."""

@@ -8,8 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mmaudio.base.errors import UserError
 from mmaudio.base.files import sweep_below
+from mmaudio.base.ranks import share_from_first
 from mmaudio.checkpoints.background import BackgroundWriter, HostCopies
+from mmaudio.checkpoints.load import read_record
 from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
 from mmaudio.checkpoints.snapshots import save_snapshot, synthesize
@@ -30,11 +33,13 @@ class RunKeeper:
     """
 
     def __init__(self, solver: Solver) -> None:
+        """Collective."""
         settings = solver.settings
         self.solver, self.settings, self.files, self.run = solver, settings, solver.files, solver.run
         self._cadences = {"weights": Cadence(settings.save_weights_interval), "checkpoint": Cadence(settings.save_checkpoint_interval)}
         self._copies = Cadence(also=settings.save_copy_iterations)
-        self._saved = dict.fromkeys(self._cadences, self.run.steps_done)
+        weights_at = share_from_first(_step_of(self.files.weights_last))  # after a kill it may be older than the checkpoint
+        self._saved = {"weights": weights_at, "checkpoint": self.run.steps_done}
         self._writer, self._host = BackgroundWriter(), HostCopies()
 
     def __enter__(self) -> "RunKeeper":
@@ -44,12 +49,13 @@ class RunKeeper:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._writer.close()
+        self._writer.wait()
 
     # ---- when
 
     def is_due(self, steps_done: int) -> bool:
-        """Whether anything is to be saved after these iterations."""
+        """Whether anything is to be saved after these iterations. Raises: what a save in the background raised since."""
+        self._writer.look()
         due = [cadence.due(steps_done) for cadence in (*self._cadences.values(), self._copies)]
         return any(due) or self._is_snapshot_due(steps_done)
 
@@ -126,6 +132,15 @@ class RunKeeper:
             weights = synthesize(folder, self.settings.ema.sigma_rels, sigma, constants=ema_constants(self.settings))
             save_file(self.files.ema_final, weights, self._record(steps_done))
             log.info("averaged weights (sigma %g) are in %s", sigma, self.files.ema_final)
+
+
+def _step_of(weights: Path) -> int:
+    """Finished iterations of a weights file; 0 where nothing says so."""
+    try:
+        record = read_record(weights) if weights.is_file() else None
+    except UserError:
+        return 0
+    return record.step if record else 0
 
 
 def _save_averages(folder: Path, max_gb: float, averages: list[dict[str, Any]], n: int) -> None:

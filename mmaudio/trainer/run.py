@@ -107,20 +107,27 @@ class Run:
 
 def find_state(settings: TrainSettings, files: RunFiles, ranks: Ranks) -> RunState | None:
     """Collective. The checkpoint asked for, or this run's newest. Rank 0 chooses, so that all read the same file."""
-    path = Path(settings.checkpoint) if settings.checkpoint else None
-    if path is None and ranks.is_first:
-        newest = newest_checkpoint(files)
-        for sentence in newest.skipped if newest else ():
-            log.warning("skipped a checkpoint: %s", sentence)
-        path = newest.path if newest else None
-    path = share_from_first(path)
+    path = share_from_first(_choose_checkpoint(settings, files) if ranks.is_first else None)
     if path is None:
         return None
     state = load_checkpoint(path)
     log.info("continuing %s after %d iterations", path, state.steps_done)
+    if settings.checkpoint and path != Path(settings.checkpoint):
+        log.info("checkpoint=%s is not read: the run has gone on from it", settings.checkpoint)
     if settings.weights:
         log.info("weights=%s is not read: only a run without a checkpoint starts from it", settings.weights)
     return state
+
+
+def _choose_checkpoint(settings: TrainSettings, files: RunFiles) -> Path | None:
+    """The run's own newest; the one that is asked for, where that is further (`check_start` refuses those that are not the run's)."""
+    newest = newest_checkpoint(files)
+    for sentence in newest.skipped if newest else ():
+        log.warning("skipped a checkpoint: %s", sentence)
+    if settings.checkpoint is None:
+        return newest.path if newest else None
+    asked = Path(settings.checkpoint)
+    return newest.path if newest and newest.state.steps_done > load_checkpoint(asked).steps_done else asked
 
 
 def _begin_network(plan: Plan, state: RunState | None) -> nn.Module:
@@ -167,7 +174,7 @@ def build_run(plan: Plan) -> Run:
     )
     if state:
         _continue_(run, state, plan.stale_keys)
-    if run.ema and ranks.is_first:
+    if run.ema and ranks.is_first and not settings.only_stage():
         retire_snapshots(ema_folder(settings, plan.files), run.ema.updates_done)
     return run
 

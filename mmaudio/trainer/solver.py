@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.places import check_writable
 from mmaudio.base.ranks import Ranks, pick_device
 from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
@@ -32,6 +33,9 @@ from mmaudio.trainer.run import Run, Stateful, build_run
 
 StageFunction = Callable[[Any, int], Values]  # (the solver, finished iterations) → values to log
 Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
+
+_OF_EVERY_TASK = ("build_network", "build_batches", "loss")
+_NO_EPOCH = "stages are due every so many epochs, and nothing says how long one is; give updates_per_epoch=N"
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,11 @@ class Solver:
         """What is trained, anew. Random numbers are seeded; moved to the device and shared out afterwards."""
         raise NotImplementedError(f"{type(self).__name__} has no build_network")
 
-    def build_batches(self, stage: str, steps_done: int) -> Iterator[Any]:
-        """Batches of this rank: for `train` without end, from this iteration on; for `valid` each row once."""
+    def build_batches(self, stage: str, steps_done: int) -> Iterable[Any]:
+        """Batches of this rank: for `train` without end, from this iteration on; for `valid` each row once.
+
+        What has a `close` is closed after use.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no build_batches")
 
     def loss(self, module: nn.Module, batch: Any, steps_done: int) -> Loss:
@@ -93,9 +100,13 @@ class Solver:
     # ---- what a task may say
 
     @classmethod
-    def check(cls, settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:  # noqa: ARG003 - for tasks
+    def check(cls, settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:
         """Add a sentence for everything that would stop this run, before anything is built. Reads files, writes none."""
         problems.check(lambda: pick_device(settings.device, ranks))
+        problems.check(lambda: check_writable(run_dir))
+        by_epochs = any(stage.every for stage in (settings.valid, settings.evaluate, settings.generate))
+        if by_epochs and settings.updates_per_epoch is None and cls.updates_per_epoch is Solver.updates_per_epoch:
+            problems.add(_NO_EPOCH)
         if settings.batch_size % ranks.world_size:
             problems.add(f"batch_size is {settings.batch_size}; want a multiple of the {ranks.world_size} processes")
 
@@ -107,7 +118,7 @@ class Solver:
         return network
 
     def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        """By default AdamW as the settings have it."""
+        """By default AdamW as the settings have it. One of your own has to be fused, and keep AdamW's moments."""
         settings = self.settings
         return build_optimizer(network, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, amp=self.amp)
 
@@ -139,7 +150,7 @@ class Solver:
     def updates_per_epoch(self) -> int:
         """Iterations of an epoch. Raises: UserError where neither settings nor data say."""
         if self.settings.updates_per_epoch is None:
-            raise UserError("stages are due every so many epochs, and nothing says how long one is; give updates_per_epoch=N")
+            raise UserError(_NO_EPOCH)
         return self.settings.updates_per_epoch
 
     def micro_batches(self, batch: Any) -> Sequence[Any]:
@@ -163,7 +174,7 @@ class Solver:
         set_rate_(run.optimizer, rate)
 
         def loss_of(part: Any) -> Tensor:
-            found.append(self.loss(run.module, part, steps_done))
+            found.append(self._checked_loss(run.module, part, steps_done))
             return found[-1].loss_b.sum() / self.rows_per_rank
 
         taken = run.descent.step([partial(loss_of, part) for part in self.micro_batches(batch)])
@@ -175,14 +186,21 @@ class Solver:
         rate_sum = Sum.of(torch.full((1,), rate, device=self.device))
         return {name: each.unless(taken.is_refused) for name, each in sums.items()} | {"lr": rate_sum}
 
+    def _checked_loss(self, module: nn.Module, batch: Any, steps_done: int) -> Loss:
+        loss = self.loss(module, batch, steps_done)
+        if not isinstance(loss, Loss) or loss.loss_b.dim() != 1:
+            found = f"losses of shape {tuple(loss.loss_b.shape)}" if isinstance(loss, Loss) else f"a {type(loss).__name__}"
+            raise UserError(f"{type(self).__name__}.loss gives {found}; want Loss(one loss per row, of shape (rows,))")
+        return loss
+
     @torch.no_grad()
     def valid(self, steps_done: int) -> Values:
         """Collective. Averages over the rows of `build_batches("valid", …)`: all of them, or batches until `valid.max_rows` are reached."""
         meters, objective = Meters({"loss": (), **self.meters}, self.device), self.whole_objective()
         rows_left = (self.settings.valid.max_rows or math.inf) / self.ranks.world_size
-        with closing(self.build_batches("valid", steps_done)) as batches:  # type: ignore[type-var]
+        with closed_after(self.build_batches("valid", steps_done)) as batches:
             for batch in batches:
-                loss = self.loss(objective, batch, steps_done)
+                loss = self._checked_loss(objective, batch, steps_done)
                 meters.add({"loss": Sum.of(loss.loss_b), **loss.sums})
                 self.beat("valid", steps_done)
                 rows_left -= len(loss.loss_b)
@@ -200,6 +218,18 @@ class Solver:
     def whole_objective(self) -> nn.Module:
         """Collective. The objective of `whole_network`."""
         return self.build_objective(self.whole_network()) if self.run.is_shared else self.run.objective
+
+
+@contextmanager
+def closed_after(batches: Iterable[Any]) -> Iterator[Iterator[Any]]:
+    """Go through batches for the block; what can be closed, because it reads ahead, is closed at its end."""
+    going = iter(batches)
+    try:
+        yield going
+    finally:
+        close = getattr(going, "close", None)
+        if close is not None:
+            close()
 
 
 def _joined(parts: Sequence[Mapping[str, Sum]]) -> dict[str, Sum]:
@@ -225,4 +255,6 @@ def solver_class(target: str) -> type[Solver]:
         ) from None
     if not (isinstance(found, type) and issubclass(found, Solver)):
         raise UserError(f"solver.target is {target!r}, which is no subclass of mmaudio.trainer.solver.Solver")
+    if missing := [name for name in _OF_EVERY_TASK if getattr(found, name) is getattr(Solver, name)]:
+        raise UserError(f"solver.target is {target!r}, which has no {', '.join(missing)}; a task says {', '.join(_OF_EVERY_TASK)}")
     return found

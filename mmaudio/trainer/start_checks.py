@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.settings import EmaSettings, TrainSettings
-from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
+from mmaudio.checkpoints.load import Newest, load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState
 from mmaudio.network import STALE_KEYS, VARIANTS, check_weights
 from mmaudio.runs.signature import recorded_settings
@@ -28,16 +28,15 @@ def check_start(settings: TrainSettings, files: RunFiles, problems: Problems) ->
     if own is not None:
         folder = own.path.parent
         problems.check(lambda: _refuse_other_run(settings, own.path, f"{folder} holds", "or choose another exp_id"))
-        if model and not settings.checkpoint:
-            problems.check(lambda: _refuse_misfit(settings, own.path, own.state))
-    if settings.checkpoint:
+    began_with = (recorded_settings(files.folder) or {}).get("checkpoint")
+    goes_on = own is not None and settings.checkpoint in (None, began_with)
+    if own is not None and model and goes_on:
+        problems.check(lambda: _refuse_misfit(settings, own.path, own.state))
+    if settings.checkpoint and not goes_on:
         path = Path(settings.checkpoint)
         asked = problems.check(lambda: load_checkpoint(path))
-        if asked is not None and own is not None and own.state.steps_done > asked.steps_done:
-            problems.add(
-                f"checkpoint={path} stands at {asked.steps_done} iterations, but this run's own {own.path} is at"
-                f" {own.state.steps_done}; leave checkpoint out to go on, or choose another exp_id"
-            )
+        if asked is not None and own is not None:
+            _refuse_to_replace(path, asked, own, problems)
         if asked is not None and model:
             way_out = f"or start a new run from its weights: exp_id=NEW weights={path}"
             problems.check(lambda: _refuse_other_run(settings, path, f"{path} is of", way_out))
@@ -46,6 +45,20 @@ def check_start(settings: TrainSettings, files: RunFiles, problems: Problems) ->
             problems.check(lambda: _refuse_other_averages(settings.ema, path, asked))
     elif own is not None:
         problems.check(lambda: _refuse_other_averages(settings.ema, own.path, own.state))
+
+
+def _refuse_to_replace(path: Path, asked: RunState, own: Newest, problems: Problems) -> None:
+    """A checkpoint from elsewhere would take the place of what the run has, and one of its own that of what came after."""
+    if own.state.steps_done > asked.steps_done:
+        problems.add(
+            f"checkpoint={path} stands at {asked.steps_done} iterations, but this run's own {own.path} is at"
+            f" {own.state.steps_done}; leave checkpoint out to go on, or choose another exp_id"
+        )
+    elif path.resolve().parent != own.path.resolve().parent:
+        problems.add(
+            f"{own.path.parent} holds a run of its own, at {own.state.steps_done} iterations, which checkpoint={path} is none of;"
+            " leave checkpoint out to go on, or choose another exp_id"
+        )
 
 
 def _refuse_other_averages(ema: EmaSettings, path: Path, state: RunState) -> None:

@@ -2,6 +2,7 @@
 
 import enum
 import signal
+from datetime import timedelta
 from types import FrameType, TracebackType
 
 import torch
@@ -25,13 +26,14 @@ class StopRequest:
     Works in the main thread only.
     """
 
-    def __init__(self) -> None:
-        self._asked = Asked.NOTHING
+    def __init__(self, timeout: timedelta) -> None:
+        """`timeout`: how long a question waits for the last rank."""
+        self._timeout, self._asked = timeout, Asked.NOTHING
         self._answer: tuple[torch.Tensor, dist.Work] | None = None
 
     def __enter__(self) -> "StopRequest":
         """Collective. A group of its own on the CPU carries the question, so that no rank waits for its GPU to ask it."""
-        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        self._group = dist.new_group(backend="gloo", timeout=self._timeout) if dist.is_initialized() else None
         self._before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
         return self
 

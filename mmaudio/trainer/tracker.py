@@ -35,18 +35,19 @@ class Tracker:
     Args:
         run_dir: folder of the run.
         writes: whether this process is the one that writes.
-        steps_done: where the run continues; what an interrupted run wrote beyond is dropped.
+        steps_done: where the run continues; what an interrupted run wrote beyond is dropped. None: it does not, and nothing is.
     """
 
-    def __init__(self, run_dir: Path, *, writes: bool, steps_done: int = 0) -> None:
+    def __init__(self, run_dir: Path, *, writes: bool, steps_done: int | None = 0) -> None:
         self._path = run_dir / METRICS_FILE
         self._writes = writes
         self._board: Any = None
         if writes:
             from torch.utils.tensorboard import SummaryWriter  # 1 s to import, and only one process writes
 
-            kept = [line for line in read_metrics(run_dir) if line["steps_done"] <= steps_done] if steps_done else []
-            write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+            if steps_done is not None:
+                kept = [line for line in read_metrics(run_dir) if line["steps_done"] <= steps_done] if steps_done else []
+                write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
             self._board = SummaryWriter(str(run_dir), purge_step=steps_done + 1 if steps_done else None)
 
     def log(self, stage: str, values: Mapping[str, float | list[float]], steps_done: int, remark: str = "") -> None:

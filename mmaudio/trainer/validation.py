@@ -1,12 +1,15 @@
 """The loss on held-out rows: one number for one network, whatever the batch size and the number of processes."""
 
+import logging
+import math
 from collections.abc import Callable
 from contextlib import closing
+from typing import cast
 
 import torch
 
 from mmaudio.base.draws import Draws, text_item
-from mmaudio.base.ranks import Ranks
+from mmaudio.base.ranks import Ranks, gather_objects
 from mmaudio.batches import Mixture, Placement, validation_batches
 from mmaudio.flow.loss import draw_flow
 from mmaudio.flow.times import NUM_TIME_BINS, bin_by_time
@@ -14,6 +17,8 @@ from mmaudio.trainer.feeding import flow_batch
 from mmaudio.trainer.meters import Meters, Sum, Values
 from mmaudio.trainer.objective import FlowObjective
 
+log = logging.getLogger(__name__)
+_IDS_SHOWN = 16
 SHAPES: dict[str, tuple[int, ...]] = {"loss": (), "binned_loss": (NUM_TIME_BINS,)}
 
 
@@ -44,7 +49,7 @@ def validate(
         placement, num_threads, max_rows: as in `validation_batches`.
         beat: called after every batch.
     """
-    meters = Meters(SHAPES, device)
+    meters, bad = Meters(SHAPES, device), list[tuple[list[str], torch.Tensor]]()
     parts = validation_batches(
         mixture,
         batch_size=batch_size,
@@ -59,6 +64,18 @@ def validate(
         for batch in parts:
             chance = Draws(seed, 0, torch.tensor([text_item(row_id) for row_id in batch.ids]))
             draws = draw_flow(chance.to(device), *batch.a_mean.shape[1:])
-            meters.add(loss_sums(*objective(flow_batch(batch, chance, objective.settings.nulls, device), draws)))
+            loss_b, t_b = objective(flow_batch(batch, chance, objective.settings.nulls, device), draws)
+            meters.add(loss_sums(loss_b, t_b))
+            bad.append((batch.ids, ~torch.isfinite(loss_b)))
             beat()
-    return meters.pop()
+    values = meters.pop()
+    if not math.isfinite(cast(float, values["loss"])):  # on all ranks
+        _tell_bad_rows([row_id for ids, is_bad_b in bad for row_id, is_bad in zip(ids, is_bad_b.tolist(), strict=True) if is_bad])
+    return values
+
+
+def _tell_bad_rows(mine: list[str]) -> None:
+    """Collective."""
+    rows = [row_id for each in gather_objects(mine) for row_id in each]
+    shown = ", ".join(rows[:_IDS_SHOWN]) + (f" and {len(rows) - _IDS_SHOWN} more" if len(rows) > _IDS_SHOWN else "")
+    log.warning("the validation loss is not finite, because of %s; check these rows, or the network", shown or "the sum of all rows")

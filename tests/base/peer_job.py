@@ -55,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_entry_point(main, speaks=read_ranks().is_first)
+    run_entry_point(main, speaks=lambda: read_ranks().is_first)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import atomic_folder, atomic_path, check_replaceable, text_hash, write_json, write_text
+from mmaudio.base.files import atomic_folder, atomic_path, check_replaceable, sweep_below, text_hash, write_json, write_text
 
 
 def test_text_is_written_as_given(tmp_path):
@@ -63,6 +63,12 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert not dead.exists()
     assert alive.exists()
     assert other.exists()
+    assert elsewhere.exists()
+    (deeper := tmp_path / "s" / f".1.pt.{host}-{int(done.stdout)}.tmp").touch()
+    sweep_below(tmp_path)
+    assert not other.exists()
+    assert not deeper.exists()
+    assert alive.exists()
     assert elsewhere.exists()
 
 

@@ -80,7 +80,7 @@ def test_what_a_write_raises_comes_to_who_waits():
     writer.wait()
     writer.submit(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        writer.close()
+        writer.wait()
 
 
 def test_a_written_copy_frees_its_memory():

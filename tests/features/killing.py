@@ -1,4 +1,4 @@
-"""Extractions started as a user starts them, killed in one way or another, and looked after: nothing may go on without them."""
+"""Scripts started as a user starts them, killed in one way or another, and looked after: nothing may go on without them."""
 
 import os
 import random
@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from mmaudio.base.ranks import calm_environment
 from tests.conftest import ROOT
 
 WAYS = ("all at once", "the launcher", "one worker")
@@ -33,18 +35,26 @@ def start(script: str, words: list[object], processes: int, log: Path) -> "subpr
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     command = [sys.executable, *launcher, script, *(str(word) for word in words)]
     with open(log, "ab") as file:
-        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=calm_environment(), start_new_session=True)
 
 
-def kill(running: "subprocess.Popen[bytes]", way: str, marker: str, draw: random.Random) -> None:
-    """Kill, and wait until every process of the extraction is gone. Fails if one stays."""
+def victims(running: "subprocess.Popen[bytes]", way: str, marker: str, draw: random.Random) -> list[int]:
+    """The processes that are killed in this way."""
     others = [process for process in processes_of(marker) if process != running.pid]
-    chosen = {"all at once": [running.pid, *others], "the launcher": [running.pid], "one worker": [draw.choice(others or [running.pid])]}
-    for process in chosen[way]:
+    return {"all at once": [running.pid, *others], "the launcher": [running.pid], "one worker": [draw.choice(others or [running.pid])]}[way]
+
+
+def kill_each(processes: Iterable[int]) -> None:
+    for process in processes:
         try:
             os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def kill(running: "subprocess.Popen[bytes]", way: str, marker: str, draw: random.Random) -> None:
+    """Kill, and wait until every process of the script is gone. Fails if one stays."""
+    kill_each(victims(running, way, marker, draw))
     wait_until_gone(running, marker)
 
 

@@ -13,7 +13,7 @@ from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import EmaSettings, SolverSettings, StageSettings, TrainSettings, ValidSettings
 from mmaudio.checkpoints.load import load_checkpoint
 from mmaudio.trainer import engine
-from mmaudio.trainer.solver import solver_class
+from mmaudio.trainer.solver import Solver, solver_class
 from mmaudio.trainer.stopping import Asked
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.line_solver import LineSolver
@@ -191,6 +191,39 @@ def test_a_signal_ends_the_run_after_the_step_and_cannot_interrupt_the_save(tmp_
 def test_debug_saves_nothing_at_the_end(tmp_path):
     engine.train(built(tmp_path, debug=True))
     assert not (tmp_path / "line_ckpt_last.pth").exists()
+
+
+class ListSolver(LineSolver):
+    """Its batches are lists, which cannot be closed."""
+
+    def build_batches(self, stage, steps_done):
+        return [torch.ones(4, 1)] * 12
+
+
+class WrongSolver(LineSolver):
+    def loss(self, module, batch, steps_done):
+        return module(batch).square().mean()
+
+
+class LazySolver(LineSolver):
+    loss = Solver.loss
+
+
+def test_what_a_task_may_give_and_what_not(tmp_path):
+    engine.train(built(tmp_path / "list", ListSolver, val_interval=6))
+    with pytest.raises(UserError, match=r"WrongSolver\.loss gives a Tensor; want Loss\(one loss per row"):
+        engine.train(built(tmp_path / "wrong", WrongSolver))
+    with pytest.raises(UserError, match="LazySolver', which has no loss; a task says build_network, build_batches, loss"):
+        solver_class("tests.trainer.test_solver.LazySolver")
+
+
+def test_an_optimizer_that_cannot_leave_a_step_out(tmp_path):
+    class PlainSolver(LineSolver):
+        def build_optimizer(self, network):
+            return torch.optim.RMSprop(network.parameters())
+
+    with pytest.raises(UserError, match="RMSprop cannot leave out a step"):
+        built(tmp_path, PlainSolver)
 
 
 def test_classes_that_are_no_task():

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 import train
 from mmaudio.base.errors import UserError
+from mmaudio.runs.folder import held
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data, write_tiny_store
 
@@ -162,6 +163,61 @@ def test_a_run_can_be_listened_to(command, data):
     assert command(*words, "execute_only=generate") == 0
     assert command(*words, "execute_only=valid") == 0
     assert read_metrics(Path("output/x"))[-1].keys() == {"steps_done", "valid/loss", "valid/binned_loss"}
+
+
+def test_one_job_at_a_time_in_a_folder(command, data, capfd):
+    words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x")
+    assert command(*words) == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("output/x").glob("x_*.pth")}
+    with held(Path("output/x"), holds=True):
+        capfd.readouterr()
+        assert command(*words, "num_iterations=4") == 2
+        assert capfd.readouterr().err.startswith("error: another job is training in ")
+        assert command(*words, "execute_only=valid") == 0  # which only looks
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert command(*words, "num_iterations=4") == 0
+
+
+def test_the_same_command_goes_on_whatever_it_began_with(command, data):
+    words = (*TINY, *data_overrides(data), *SHORT)
+    assert command(*words, "exp_id=first") == 0
+    begun = (*words, "exp_id=second", "checkpoint=output/first/first_ckpt_last.pth")
+    assert command(*begun, "num_iterations=3") == 0
+    assert command(*begun, "num_iterations=4") == 0
+    assert torch.load("output/second/second_ckpt_last.pth", weights_only=True)["it"] == 4
+    (sentence,) = sentences_of(command, *words, "exp_id=first", "checkpoint=output/second/second_ckpt_last.pth")
+    assert sentence.startswith("output/first holds a run of its own, at 2 iterations, which checkpoint=output/second/")
+
+
+def test_files_that_only_describe_a_run_do_not_stop_it(command, data):
+    words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x")
+    assert command(*words) == 0
+    Path("output/x/signature.json").write_text("")
+    assert command(*words, "num_iterations=3") == 0
+    Path("output/x/x_ckpt_last.pth.json").write_text("{")
+    assert command(*words, "num_iterations=4") == 0
+    assert torch.load("output/x/x_ckpt_last.pth", weights_only=True)["it"] == 4
+
+
+def test_damage_within_a_checkpoint_is_found(command, data, capsys):
+    words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x")
+    assert command(*words, "save_checkpoint_interval=1") == 0
+    path = Path("output/x/x_ckpt_last.pth")
+    content = bytearray(path.read_bytes())
+    middle = slice(len(content) // 2, len(content) // 2 + 4000)
+    content[middle] = bytes(value ^ 0x55 for value in content[middle])
+    path.write_bytes(content)
+    capsys.readouterr()
+    assert command(*words, "num_iterations=3") == 0
+    said = capsys.readouterr().out
+    assert "x_ckpt_last.pth is damaged: the checksum of its part" in said
+    assert "after 1 iterations" in said
+
+
+def test_a_place_where_nothing_can_be_written(command, data):
+    Path("output").write_text("")
+    (sentence,) = sentences_of(command, *TINY, *data_overrides(data), "exp_id=x")
+    assert sentence.startswith("nothing can be written to output/x: output is a file")
 
 
 def test_another_task_is_chosen_by_the_command_line(command):

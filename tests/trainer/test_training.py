@@ -119,7 +119,7 @@ def test_a_number_that_is_none_stops_before_the_step(base, tmp_path):
             solver.run.network.final_layer.conv.bias[0] = float("nan")
         return {}
 
-    with pytest.raises(NonFiniteError, match=r"the loss of iteration 5 is not finite; rows: \w+-\d"):
+    with pytest.raises(NonFiniteError, match=r"the loss of iteration 5 is not finite; rows: \w+/\w+-\d"):
         run(replace(base, eval_interval=5), tmp_path, evaluate=poison)
     assert torch.load(RunFiles(tmp_path, NAME).checkpoint_last, weights_only=True)["it"] == 4
 
