@@ -162,7 +162,8 @@ def test_another_clip_cannot_go_on_with_the_same_parts(world, hub):
 
 
 def test_without_network_and_weights_one_sentence_says_how_to_get_them(world, hub):
-    command = [sys.executable, ROOT / "training/extract_audio_training_latents.py", "--device", "cpu"]
+    elsewhere = ("--output_dir", "elsewhere", "--latent_dir", "elsewhere-parts")  # the default place has a store of another length
+    command = [sys.executable, ROOT / "training/extract_audio_training_latents.py", "--device", "cpu", *elsewhere]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     ended = subprocess.run([str(word) for word in command], cwd=world, env=offline, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
