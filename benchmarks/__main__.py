@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from benchmarks import averaging, batches, convolution, encoders, extraction, network, operations, rates, reading
+from benchmarks import averaging, batches, convolution, encoders, extraction, network, operations, rates, reading, saving
 from mmaudio.base.errors import Problems, nearest, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import num_cores, read_ranks, set_threads
@@ -22,6 +22,7 @@ TABLES: dict[str, Callable[[], None]] = {
     "convolution": convolution.print_table,
     "operations": operations.print_table,
     "network": network.print_table,
+    "saving": lambda: saving.print_table(rates.bench_device()),
     "averaging": lambda: averaging.print_table(rates.bench_device()),
     "encoders": lambda: encoders.print_table(rates.bench_device()),
     "reading": reading.print_table,
