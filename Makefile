@@ -25,7 +25,7 @@ test: $(READY)
 	$(PYTEST)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m 'slow or slurm'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow or slurm'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,10 +1,12 @@
 """What all tests share: one arithmetic thread a process, and scripts run the way a user runs them."""
 
+import logging
 import os
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,23 @@ def _one_thread() -> Iterator[None]:
 def _same_numbers() -> None:
     """A test draws the same random numbers in whatever company it runs."""
     torch.manual_seed(0)
+
+
+@contextmanager
+def own_handlers() -> Iterator[None]:
+    """Let an entry point attach handlers and take threads as in a process of its own, and take both back after it."""
+    root, threads = logging.getLogger(), torch.get_num_threads()
+    handlers, level = list(root.handlers), root.level
+    root.handlers.clear()  # the entry point's own handlers take their place, and close what they find
+    try:
+        yield
+    finally:
+        for handler in list(root.handlers):
+            root.removeHandler(handler)
+            handler.close()
+        root.handlers.extend(handlers)
+        root.setLevel(level)
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

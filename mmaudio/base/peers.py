@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -89,7 +90,7 @@ def _patient() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Watch(threading.Thread):
+class _Watch(threading.Thread, ABC):
     """Looks every `TICK_S`, until it is over."""
 
     def __init__(self, pulse: Pulse, hang_timeout_s: float) -> None:
@@ -102,9 +103,9 @@ class _Watch(threading.Thread):
             self.clock.tick()
             self.look()
 
+    @abstractmethod
     def look(self) -> None:
         """Look once."""
-        raise NotImplementedError
 
 
 class _StallWatch(_Watch):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.memory import memory_bytes
 from mmaudio.batches.mixture import Mixture, has_column
 from mmaudio.batches.tables import LOADED_AT_ONCE, Table, load_table, num_rows_on_disk
 from mmaudio.store.schema import TEXT
@@ -69,8 +70,7 @@ def available_bytes(device: torch.device) -> int:
     """Memory that is free on a device, or that the system can make free for the CPU."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    return memory_bytes()[1]
 
 
 def _owners(mixture: Mixture, name: str) -> list[int]:

@@ -54,12 +54,16 @@ def read_average(entries: Mapping[str, Any]) -> tuple[dict[str, Tensor], int, bo
     return tensors, int(state["step"]), bool(state["initted"])
 
 
-def save_snapshot(folder: Path, index: int, average: Mapping[str, Tensor], n: int) -> Path:
+def save_snapshot(folder: Path, index: int, average: Mapping[str, Tensor], n: int) -> None:
     """Write one average after n updates, atomically, from the CPU."""
-    path = folder / f"{index}.{n}.pt"
-    with atomic_path(path) as temporary:
+    with atomic_path(folder / f"{index}.{n}.pt") as temporary:
         torch.save(average_entries({name: tensor.detach().cpu() for name, tensor in average.items()}, n, True), temporary)
-    return path
+
+
+def save_snapshots(folder: Path, averages: Sequence[Mapping[str, Tensor]], n: int) -> None:
+    """Write every average after n updates."""
+    for index, average in enumerate(averages):
+        save_snapshot(folder, index, average, n)
 
 
 def _open_snapshot(snapshot: Snapshot) -> dict[str, Tensor]:

@@ -19,6 +19,11 @@ EPS_AMP, EPS = 1e-6, 1e-8
 GRAD_SCALE = 2048.0  # what enable_grad_scaler multiplies the loss by; bf16 has float32's range, so it never has to change
 
 
+def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Those that take a gradient, in module order, which is the optimizer's."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
 def build_optimizer(network: nn.Module, *, learning_rate: float, weight_decay: float, amp: bool) -> torch.optim.AdamW:
     """One group of every trainable parameter in module order, decay on all of them.
 
@@ -26,7 +31,7 @@ def build_optimizer(network: nn.Module, *, learning_rate: float, weight_decay: f
     freezes some, those have no index and later ones move up, so its state fits only a run that freezes the same ones. Of a
     shared network it steps this process's elements (`Descent` hands it their gradients).
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    parameters = trained_parameters(network)
     stepped = [local(parameter) for parameter in parameters] if is_shared(parameters) else parameters
     optimizer = torch.optim.AdamW(
         stepped, lr=learning_rate, betas=BETAS, eps=EPS_AMP if amp else EPS, weight_decay=weight_decay, fused=True
@@ -110,7 +115,7 @@ class Descent:
                 f"{type(optimizer).__name__} cannot leave out a step whose gradient is not finite; want one that is made with fused=True"
             )
         self.module, self.optimizer, self.max_norm, self.scaled = module, optimizer, max_norm, scaled
-        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._parameters = trained_parameters(module)
         self._stepped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._is_shared = is_shared(self._parameters)
 

@@ -1,14 +1,13 @@
 """Running averages of the weights while training: one per profile, each followed in one operation on all tensors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmaudio.checkpoints.posthoc_ema import decay, gamma_of
-from mmaudio.checkpoints.snapshots import average_entries, read_average, save_snapshot
+from mmaudio.checkpoints.snapshots import average_entries, read_average
 from mmaudio.trainer.one_block import block_of, places_in
 from mmaudio.trainer.parallel import local, part, shared
 
@@ -84,10 +83,6 @@ class PowerAverages:
                 torch._foreach_copy_(followers, live)
             torch._foreach_lerp_(followers, live, 1.0 - decay(self.updates_done, gamma, self.update_every))
         self.has_begun = True
-
-    def snapshot(self, folder: Path) -> list[Path]:
-        """Write every average as `<profile>.<updates done>.pt`."""
-        return [save_snapshot(folder, index, average, self.updates_done) for index, average in enumerate(self.averages)]
 
     def state_dict(self) -> dict[str, Any]:
         """All averages in the published layout of a training checkpoint's `ema` entry; the live tensors themselves."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from mmaudio.base.errors import UserError
 from mmaudio.base.ranks import patience, share_from_first, wait_for_all
 from mmaudio.trainer.cadence import Cadence
@@ -90,7 +92,8 @@ def _take_steps(solver: Solver, keeper: RunKeeper, tracker: Tracker, stop: StopR
         _run_stages(solver, [name for name, each in times.items() if each.at_start], tracker, keeper, 0)
     if steps_done >= settings.num_iterations:
         log.info("all %d iterations are done already", settings.num_iterations)
-    telemetry = Telemetry(solver.flops_per_row(), settings, solver.ranks, solver.device)
+    dtype = torch.bfloat16 if solver.amp else torch.float32
+    telemetry = Telemetry(solver.flops_per_row(), settings.batch_size, solver.ranks.world_size, solver.device, dtype)
     with closed_after(solver.build_batches("train", steps_done)) as batches:
         while steps_done < settings.num_iterations and not (asked := stop.agreed()):
             batch, waited_s = _timed_next(batches)

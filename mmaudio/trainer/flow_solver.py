@@ -19,17 +19,15 @@ from mmaudio.batches import Batch, Mixture, Placement, num_steps_per_epoch, shar
 from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.flow.loss import draw_flow
 from mmaudio.network import STALE_KEYS, FlowTransformer, build_network, load_network
-from mmaudio.trainer import engine
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.costs import flops_per_row
 from mmaudio.trainer.feeding import flow_batch
 from mmaudio.trainer.meters import Values
 from mmaudio.trainer.objective import FlowObjective, flow_settings
-from mmaudio.trainer.precision import set_backend_flags, uses_compile
+from mmaudio.trainer.precision import set_backend_flags
 from mmaudio.trainer.run_settings import final_cond, model_spec, weights_record
-from mmaudio.trainer.solver import Loss, Solver, StageFunction
+from mmaudio.trainer.solver import Loss, Solver
 from mmaudio.trainer.sources import null_text, open_mixture
-from mmaudio.trainer.stopping import Asked
 from mmaudio.trainer.validation import SHAPES, loss_sums, validate
 
 
@@ -50,7 +48,7 @@ class FlowSolver(Solver):
     def open_data(self) -> None:
         """The rows that are trained on, and those that are held out, if any."""
         set_backend_flags(self.settings)
-        self._draw = CompiledCall(draw_flow) if uses_compile(self.settings, self.device) else draw_flow
+        self._draw = CompiledCall(draw_flow) if self.compiles else draw_flow
         settings, spec = self.settings, model_spec(self.settings)
         self.train_rows: Mixture = open_mixture(settings, settings.data.train, spec, repeats=True)
         self.val_rows: Mixture | None = open_mixture(settings, settings.data.val, spec) if settings.data.val else None
@@ -149,8 +147,3 @@ class FlowSolver(Solver):
             max_rows=self.settings.valid.max_rows,
             beat=lambda: self.beat("valid", steps_done),
         )
-
-
-def train(settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, **added: StageFunction) -> bool:
-    """Collective. Train a run to its end, from wherever it stands, with stages besides. False if it was asked to stop before the end."""
-    return engine.train(FlowSolver(settings, run_dir, ranks, device, added=added)) is Asked.NOTHING

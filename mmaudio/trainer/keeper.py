@@ -15,7 +15,7 @@ from mmaudio.checkpoints.background import BackgroundWriter, HostCopies
 from mmaudio.checkpoints.load import read_record
 from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
-from mmaudio.checkpoints.snapshots import save_snapshot, synthesize
+from mmaudio.checkpoints.snapshots import save_snapshots, synthesize
 from mmaudio.checkpoints.thinning import thin_snapshots
 from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.descent import set_rate_
@@ -145,6 +145,5 @@ def _step_of(weights: Path) -> int:
 
 def _save_averages(folder: Path, max_gb: float, averages: list[dict[str, Any]], n: int) -> None:
     """Store all averages after n updates, and keep all that are stored within their disk budget."""
-    for index, average in enumerate(averages):
-        save_snapshot(folder, index, average, n)
+    save_snapshots(folder, averages, n)
     thin_snapshots(folder, max_gb)

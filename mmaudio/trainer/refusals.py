@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mmaudio.base.naming import listed
 from mmaudio.base.ranks import gather_objects
 
 log = logging.getLogger(__name__)
-_IDS_SHOWN = 16
 
 
 class NonFiniteError(RuntimeError):
@@ -69,5 +69,4 @@ class Refusals:
 def _sentence(step: int, gathered: Sequence[tuple[list[str], list[str]]]) -> str:
     bad_ids = [row_id for found, _ in gathered for row_id in found]
     rows = bad_ids or [row_id for _, everything in gathered for row_id in everything]
-    shown = ", ".join(rows[:_IDS_SHOWN]) + (f" and {len(rows) - _IDS_SHOWN} more" if len(rows) > _IDS_SHOWN else "")
-    return f"the {'loss' if bad_ids else 'gradient'} of iteration {step} is not finite; rows: {shown}"
+    return f"the {'loss' if bad_ids else 'gradient'} of iteration {step} is not finite; rows: {listed(rows)}"

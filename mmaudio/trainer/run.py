@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmaudio.base.compiling import compile_
 from mmaudio.base.ranks import Ranks, share_from_first
@@ -15,14 +15,16 @@ from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint
 from mmaudio.checkpoints.run_state import RunFiles, RunState
 from mmaudio.checkpoints.snapshots import retire_snapshots
-from mmaudio.trainer.descent import Descent, load_optimizer_, optimizer_state
+from mmaudio.trainer.descent import Descent, load_optimizer_, optimizer_state, trained_parameters
 from mmaudio.trainer.ema import PowerAverages, updates_of
 from mmaudio.trainer.freezing import freeze_
 from mmaudio.trainer.one_block import gather_
 from mmaudio.trainer.parallel import is_shared, share_out, units_of
-from mmaudio.trainer.precision import uses_compile
 from mmaudio.trainer.run_settings import ema_folder
 from mmaudio.trainer.schedule import Schedule
+
+if TYPE_CHECKING:
+    from mmaudio.trainer.solver import Solver
 
 log = logging.getLogger(__name__)
 
@@ -33,28 +35,6 @@ class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Any: ...
-
-
-class Plan(Protocol):
-    """What a task says of its run (`Solver` has all of it)."""
-
-    settings: TrainSettings
-    files: RunFiles
-    ranks: Ranks
-    device: torch.device
-    stale_keys: Sequence[str]
-
-    def build_network(self) -> nn.Module: ...
-
-    def restore_network(self, weights: Mapping[str, Tensor]) -> nn.Module: ...
-
-    def build_objective(self, network: nn.Module) -> nn.Module: ...
-
-    def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer: ...
-
-    def averaged(self, network: nn.Module) -> Mapping[str, Tensor]: ...
-
-    def stateful(self) -> Mapping[str, Stateful]: ...
 
 
 @dataclass
@@ -94,11 +74,10 @@ class Run:
 
     def state(self, steps_done: int) -> RunState:
         """What training needs to go on: the live tensors, as shares where they are."""
-        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         return RunState(
             steps_done,
             dict(self.network.state_dict()),
-            optimizer_state(self.optimizer, parameters),
+            optimizer_state(self.optimizer, trained_parameters(self.network)),
             self.schedule.published_state(steps_done),
             self.ema.state_dict() if self.ema else None,
             {"best": self.best.state_dict(), **{name: each.state_dict() for name, each in self.stateful.items()}},
@@ -130,35 +109,35 @@ def _choose_checkpoint(settings: TrainSettings, files: RunFiles) -> Path | None:
     return newest.path if newest and newest.state.steps_done > load_checkpoint(asked).steps_done else asked
 
 
-def _begin_network(plan: Plan, state: RunState | None) -> nn.Module:
+def _begin_network(solver: "Solver", state: RunState | None) -> nn.Module:
     if state:
-        return plan.restore_network(state.weights)
-    if plan.settings.weights:
-        log.info("starting from the weights of %s", plan.settings.weights)
-        return plan.restore_network(load_weights(Path(plan.settings.weights)))
+        return solver.restore_network(state.weights)
+    if solver.settings.weights:
+        log.info("starting from the weights of %s", solver.settings.weights)
+        return solver.restore_network(load_weights(Path(solver.settings.weights)))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.settings.seed)  # the same starting weights on every rank
-        return plan.build_network()
+        torch.manual_seed(solver.settings.seed)  # the same starting weights on every rank
+        return solver.build_network()
 
 
-def build_run(plan: Plan) -> Run:
+def build_run(solver: "Solver") -> Run:
     """Collective. Build a run, continuing what its folder holds.
 
     Raises: UserError for a checkpoint or weights of another model.
     """
-    settings, ranks, device = plan.settings, plan.ranks, plan.device
-    state = find_state(settings, plan.files, ranks)
-    network = _begin_network(plan, state).to(device)
+    settings, ranks, device = solver.settings, solver.ranks, solver.device
+    state = find_state(settings, solver.files, ranks)
+    network = _begin_network(solver, state).to(device)
     freeze_(network, settings.freeze)
-    if uses_compile(settings, device):
+    if solver.compiles:
         for unit in units_of(network):
             compile_(unit)
     if settings.parallel != "fsdp" or ranks.world_size == 1:
         gather_(network)  # averages follow all of it at once; shares have memory of their own
-    objective = plan.build_objective(network)
+    objective = solver.build_objective(network)
     accumulates = settings.micro_batch is not None and settings.micro_batch * ranks.world_size < settings.batch_size
     module = share_out(objective, network, ranks, device, settings.parallel, accumulates=accumulates)
-    optimizer = plan.build_optimizer(network)
+    optimizer = solver.build_optimizer(network)
     run = Run(
         network,
         objective,
@@ -166,29 +145,29 @@ def build_run(plan: Plan) -> Run:
         optimizer,
         Descent(module, optimizer, settings.clip_grad_norm, scaled=settings.enable_grad_scaler),
         Schedule.of(settings),
-        _begin_averages(plan, network),
-        plan.stateful(),
+        _begin_averages(solver, network),
+        solver.stateful(),
         Best(),
         state.steps_done if state else 0,
         updates_of(state.ema) if state else 0,
     )
     if state:
-        _continue_(run, state, plan.stale_keys)
+        _continue_(run, state, solver.stale_keys)
     if run.ema and ranks.is_first and not settings.only_stage():
-        retire_snapshots(ema_folder(settings, plan.files), run.ema.updates_done)
+        retire_snapshots(ema_folder(settings, solver.files), run.ema.updates_done)
     return run
 
 
-def _begin_averages(plan: Plan, network: nn.Module) -> PowerAverages | None:
-    ema, live = plan.settings.ema, plan.averaged(network)
-    if not ema.enable or not (plan.ranks.is_first or is_shared(list(live.values()))):
+def _begin_averages(solver: "Solver", network: nn.Module) -> PowerAverages | None:
+    ema, live = solver.settings.ema, solver.averaged(network)
+    if not ema.enable or not (solver.ranks.is_first or is_shared(list(live.values()))):
         return None
     return PowerAverages(live, ema.sigma_rels, ema.update_every)
 
 
 def _continue_(run: Run, state: RunState, stale_keys: Sequence[str]) -> None:
     """Raises: UserError where a part of the state is of another run."""
-    load_optimizer_(run.optimizer, state.optimizer, [parameter for parameter in run.network.parameters() if parameter.requires_grad])
+    load_optimizer_(run.optimizer, state.optimizer, trained_parameters(run.network))
     known: dict[str, Callable[[Mapping[str, Any]], Any]] = {name: each.load_state_dict for name, each in run.stateful.items()}
     for name, load in {"best": run.best.load_state_dict, **known}.items():
         if name in state.extra:

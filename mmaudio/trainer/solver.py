@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,14 +28,13 @@ from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
 from mmaudio.trainer.descent import build_optimizer, set_rate_
 from mmaudio.trainer.meters import Meters, Sum, Values
 from mmaudio.trainer.parallel import whole
-from mmaudio.trainer.precision import uses_amp
+from mmaudio.trainer.precision import uses_amp, uses_compile
 from mmaudio.trainer.refusals import Refusals
 from mmaudio.trainer.run import Run, Stateful, build_run
 
 StageFunction = Callable[[Any, int], Values]  # (the solver, finished iterations) → values to log
 Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
 
-_OF_EVERY_TASK = ("build_network", "build_batches", "loss")
 _NO_EPOCH = "stages are due every so many epochs, and nothing says how long one is; give updates_per_epoch=N"
 
 
@@ -46,7 +46,7 @@ class Loss:
     sums: Mapping[str, Sum] = field(default_factory=dict)
 
 
-class Solver:
+class Solver(ABC):
     """One run of a task. Subclasses say what it learns; `run` is all that changes meanwhile.
 
     Attributes:
@@ -74,7 +74,8 @@ class Solver:
             added: stages that training itself needs nothing of, such as sound and scores: called on every rank.
         """
         self.settings, self.ranks, self.device, self.beat, self.added = settings, ranks, device, beat, added
-        self.files, self.amp = RunFiles(run_dir, settings.name()), uses_amp(settings, device)
+        self.files = RunFiles(run_dir, settings.name())
+        self.amp, self.compiles = uses_amp(settings, device), uses_compile(settings, device)
         self.rows_per_rank = settings.batch_size // ranks.world_size
         self.open_data()
         self.run: Run = build_run(self)
@@ -82,20 +83,20 @@ class Solver:
 
     # ---- what every task says
 
+    @abstractmethod
     def build_network(self) -> nn.Module:
         """What is trained, anew. Random numbers are seeded; moved to the device and shared out afterwards."""
-        raise NotImplementedError(f"{type(self).__name__} has no build_network")
 
+    @abstractmethod
     def build_batches(self, stage: str, steps_done: int) -> Iterable[Any]:
         """Batches of this rank: for `train` without end, from this iteration on; for `valid` each row once.
 
         What has a `close` is closed after use.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no build_batches")
 
+    @abstractmethod
     def loss(self, module: nn.Module, batch: Any, steps_done: int) -> Loss:
         """Losses of a batch. `module` is what `build_objective` made, shared out, so call it and none of its parts."""
-        raise NotImplementedError(f"{type(self).__name__} has no loss")
 
     # ---- what a task may say
 
@@ -110,7 +111,7 @@ class Solver:
         if settings.batch_size % ranks.world_size:
             problems.add(f"batch_size is {settings.batch_size}; want a multiple of the {ranks.world_size} processes")
 
-    def open_data(self) -> None:
+    def open_data(self) -> None:  # noqa: B027 - a task may have nothing to open
         """Open what batches are made of, before the network is built."""
 
     def build_objective(self, network: nn.Module) -> nn.Module:
@@ -255,6 +256,7 @@ def solver_class(target: str) -> type[Solver]:
         ) from None
     if not (isinstance(found, type) and issubclass(found, Solver)):
         raise UserError(f"solver.target is {target!r}, which is no subclass of mmaudio.trainer.solver.Solver")
-    if missing := [name for name in _OF_EVERY_TASK if getattr(found, name) is getattr(Solver, name)]:
-        raise UserError(f"solver.target is {target!r}, which has no {', '.join(missing)}; a task says {', '.join(_OF_EVERY_TASK)}")
+    if found.__abstractmethods__:
+        missing, wanted = (", ".join(name for name in vars(Solver) if name in kind.__abstractmethods__) for kind in (found, Solver))
+        raise UserError(f"solver.target is {target!r}, which has no {missing}; a task says {wanted}")
     return found

@@ -5,10 +5,7 @@ import time
 
 import torch
 
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import TrainSettings
 from mmaudio.trainer.costs import matmul_rate
-from mmaudio.trainer.precision import uses_amp
 
 GB, KIB = 1e9, 1024
 
@@ -18,12 +15,15 @@ class Telemetry:
 
     Args:
         flops_per_row: operations of a step for a row of the batch; None where they are not known, which then are not told.
+        rows_per_step: of all ranks together.
+        dtype: of the matrix products that the model's are compared with.
     """
 
-    def __init__(self, flops_per_row: float | None, settings: TrainSettings, ranks: Ranks, device: torch.device) -> None:
-        self._rows_per_step, self._num_ranks, self._device = settings.batch_size, ranks.world_size, device
+    def __init__(
+        self, flops_per_row: float | None, rows_per_step: int, num_ranks: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._rows_per_step, self._num_ranks, self._device = rows_per_step, num_ranks, device
         self._flops_per_row = flops_per_row
-        dtype = torch.bfloat16 if uses_amp(settings, device) else torch.float32
         self._matmul_rate = matmul_rate(device, dtype) if flops_per_row else None  # FLOP/s of this process's device
         self._began_s, self._waited_s, self._num_steps = time.monotonic(), 0.0, 0
 

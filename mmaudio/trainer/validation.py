@@ -9,6 +9,7 @@ from typing import cast
 import torch
 
 from mmaudio.base.draws import Draws, text_item
+from mmaudio.base.naming import listed
 from mmaudio.base.ranks import Ranks, gather_objects
 from mmaudio.batches import Mixture, Placement, validation_batches
 from mmaudio.flow.loss import draw_flow
@@ -18,7 +19,6 @@ from mmaudio.trainer.meters import Meters, Sum, Values
 from mmaudio.trainer.objective import FlowObjective
 
 log = logging.getLogger(__name__)
-_IDS_SHOWN = 16
 SHAPES: dict[str, tuple[int, ...]] = {"loss": (), "binned_loss": (NUM_TIME_BINS,)}
 
 
@@ -77,5 +77,4 @@ def validate(
 def _tell_bad_rows(mine: list[str]) -> None:
     """Collective."""
     rows = [row_id for each in gather_objects(mine) for row_id in each]
-    shown = ", ".join(rows[:_IDS_SHOWN]) + (f" and {len(rows) - _IDS_SHOWN} more" if len(rows) > _IDS_SHOWN else "")
-    log.warning("the validation loss is not finite, because of %s; check these rows, or the network", shown or "the sum of all rows")
+    log.warning("the validation loss is not finite, because of %s; check these rows, or the network", listed(rows) or "the sum of all rows")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmaudio.checkpoints.snapshots import list_snapshots, synthesize
+from mmaudio.checkpoints.snapshots import list_snapshots, save_snapshots, synthesize
 from mmaudio.trainer.ema import PowerAverages
 from tests.golden.fill import given
 
@@ -100,7 +100,7 @@ def test_they_synthesise_of_our_files_and_continue_our_averages(tmp_path, sigma)
         model.move(n)
         ours.follow()
         if n % EVERY == 0:
-            ours.snapshot(folder)
+            save_snapshots(folder, ours.averages, n)
     other = theirs(model, folder)
     assert other.load_state_dict(ours.state_dict(), strict=True) == nn.modules.module._IncompatibleKeys([], [])
     assert_same_synthesis(synthesize(folder, SIGMAS, sigma), other.synthesize_ema_model(sigma_rel=sigma, device="cpu").state_dict())

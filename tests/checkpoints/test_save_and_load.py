@@ -108,19 +108,24 @@ def test_what_is_no_damage_is_never_skipped(files, monkeypatch):
         newest_checkpoint(files)
 
 
-@pytest.mark.parametrize("call", range(6))
-def test_a_kill_at_any_rename_leaves_a_checkpoint_with_its_record(files, monkeypatch, call):
-    save_checkpoint(files, state(1), record(1))
+def kill_after_renames(monkeypatch, most: int) -> None:
+    """After so many renames the next one ends the process."""
     count, replace = 0, os.replace
 
     def killed(*paths):
         nonlocal count
         count += 1
-        if count > call:
+        if count > most:
             raise KeyboardInterrupt
         replace(*paths)
 
     monkeypatch.setattr(saving.os, "replace", killed)
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_a_kill_at_any_rename_leaves_a_checkpoint_with_its_record(files, monkeypatch, call):
+    save_checkpoint(files, state(1), record(1))
+    kill_after_renames(monkeypatch, call)
     if call < 4:  # the shadow's record, the shadow, the new record, the new file
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(files, state(2), record(2))
@@ -239,16 +244,7 @@ def test_a_torn_shadow_is_no_one_to_keep(files):
 @pytest.mark.parametrize("call", range(8))
 def test_a_kill_at_any_rename_keeps_every_older_one_of_three(files, monkeypatch, call):
     save_steps(files, 1, 2, keep=3)
-    count, replace = 0, os.replace
-
-    def killed(*paths):
-        nonlocal count
-        count += 1
-        if count > call:
-            raise KeyboardInterrupt
-        replace(*paths)
-
-    monkeypatch.setattr(saving.os, "replace", killed)
+    kill_after_renames(monkeypatch, call)
     if call < 6:
         with pytest.raises(KeyboardInterrupt):
             save_steps(files, 3, keep=3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmaudio.commands import doctor_packages, doctor_weights
+from mmaudio.commands.doctor import packages, weights
 from mmaudio.network import build_network
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data, write_tiny_store
 
@@ -52,7 +52,7 @@ def test_a_run_that_can_be(run_command, data):
 def test_bytes_a_second_count_rows_as_often_as_they_are_repeated(run_command, data):
     from mmaudio.base.settings import TrainSettings
     from mmaudio.batches import Source
-    from mmaudio.commands.doctor_estimate import store_needs
+    from mmaudio.commands.doctor.estimate import store_needs
 
     birds, winds = (Source.open(name, data / f"{name}.tsv", data / name, repeat=repeat) for name, repeat in (("birds", 3), ("winds", 1)))
     needs = store_needs([birds, winds], TrainSettings().caption_table_gb)
@@ -109,7 +109,7 @@ def test_an_unknown_model_is_told_and_the_rest_as_well(run_command, data):
 
 
 def test_without_the_repository_it_says_where_settings_were_looked_for(run_command, monkeypatch):
-    monkeypatch.setattr("mmaudio.commands.doctor_train.CONFIG_DIR", Path("/nowhere/config"))
+    monkeypatch.setattr("mmaudio.commands.doctor.train.CONFIG_DIR", Path("/nowhere/config"))
     ended = run_command("doctor", "train")
     assert ended.code == 2
     assert ended.err.startswith("error: no config folder at /nowhere/config: run from the repository")
@@ -117,7 +117,7 @@ def test_without_the_repository_it_says_where_settings_were_looked_for(run_comma
 
 def test_published_stores_carry_their_text(data, tmp_path):
     from mmaudio.batches import Source
-    from mmaudio.commands.doctor_estimate import store_needs
+    from mmaudio.commands.doctor.estimate import store_needs
 
     write_tiny_store(tmp_path, "owls", "video", 2, layout="published")
     owls = Source.open("owls", tmp_path / "owls.tsv", tmp_path / "owls")
@@ -128,7 +128,7 @@ def test_published_stores_carry_their_text(data, tmp_path):
 
 def test_what_does_not_fit_whole_may_fit_in_shares(data, monkeypatch):
     from mmaudio.base.settings import TrainSettings
-    from mmaudio.commands.doctor_estimate import memory_needs, shared_out
+    from mmaudio.commands.doctor.estimate import memory_needs, shared_out
 
     whole = memory_needs(TrainSettings(model="nano_16k", batch_size=8), 4, None, "cuda", amp=False)
     shared = shared_out(whole, TrainSettings(model="nano_16k"), 4)
@@ -137,7 +137,7 @@ def test_what_does_not_fit_whole_may_fit_in_shares(data, monkeypatch):
 
 
 def test_micro_batches_divide_the_share():
-    from mmaudio.commands.doctor_estimate import micro_batch_that_fits
+    from mmaudio.commands.doctor.estimate import micro_batch_that_fits
 
     assert [micro_batch_that_fits(12, most) for most in (-1, 0, 1, 5, 11, 12, 99)] == [None, None, 1, 4, 6, 12, 12]
 
@@ -159,15 +159,15 @@ def test_the_lite_backend_needs_nothing(run_command, topic):
 
 
 def test_codecs_and_packages_that_are_not_there(run_command, monkeypatch):
-    monkeypatch.setattr(doctor_weights, "missing_codecs", lambda: ["libx264 (to write)"])
-    monkeypatch.setattr(doctor_packages, "requires", lambda name: ["no_such_package_of_anyone>=1", "torch<1", 'other; extra == "evaluate"'])
-    (gone, old), extra = doctor_packages.missing_packages(), doctor_packages.missing_packages("evaluate")
+    monkeypatch.setattr(weights, "missing_codecs", lambda: ["libx264 (to write)"])
+    monkeypatch.setattr(packages, "requires", lambda name: ["no_such_package_of_anyone>=1", "torch<1", 'other; extra == "evaluate"'])
+    (gone, old), extra = packages.missing_packages(), packages.missing_packages("evaluate")
     assert gone.startswith("the package no_such_package_of_anyone is not installed; `pip install mmaudio`")
     assert old.startswith(f"the package torch is {torch.__version__}") or "want <1" in old
     assert len(extra) == 1 and "mmaudio[evaluate]" in extra[0]
     ended = run_command("doctor", "extract")
     assert ended.code == 2 and "no_such_package_of_anyone" in ended.err
-    monkeypatch.setattr(doctor_packages, "requires", lambda name: [])
+    monkeypatch.setattr(packages, "requires", lambda name: [])
     ended = run_command("doctor", "extract", "--backend", "lite", "--device", "cpu")
     assert ended.code == 2 and "PyAV's FFmpeg has no libx264 (to write)" in ended.out
 

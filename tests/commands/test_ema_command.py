@@ -1,7 +1,6 @@
 """`mmaudio ema` on a run that train.py left: what it writes, what it prints, and what it says of mistakes."""
 
 import json
-import logging
 import runpy
 import shutil
 import sys
@@ -15,6 +14,7 @@ from PIL import Image
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.generate.model import ModelChoice, load_model
 from mmaudio.trainer.tracker import read_metrics
+from tests.conftest import own_handlers
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,19 +25,11 @@ SETTINGS = ("num_iterations=4", "ema.checkpoint_every=2", "learning_rate=1e-3", 
 def trained(tmp_path_factory) -> Path:
     """A folder in which train.py has made the run output/birds, with snapshots of steps 2 and 4."""
     folder = write_tiny_data(tmp_path_factory.mktemp("work"))
-    root, threads = logging.getLogger(), torch.get_num_threads()
-    handlers = list(root.handlers)
-    root.handlers.clear()
-    with pytest.MonkeyPatch.context() as patch:
+    with own_handlers(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["train.py", *TINY, *SETTINGS, *data_overrides(folder)])
         with pytest.raises(SystemExit) as leave:
             runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.handlers.extend(handlers)
-    torch.set_num_threads(threads)
     assert leave.value.code == 0
     return folder
 

@@ -1,6 +1,5 @@
 """`mmaudio verify-resume`: which tensor it names, what it asks train.py for, and the whole command as a user runs it."""
 
-import logging
 import runpy
 import shutil
 import signal
@@ -14,10 +13,10 @@ import torch
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.checkpoints.run_state import RunFiles
-from mmaudio.commands import verify_resume_runs
-from mmaudio.commands.verify_resume_comparison import TOLERANCE, compare, named_tensors, verdict
-from mmaudio.commands.verify_resume_runs import EXP_ID, TrainCommand, end_all, train_words
-from tests.conftest import ROOT
+from mmaudio.commands.verify_resume import runs
+from mmaudio.commands.verify_resume.comparison import TOLERANCE, compare, named_tensors, verdict
+from mmaudio.commands.verify_resume.runs import EXP_ID, TrainCommand, end_all, train_words
+from tests.conftest import ROOT, own_handlers
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data
 
 
@@ -28,19 +27,10 @@ def data(tmp_path_factory) -> Path:
 
 def train_here(words: list[str], folder: Path) -> None:
     """What the command's runs do, in this process."""
-    root, threads = logging.getLogger(), torch.get_num_threads()
-    handlers, level = list(root.handlers), root.level
-    root.handlers.clear()
-    with pytest.MonkeyPatch.context() as patch:
+    with own_handlers(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *words, f"hydra.run.dir={folder}"])
         with pytest.raises(SystemExit) as leave:
             runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.handlers.extend(handlers)
-    root.setLevel(level)
-    torch.set_num_threads(threads)
     assert not leave.value.code
 
 
@@ -132,7 +122,7 @@ for step in range(1, 5):
 
 def test_a_run_is_killed_between_its_checkpoint_and_its_end(monkeypatch, tmp_path):
     script = tmp_path / "train.py"
-    monkeypatch.setattr(verify_resume_runs, "TRAIN_SCRIPT", script)
+    monkeypatch.setattr(runs, "TRAIN_SCRIPT", script)
     script.write_text(FAKE.replace("{pause}", "0.5"))
     assert TrainCommand(["x=1"]).kill_after(2, tmp_path / "run", 1) == 3
     script.write_text(FAKE.replace("{pause}", "0"))

@@ -20,9 +20,9 @@ from mmaudio.trainer import averages as averaging
 from mmaudio.trainer.averages import RunAverages
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.ema import snapshot_bytes
-from mmaudio.trainer.flow_solver import train
 from mmaudio.trainer.sweep import Score, Sweep, sweep
 from mmaudio.trainer.tracker import read_metrics
+from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import DURATION_S, tiny_settings, write_tiny_data
 
 NAME = "averaged"

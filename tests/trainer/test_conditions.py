@@ -12,7 +12,7 @@ from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.base.sources import DataSettings, SourceSettings
 from mmaudio.trainer.checks import check_training
-from mmaudio.trainer.flow_solver import train
+from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_store
 
 NAME = "choices"

@@ -12,8 +12,9 @@ from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.export import convert, describe, write_export
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.trainer.checks import check_training
-from mmaudio.trainer.flow_solver import FlowSolver, train
+from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.tracker import read_metrics
+from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
 

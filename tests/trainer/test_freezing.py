@@ -18,8 +18,8 @@ from mmaudio.checkpoints.run_state import RunFiles, record_path
 from mmaudio.network import build_network
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.descent import build_optimizer, load_optimizer_
-from mmaudio.trainer.flow_solver import train
 from mmaudio.trainer.freezing import check_patterns, freeze_, model_shapes, trainable_shapes
+from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
 NAMES = list(model_shapes("nano_16k"))

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mmaudio.base.ranks import Ranks
-from mmaudio.trainer.flow_solver import train
 from mmaudio.trainer.tracker import read_metrics
+from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
 CURVE = Path(__file__).resolve().parents[1] / "golden" / "loss_curve.json"

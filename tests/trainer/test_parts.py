@@ -6,8 +6,6 @@ import math
 import pytest
 import torch
 
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import TrainSettings
 from mmaudio.runs.names import METRICS_FILE
 from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.meters import Meters, Sum
@@ -38,7 +36,7 @@ def test_telemetry(monkeypatch):
     clock = iter((100.0, 104.0, 110.0))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     monkeypatch.setattr("mmaudio.trainer.telemetry.matmul_rate", lambda device, dtype: 4e9)
-    telemetry = Telemetry(1e9, TrainSettings(batch_size=8), Ranks(world_size=2), CPU)
+    telemetry = Telemetry(1e9, 8, 2, CPU)
     telemetry.add_step(0.5)
     telemetry.add_step(0.5)
     values = telemetry.pop()

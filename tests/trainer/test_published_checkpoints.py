@@ -17,10 +17,11 @@ from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.network import FlowTransformer, build_network
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.descent import set_rate_
-from mmaudio.trainer.flow_solver import FlowSolver, train
+from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.run import Run
 from mmaudio.trainer.schedule import Schedule
 from mmaudio.trainer.tracker import read_metrics
+from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

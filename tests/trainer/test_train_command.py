@@ -1,7 +1,6 @@
 """train.py as a user meets it: own data, mistakes, processes."""
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import train
 from mmaudio.base.errors import UserError
 from mmaudio.runs.folder import held
 from mmaudio.trainer.tracker import read_metrics
+from tests.conftest import own_handlers
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data, write_tiny_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,9 +28,6 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """Run train.py with these words in an empty folder, in this process; its exit code."""
-    root, threads = logging.getLogger(), torch.get_num_threads()
-    handlers, level = list(root.handlers), root.level
-    root.handlers.clear()  # the entry point's own handlers take their place, and close what they find
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> int:
@@ -40,13 +37,8 @@ def command(monkeypatch, tmp_path):
         except SystemExit as leave:
             return int(leave.code or 0)
 
-    yield call
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.handlers.extend(handlers)
-    root.setLevel(level)
-    torch.set_num_threads(threads)
+    with own_handlers():
+        yield call
 
 
 def sentences_of(command, *words: str) -> list[str]:

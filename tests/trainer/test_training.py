@@ -12,9 +12,9 @@ from mmaudio.base.ranks import Ranks
 from mmaudio.base.settings import EmaSettings, TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.checkpoints.snapshots import list_snapshots
-from mmaudio.trainer.flow_solver import train
 from mmaudio.trainer.refusals import NonFiniteError
 from mmaudio.trainer.tracker import read_metrics
+from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
 NAME = "last_run"

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from mmaudio.base.errors import Problems
-from mmaudio.commands.doctor_machine import free_disk
-from mmaudio.commands.doctor_sheet import quantity
+from mmaudio.commands.doctor.machine import free_disk
+from mmaudio.commands.doctor.sheet import quantity
 from mmaudio.media.codecs import missing_codecs
 from mmaudio.weights import CATALOGUE, check_place, extraction_needs, generation_needs
 from mmaudio.weights.state import MISSING, WRONG, state

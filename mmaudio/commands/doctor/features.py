@@ -8,8 +8,8 @@ from mmaudio.base.errors import Problems
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.specs import MODES
 from mmaudio.commands.backend_options import add_backend_options, read_places
-from mmaudio.commands.doctor_packages import extras, missing_packages
-from mmaudio.commands.doctor_sheet import conclude, print_section
+from mmaudio.commands.doctor.packages import extras, missing_packages
+from mmaudio.commands.doctor.sheet import conclude, print_section
 from mmaudio.weights import VARIANTS
 
 OUTPUTS = {"extract": "training/example_output", "generate": "output/generated", "evaluate": "output"}
@@ -34,8 +34,8 @@ def main(topic: str, argv: Sequence[str]) -> int:
     places = problems.check(lambda: read_places(options.pretrained)) or {}
     problems.raise_any()
     from mmaudio.base.ranks import Ranks, pick_device
-    from mmaudio.commands.doctor_machine import machine_lines
-    from mmaudio.commands.doctor_weights import check_codecs, check_weights, needed_weights, weight_lines
+    from mmaudio.commands.doctor.machine import machine_lines
+    from mmaudio.commands.doctor.weights import check_codecs, check_weights, needed_weights, weight_lines
 
     names = needed_weights(topic, options.mode, getattr(options, "variant", None)) if options.backend == "pretrained" else ()
     print_section("this machine", machine_lines(options.output))
@@ -53,8 +53,8 @@ def main(topic: str, argv: Sequence[str]) -> int:
 
 def overview() -> int:
     """The machine, the weights that are here, the extras; missing is only what everything needs."""
-    from mmaudio.commands.doctor_machine import machine_lines
-    from mmaudio.commands.doctor_weights import check_codecs, weight_lines
+    from mmaudio.commands.doctor.machine import machine_lines
+    from mmaudio.commands.doctor.weights import check_codecs, weight_lines
     from mmaudio.weights import CATALOGUE
 
     problems = Problems()

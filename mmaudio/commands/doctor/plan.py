@@ -9,7 +9,7 @@ import torch
 from mmaudio.base.errors import Problems
 from mmaudio.base.ranks import Ranks, num_cores, pick_device, set_threads
 from mmaudio.base.settings import TrainSettings
-from mmaudio.commands.doctor_estimate import (
+from mmaudio.commands.doctor.estimate import (
     MemoryNeeds,
     StoreNeeds,
     compute_dtype,
@@ -20,9 +20,9 @@ from mmaudio.commands.doctor_estimate import (
     shared_out,
     store_needs,
 )
-from mmaudio.commands.doctor_gpus import Gpu, find_gpu
-from mmaudio.commands.doctor_machine import device_bytes, free_disk
-from mmaudio.commands.doctor_sheet import quantity
+from mmaudio.commands.doctor.gpus import Gpu, find_gpu
+from mmaudio.commands.doctor.machine import device_bytes, free_disk
+from mmaudio.commands.doctor.sheet import quantity
 from mmaudio.network import find_variant
 from mmaudio.trainer.costs import flops_per_row, matmul_rate
 from mmaudio.trainer.precision import set_backend_flags, uses_amp, uses_compile

@@ -1,16 +1,14 @@
 """`mmaudio doctor train`: whether a run can be, what is missing for it, and what it is going to take; writes nothing."""
 
 import argparse
-import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.errors import Problems
 from mmaudio.base.options import options_parser
-from mmaudio.commands.doctor_gpus import GPUS, Gpu, find_gpu
-from mmaudio.commands.doctor_sheet import conclude, print_section
+from mmaudio.commands.doctor.gpus import GPUS, Gpu, find_gpu
+from mmaudio.commands.doctor.sheet import conclude, print_section
 from mmaudio.commands.entry_points import CONFIG_DIR
 
 if TYPE_CHECKING:
@@ -48,18 +46,19 @@ def main(argv: Sequence[str]) -> int:
 def _examine(words: Sequence[str], num_processes: int, planned: Gpu | None) -> int:
     from mmaudio.base.ranks import Ranks
     from mmaudio.base.settings import TrainSettings, read_command
-    from mmaudio.commands.doctor_machine import machine_lines
-    from mmaudio.commands.doctor_plan import TrainPlan
+    from mmaudio.commands.doctor.machine import machine_lines
+    from mmaudio.commands.doctor.plan import TrainPlan
     from mmaudio.runs.signature import signature
-    from mmaudio.trainer.checks import check_training
+    from mmaudio.trainer.solver import solver_class
 
     problems = Problems()
     command = read_command(words, TrainSettings, CONFIG_DIR, "train_config", signature, problems)
     settings, ranks = command.settings, Ranks(world_size=num_processes, local_world_size=num_processes)
-    check_training(settings, command.run_dir, ranks, problems)
+    task = problems.check(lambda: solver_class(settings.solver.target))
+    if task is not None:
+        task.check(settings, command.run_dir, ranks, problems)
     if planned is not None:
         problems.sentences = [sentence for sentence in problems.sentences if sentence not in _device_sentences(settings.device, ranks)]
-    problems.check(lambda: _check_place(command.run_dir))
     print_section("this machine", machine_lines(command.run_dir))
     if command.notes:
         print_section("notes", (("note:", note) for note in command.notes))
@@ -80,14 +79,3 @@ def _device_sentences(device: str, ranks: "Ranks") -> list[str]:
     problems = Problems()
     problems.check(lambda: pick_device(device, ranks))
     return problems.sentences
-
-
-def _check_place(run_dir: Path) -> None:
-    """Raises: UserError where a run's folder could not be made or written to."""
-    from mmaudio.commands.doctor_machine import nearest_there
-
-    there = nearest_there(run_dir)
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(
-            f"results would go to {run_dir}, but {there} is no folder you can write to; start elsewhere, or give hydra.run.dir=DIR"
-        )

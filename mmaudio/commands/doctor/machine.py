@@ -9,11 +9,9 @@ from pathlib import Path
 import torch
 
 from mmaudio import __version__
+from mmaudio.base.memory import memory_bytes
 from mmaudio.base.ranks import num_cores
-from mmaudio.commands.doctor_sheet import quantity
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-KIB = 1024
+from mmaudio.commands.doctor.sheet import quantity
 
 
 def free_disk(place: Path) -> int:
@@ -25,15 +23,6 @@ def nearest_there(place: Path) -> Path:
     """`place`, or the nearest folder above it that exists."""
     absolute = place.absolute()
     return next(path for path in (absolute, *absolute.parents) if path.exists())
-
-
-def memory_bytes() -> tuple[int, int]:
-    """Main memory in all, and what of it is available now; both at most what this machine's container allows."""
-    lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    known = {words[0].rstrip(":"): int(words[1]) * KIB for words in lines}
-    limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip() if _CGROUP_LIMIT.is_file() else "max"
-    most = int(limit) if limit.isdecimal() else known["MemTotal"]
-    return min(known["MemTotal"], most), min(known["MemAvailable"], most)
 
 
 def device_bytes(device: torch.device) -> int:
@@ -49,7 +38,7 @@ def machine_lines(output: Path) -> Iterator[tuple[str, str]]:
     """
     total, available = memory_bytes()
     yield "python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"
-    yield "mmaudio", f"{__version__} in {Path(__file__).parents[1]}"
+    yield "mmaudio", f"{__version__} in {Path(__file__).parents[2]}"
     yield "torch", f"{torch.__version__}, {'CUDA ' + torch.version.cuda if torch.version.cuda else 'without CUDA'}"
     yield from _gpu_lines()
     yield "cores", f"{num_cores()} of {os.cpu_count()}"

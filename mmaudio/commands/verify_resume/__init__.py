@@ -12,7 +12,7 @@ from mmaudio.base.options import options_parser
 from mmaudio.commands.entry_points import TRAIN_SCRIPT
 
 if TYPE_CHECKING:
-    from mmaudio.commands.verify_resume_runs import TrainCommand
+    from mmaudio.commands.verify_resume.runs import TrainCommand
 
 OUTPUT = Path("output")
 
@@ -39,12 +39,12 @@ def main(argv: Sequence[str]) -> int:
     if not TRAIN_SCRIPT.is_file():
         problems.add(f"no train.py at {TRAIN_SCRIPT}: run from the repository, installed by `pip install -e .`")
     problems.raise_any()
-    from mmaudio.commands.verify_resume_runs import TrainCommand, is_own_data, train_words
+    from mmaudio.commands.verify_resume.runs import TrainCommand, is_own_data, train_words
 
     command = TrainCommand(train_words(words, options.steps, (options.processes, options.other_processes), problems), _say)
     problems.raise_any()
     if not is_own_data(words):
-        from mmaudio.commands.verify_resume_example import make_example_stores
+        from mmaudio.commands.verify_resume.example import make_example_stores
 
         make_example_stores(_say)
     OUTPUT.mkdir(exist_ok=True)
@@ -62,8 +62,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _compare_runs(command: "TrainCommand", place: Path, options: argparse.Namespace) -> bool:
-    from mmaudio.commands.verify_resume_comparison import TOLERANCE, compare, verdict
-    from mmaudio.commands.verify_resume_runs import EXP_ID
+    from mmaudio.commands.verify_resume.comparison import TOLERANCE, compare, verdict
+    from mmaudio.commands.verify_resume.runs import EXP_ID
 
     num_steps, processes, others = options.steps, options.processes, options.other_processes
     straight, killed = place / "straight", place / "killed"

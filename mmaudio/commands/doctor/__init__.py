@@ -24,15 +24,15 @@ def main(argv: Sequence[str]) -> int:
     if topic is not None and topic not in TOPICS:
         raise UserError(f"no command {topic!r} to look into{nearest(topic, TOPICS)}; known are {', '.join(TOPICS)}")
     if not any(word in ("-h", "--help") for word in words):
-        from mmaudio.commands.doctor_packages import missing_packages
+        from mmaudio.commands.doctor.packages import missing_packages
 
         if missing := missing_packages():  # nothing of the rest can be looked at without them
             raise UserError(*missing)
     if topic == "train":
-        return int(importlib.import_module("mmaudio.commands.doctor_train").main(words))
+        return int(importlib.import_module("mmaudio.commands.doctor.train").main(words))
     if topic is not None:
-        return int(importlib.import_module("mmaudio.commands.doctor_features").main(topic, words))
+        return int(importlib.import_module("mmaudio.commands.doctor.features").main(topic, words))
     problems = Problems()
     parse_options(options_parser("mmaudio doctor", "What this machine is.", "mmaudio doctor"), words, problems)
     problems.raise_any()
-    return int(importlib.import_module("mmaudio.commands.doctor_features").overview())
+    return int(importlib.import_module("mmaudio.commands.doctor.features").overview())
