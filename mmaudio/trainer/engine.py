@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from mmaudio.base.errors import UserError
 from mmaudio.base.ranks import patience, share_from_first, wait_for_all
 from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.keeper import RunKeeper
 from mmaudio.trainer.meters import Meters
+from mmaudio.trainer.precision import compute_dtype
 from mmaudio.trainer.solver import Solver, closed_after
 from mmaudio.trainer.stopping import Asked, StopRequest
 from mmaudio.trainer.telemetry import Telemetry, eta_words
@@ -92,8 +91,8 @@ def _take_steps(solver: Solver, keeper: RunKeeper, tracker: Tracker, stop: StopR
         _run_stages(solver, [name for name, each in times.items() if each.at_start], tracker, keeper, 0)
     if steps_done >= settings.num_iterations:
         log.info("all %d iterations are done already", settings.num_iterations)
-    dtype = torch.bfloat16 if solver.amp else torch.float32
-    telemetry = Telemetry(solver.flops_per_row(), settings.batch_size, solver.ranks.world_size, solver.device, dtype)
+    dtype, num_ranks = compute_dtype(amp=solver.amp), solver.ranks.world_size
+    telemetry = Telemetry(solver.flops_per_row(), settings.batch_size, num_ranks, solver.device, dtype)
     with closed_after(solver.build_batches("train", steps_done)) as batches:
         while steps_done < settings.num_iterations and not (asked := stop.agreed()):
             batch, waited_s = _timed_next(batches)

@@ -15,7 +15,7 @@ from mmaudio.checkpoints.background import BackgroundWriter, HostCopies
 from mmaudio.checkpoints.load import read_record
 from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
-from mmaudio.checkpoints.snapshots import save_snapshots, synthesize
+from mmaudio.checkpoints.snapshots import list_snapshots, save_snapshots, synthesize
 from mmaudio.checkpoints.thinning import thin_snapshots
 from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.descent import set_rate_
@@ -125,7 +125,8 @@ class RunKeeper:
             return
         folder, sigma = ema_folder(self.settings, self.files), self.settings.ema.default_output_sigma
         self._writer.wait()
-        if ema.updates_done % self.settings.ema.checkpoint_every:
+        stands = any(snapshot.n == ema.updates_done for snapshot in list_snapshots(folder))
+        if not (share_from_first(stands) if self.run.is_shared else stands):
             self._save_snapshot()
             self._writer.wait()
         if self.solver.ranks.is_first:

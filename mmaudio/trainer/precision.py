@@ -17,6 +17,11 @@ def uses_amp(settings: BaseSettings, device: torch.device) -> bool:
     return has_units if settings.amp == "auto" else settings.amp is True
 
 
+def compute_dtype(*, amp: bool) -> torch.dtype:
+    """What matrix products of training are in."""
+    return torch.bfloat16 if amp else torch.float32
+
+
 def uses_compile(settings: BaseSettings, device: torch.device) -> bool:
     """Whether to compile: as asked, or on CUDA."""
     if settings.compile is True and device.type != "cuda":

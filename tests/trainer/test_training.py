@@ -178,6 +178,18 @@ def test_a_skipped_checkpoint_is_told(base, tmp_path, caplog):
     assert torch.load(path, weights_only=True)["it"] == 2
 
 
+def test_the_last_averages_are_of_the_last_iteration(base, tmp_path):
+    def stop(solver, steps_done):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    seldom, often = (replace(base, num_iterations=4, ema=EmaSettings(checkpoint_every=every)) for every in (100, 2))
+    assert not run(replace(seldom, num_iterations=6, eval_interval=4), tmp_path, evaluate=stop)
+    assert run(often, tmp_path)  # nothing is left to do, and no snapshot of the fourth update was ever due
+    assert {snapshot.n for snapshot in list_snapshots(RunFiles(tmp_path, NAME).ema_folder)} == {4}
+    assert (tmp_path / f"{NAME}_ema_final.pth").is_file()
+
+
 def test_no_validation_at_all(base, tmp_path):
     assert run(replace(base, num_iterations=2, val_interval=0), tmp_path)
     assert not any("valid/loss" in line for line in read_metrics(tmp_path))

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-import torch
-
 from mmaudio.base.settings import TrainSettings
 from mmaudio.batches import Source
 from mmaudio.store.schema import TEXT
@@ -121,8 +119,3 @@ def disk_needs(settings: TrainSettings) -> DiskNeeds:
     snapshots = min(num_snapshots * state.averages, ema.max_snapshots_gb * GB) if ema.enable else 0
     weights = (3 + num_copies + ema.enable) * state.parameters
     return DiskNeeds(kept, checkpoint, num_snapshots, state.averages, weights, snapshots)
-
-
-def compute_dtype(*, amp: bool) -> torch.dtype:
-    """What matrix products of training are in."""
-    return torch.bfloat16 if amp else torch.float32

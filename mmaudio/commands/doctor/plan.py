@@ -12,7 +12,6 @@ from mmaudio.base.settings import TrainSettings
 from mmaudio.commands.doctor.estimate import (
     MemoryNeeds,
     StoreNeeds,
-    compute_dtype,
     disk_needs,
     memory_needs,
     micro_batch_that_fits,
@@ -25,7 +24,7 @@ from mmaudio.commands.doctor.machine import device_bytes, free_disk
 from mmaudio.commands.doctor.sheet import quantity
 from mmaudio.network import find_variant
 from mmaudio.trainer.costs import flops_per_row, matmul_rate
-from mmaudio.trainer.precision import set_backend_flags, uses_amp, uses_compile
+from mmaudio.trainer.precision import compute_dtype, set_backend_flags, uses_amp, uses_compile
 from mmaudio.trainer.sources import open_sources
 
 SHARE = 0.4  # of the rate of a matrix product that training reaches: 0.37 to 0.5 where it was measured (docs/performance.md)
