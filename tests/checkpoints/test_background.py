@@ -11,7 +11,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from mmaudio.base.files import sweep
+from mmaudio.base.files import sweep_below
 from mmaudio.checkpoints.background import BackgroundWriter, HostCopies
 from mmaudio.checkpoints.load import newest_checkpoint
 from mmaudio.checkpoints.run_state import RunFiles, RunState
@@ -120,8 +120,8 @@ def test_a_kill_during_a_write_leaves_whole_checkpoints(tmp_path):
         found = newest_checkpoint(RunFiles(tmp_path, "x"))
         assert found.skipped == ()
         assert found.state.weights["w"].eq(found.state.steps_done).all()
-    sweep(tmp_path / "x_ckpt_last.pth")
-    assert not any(name.endswith(".tmp") and "ckpt_last.pth." in name for name in os.listdir(tmp_path))
+    sweep_below(tmp_path)  # a kill may also fall into the write of a record
+    assert not any(name.endswith(".tmp") for name in os.listdir(tmp_path))
 
 
 def test_an_exit_waits_for_the_write(tmp_path):
