@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from mmaudio.base.errors import Problems, nearest
-from mmaudio.base.sources import source_fields, source_key
+from mmaudio.base.sources import source_key
 from mmaudio.base.typed import accepts_null, accepts_text
 
 _FLAGS_WITH_VALUE = {
@@ -24,7 +24,7 @@ _FLAGS_WITH_VALUE = {
 _FLAGS = {"--help": "-h", "--hydra-help": "", "--version": "", "--resolve": "", "--run": "-r", "--shell-completion": "-sc", "--info": "-i"}
 _LONG_NAMES = {short: long for long, short in (_FLAGS_WITH_VALUE | _FLAGS).items() if short}
 _ONLY_SHOW = ("--help", "--hydra-help", "--version", "--cfg", "--shell-completion", "--info", "--experimental-rerun")
-FREE_KEYS = "solver.options."  # settings of tasks that are not ours, which nothing here can know
+FREE_KEYS = ("solver.options.", "metrics.places.")  # of tasks that are not ours, and of weights by name: nothing here can know them
 _OVERRIDE = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[^=]+?)(?:=(?P<value>.*))?", re.DOTALL)
 
 
@@ -146,8 +146,8 @@ def _understand_one(word: str, keys: Mapping[str, Any], groups: set[str], folder
     if found.key.startswith(FREE_KEYS):
         return Override("++" if found.sign != "~" else found.sign, found.key, found.value)
     source = source_key(found.key)
-    kinds = source_fields() if source else keys
-    name = (source[1] or "") if source else found.key
+    kinds = source.kinds() if source else keys
+    name = (source.key or "") if source else found.key
     if name and name not in kinds:
         choices = kinds if source else (*keys, *groups)
         problems.add(f"unknown setting {found.key}{nearest(name, choices)}")

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,65 +17,33 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mmaudio.base.command_line import Override, config_folders, quote, take_apart, understand
 from mmaudio.base.errors import Problems
-from mmaudio.base.sources import LISTS, PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, DataSettings, read_data, source_key
+from mmaudio.base.setting_groups import (
+    DataDims,
+    EmaSettings,
+    EvaluateSettings,
+    MetricsSettings,
+    SamplingSettings,
+    SolverSettings,
+    StageSettings,
+    ValidSettings,
+)
+from mmaudio.base.sources import (
+    LISTS,
+    PRESETS,
+    SOURCE_KEYS_WITHOUT_EFFECT,
+    DataSettings,
+    EvalSetSettings,
+    read_data,
+    read_eval_data,
+    source_key,
+)
 from mmaudio.base.specs import DEFAULT_DURATION_S, MIN_DURATION_S
 from mmaudio.base.typed import dotted_keys, read_group, setting
 
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
-_EVALUATION = "training is not evaluated on the way yet; when it is done, use evaluate.py"
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
-    **dict.fromkeys(("evaluate.every", "eval_interval", "save_eval_interval", "eval_batch_size"), _EVALUATION),
     "pin_memory": "on a GPU batches always travel through pinned memory",
 }
-
-
-@dataclass(frozen=True)
-class DataDims:
-    text_seq_len: int = setting(77, low=1)
-    clip_dim: int = setting(1024, low=1)
-    sync_dim: int = setting(768, low=1)
-    text_dim: int = setting(1024, low=1)
-
-
-@dataclass(frozen=True)
-class EmaSettings:
-    enable: bool = setting(True)
-    sigma_rels: tuple[float, ...] = setting((0.05, 0.1), above=0, high=0.28)
-    update_every: int = setting(1, low=1)
-    checkpoint_every: int = setting(5000, low=1, defines_run=False)  # EMA updates between two snapshots
-    checkpoint_folder: str | None = setting(None, defines_run=False)  # None: ema_ckpts in the run's folder
-    max_snapshots_gb: float = setting(100.0, above=0, defines_run=False)  # older snapshots are thinned out past this
-    default_output_sigma: float = setting(0.05, above=0, high=0.28, defines_run=False)
-    start: int = setting(0, low=0)  # finished iterations before the first update
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    mean: float = setting(0.0)
-    scale: float = setting(1.0, above=0)
-    min_sigma: float = setting(0.0, low=0, high=1)
-    method: str = setting("euler", defines_run=False)
-    num_steps: int = setting(25, low=1, defines_run=False)
-
-
-@dataclass(frozen=True)
-class SolverSettings:
-    """The task that is trained: a subclass of `trainer.solver.Solver`, and settings of its own."""
-
-    target: str = setting("mmaudio.trainer.flow_solver.FlowSolver")  # module and class, as Python imports it
-    options: Mapping[str, Any] = field(default_factory=dict)  # for tasks whose settings are not among those here
-
-
-@dataclass(frozen=True)
-class StageSettings:
-    """When a stage is due, in epochs of `updates_per_epoch`; None: its interval in iterations counts."""
-
-    every: int | None = setting(None, low=1, defines_run=False)
-
-
-@dataclass(frozen=True)
-class ValidSettings(StageSettings):
-    max_rows: int | None = setting(None, low=1, defines_run=False)  # None: every row of data.val
 
 
 @dataclass(frozen=True)
@@ -97,9 +65,10 @@ class BaseSettings:
     seed: int = setting(14159265, low=0)
     num_workers: int | None = setting(None, low=0, defines_run=False)
     pin_memory: bool = setting(False, defines_run=False)
-    data_dim: DataDims = DataDims()
-    ema: EmaSettings = EmaSettings()
-    sampling: SamplingSettings = SamplingSettings()
+    data_dim: DataDims = field(default_factory=DataDims)
+    ema: EmaSettings = field(default_factory=EmaSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    vgg_oversample_rate: int = setting(5, low=1, defines_run=False)  # what data/base.yaml repeats VGGSound by
     null_condition_probability: float = setting(0.1, low=0, high=1)
     cfg_strength: float = setting(4.5, defines_run=False)
     vae_16k_ckpt: str = setting("./ext_weights/v1-16.pth", defines_run=False)
@@ -109,6 +78,7 @@ class BaseSettings:
     synchformer_ckpt: str = setting("./ext_weights/synchformer_state_dict.pth", defines_run=False)
     clip_ckpt: str = setting("./ext_weights/DFN5B-CLIP-ViT-H-14-384", defines_run=False)
     empty_string_ckpt: str = setting("./ext_weights/empty_string.pth", defines_run=False)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     data: DataSettings = field(default_factory=DataSettings)
 
     def name(self) -> str:
@@ -125,7 +95,6 @@ class TrainSettings(BaseSettings):
     mini_train: bool = setting(False, defines_run=False)
     example_train: bool = setting(False, defines_run=False)
     enable_grad_scaler: bool = setting(False, defines_run=False)
-    vgg_oversample_rate: int = setting(5, low=1, defines_run=False)
     validate_first: bool = setting(True, defines_run=False)  # the untrained network's loss, too
     log_text_interval: int = setting(200, low=0, defines_run=False)
     log_extra_interval: int = setting(20000, low=0, defines_run=False)
@@ -140,9 +109,10 @@ class TrainSettings(BaseSettings):
     micro_batch: int | None = setting(None, low=1, defines_run=False)  # rows a process computes at once; None: all of its share
     num_iterations: int = setting(300000, low=1)
     updates_per_epoch: int | None = setting(None, low=1, defines_run=False)  # iterations of an epoch; None: one pass over the data
-    valid: ValidSettings = ValidSettings()
-    evaluate: StageSettings = StageSettings()
-    generate: StageSettings = StageSettings()
+    valid: ValidSettings = field(default_factory=ValidSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    generate: StageSettings = field(default_factory=StageSettings)
+    best_metric: str | None = setting(None, defines_run=False)  # stage/name by which the best weights are kept; None: the task's own
     execute_only: Literal["train", "valid", "evaluate", "generate"] | None = setting(None, defines_run=False)  # None: all of them
     solver: SolverSettings = field(default_factory=SolverSettings)
     parallel: Literal["ddp", "fsdp"] = setting("ddp", defines_run=False)  # whole network on every process, or a share of it
@@ -169,14 +139,31 @@ class TrainSettings(BaseSettings):
 
 
 @dataclass(frozen=True)
+class EvalSettings(BaseSettings):
+    """Batch evaluation on top of the base; spec/training.md section 10, "Evaluation"."""
+
+    dataset: str | None = setting(None)  # None: the test data of a run, or audiocaps for a published model
+    batch_size: int = setting(16, low=1)  # per process
+    output_name: str | None = setting(None)
+    reference: str | None = setting(None)  # folder of the real sounds, {id}.flac, .wav, or a video; None: as the set has them
+    max_rows: int | None = setting(None, low=1)
+    keep_existing: bool = setting(True)  # skip samples that the same weights and settings have made already
+    eval_data: Mapping[str, EvalSetSettings] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Command:
-    """A command line, understood. `argv` is what Hydra is to read in its place; `notes` say what was chosen unasked."""
+    """A command line, understood. `argv` is what Hydra is to read in its place; `notes` say what was chosen unasked.
+
+    `given` are the dotted names of the settings that the command line names itself.
+    """
 
     settings: Any
     run_dir: Path
     argv: list[str]
     only_shows: bool
     notes: tuple[str, ...]
+    given: tuple[str, ...]
 
 
 def plain_values(config: DictConfig) -> dict[str, Any]:
@@ -187,8 +174,10 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 
 def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any:
     """Build a settings class from plain values; every mistake in them goes to `problems`, and the default stands in for it."""
-    data = read_data(plain.get("data") or {}, problems)
-    settings = replace(read_group(cls, {key: value for key, value in plain.items() if key != "data"}, "", problems), data=data)
+    opened = {"data": read_data(plain.get("data") or {}, problems)}
+    if any(field.name == "eval_data" for field in fields(cls)):
+        opened["eval_data"] = read_eval_data(plain.get("eval_data") or {}, problems)
+    settings = replace(read_group(cls, {key: value for key, value in plain.items() if key not in opened}, "", problems), **opened)
     name = settings.exp_id
     if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
         problems.add(f"exp_id is {name!r}; want a name that can be a folder: not empty, without /")
@@ -230,7 +219,8 @@ def read_command(
     quiet = [] if is_first else [Override("", "hydra.output_subdir", "null")]
     words_for_hydra = words.argv([str(override) for override in (*implied, *given, *quiet)])
     run_dir = Path(OmegaConf.select(config, "hydra.run.dir") or "output")
-    return Command(settings, run_dir, words_for_hydra, words.only_shows, (*notes, *_idle_notes(given)))
+    keys_given = tuple(override.key for override in given)
+    return Command(settings, run_dir, words_for_hydra, words.only_shows, (*notes, *_idle_notes(given)), keys_given)
 
 
 def _is_sound(override: Override, problems: Problems) -> bool:
@@ -291,5 +281,5 @@ def _idle_notes(given: Sequence[Override]) -> Iterator[str]:
         source = source_key(override.key)
         if override.key in WITHOUT_EFFECT:
             yield f"{override.key} has no effect in this version: {WITHOUT_EFFECT[override.key]}"
-        elif source and source[1] in SOURCE_KEYS_WITHOUT_EFFECT:
-            yield f"{override.key} has no effect in this version: a source is its store, and only tsv, memmap_dir, kind and repeat count"
+        elif source and source.key in SOURCE_KEYS_WITHOUT_EFFECT:
+            yield f"{override.key} has no effect in this version: a source is its store, whose rows and lengths are settled"

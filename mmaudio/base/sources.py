@@ -1,4 +1,7 @@
-"""The `data` settings: named sources side by side, and the lists that say which of them train, validate and test."""
+"""The `data` settings: named sources side by side, and the lists that say which of them train, validate and test.
+
+And the `eval_data` settings: named sets of videos or captions that a trained model is evaluated on.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,10 +15,7 @@ LISTS = ("train", "val", "test")
 PRESETS = ("example_train", "mini_train")  # lists that the setting of this name puts in place of the three above
 
 
-SOURCE_KEYS_WITHOUT_EFFECT = (
-    *("tag", "gt_cache", "output_subdir"),
-    *("root", "subset_name", "fps", "height", "width", "sample_duration_sec"),
-)
+SOURCE_KEYS_WITHOUT_EFFECT = ("subset_name", "fps", "height", "width", "sample_duration_sec")
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class SourceSettings:
     tsv: str | None = setting(None)
     memmap_dir: str | None = setting(None)
     repeat: int = setting(1, low=1)  # times each row counts in the training set
+    tag: str | None = setting(None, defines_run=False)  # what its samples and scores are called in the run's folder
+    gt_cache: str | None = setting(None, defines_run=False)  # av-bench's features of its real sounds
+    output_subdir: str | None = setting(None, defines_run=False)  # where in the run's folder its samples go while training
+    root: str | None = setting(None, defines_run=False)  # folder of its media, {id}.mp4, .flac or .wav: the real sounds
     # what follows is kept for published configurations; see SOURCE_KEYS_WITHOUT_EFFECT
-    tag: str | None = setting(None, defines_run=False)
-    gt_cache: str | None = setting(None, defines_run=False)
-    output_subdir: str | None = setting(None, defines_run=False)
-    root: str | None = setting(None, defines_run=False)
     subset_name: str | None = setting(None, defines_run=False)
     fps: int | None = setting(None, defines_run=False)
     height: int | None = setting(None, defines_run=False)
@@ -54,12 +54,40 @@ class DataSettings:
         return {name: self.sources[name] for key in lists for name in getattr(self, key) if name in self.sources}
 
 
-def source_key(key: str) -> tuple[str, str | None] | None:
-    """Split the dotted key of a source, `data.birds.tsv` → ("birds", "tsv"); None for any other key."""
-    parts = key.split(".")
-    if parts[0] != "data" or len(parts) not in (2, 3) or parts[1] in (*LISTS, *PRESETS) or not parts[1]:
+@dataclass(frozen=True)
+class EvalSetSettings:
+    """One set to evaluate on. `kind` says how its table is read (spec/data.md section 9); `table`: a .tsv with id and label or caption."""
+
+    kind: Literal["audiocaps", "moviegen", "vggsound", "table"] = setting("table")
+    audio_path: str | None = setting(None)  # folder of the real sounds
+    video_path: str | None = setting(None)  # folder of the videos
+    csv_path: str | None = setting(None)  # audiocaps, vggsound
+    jsonl_path: str | None = setting(None)  # moviegen: folder of {id}.jsonl
+    tsv: str | None = setting(None)  # table
+    gt_cache: str | None = setting(None)  # av-bench's features of the real sounds
+
+
+@dataclass(frozen=True)
+class SourceKey:
+    """The dotted key of something that a user may name: `data.birds.tsv` is group "data", name "birds", key "tsv"."""
+
+    group: str
+    name: str
+    key: str | None
+
+    def kinds(self) -> dict[str, Any]:
+        """The keys that this may be, and the kinds of their values."""
+        return field_types(SourceSettings if self.group == "data" else EvalSetSettings)
+
+
+def source_key(key: str) -> SourceKey | None:
+    """Split the dotted key of a source or of a set to evaluate on; None for any other key."""
+    group, *parts = key.split(".")
+    if group not in ("data", "eval_data") or len(parts) not in (1, 2) or not parts[0]:
         return None
-    return parts[1], parts[2] if len(parts) == 3 else None
+    if group == "data" and parts[0] in (*LISTS, *PRESETS):
+        return None
+    return SourceKey(group, parts[0], parts[1] if len(parts) == 2 else None)
 
 
 def read_data(plain: Mapping[str, Any], problems: Problems) -> DataSettings:
@@ -76,6 +104,6 @@ def read_data(plain: Mapping[str, Any], problems: Problems) -> DataSettings:
     return replace(lists, sources=sources)
 
 
-def source_fields() -> dict[str, Any]:
-    """The keys of one source and their kinds."""
-    return field_types(SourceSettings)
+def read_eval_data(plain: Mapping[str, Any], problems: Problems) -> dict[str, EvalSetSettings]:
+    """Build the `eval_data` group from plain values. Mistakes go to `problems`."""
+    return {str(name): read_group(EvalSetSettings, value, f"eval_data.{name}.", problems) for name, value in plain.items()}

@@ -7,9 +7,9 @@ from omegaconf import OmegaConf
 
 from mmaudio.base.command_line import as_value, quote
 from mmaudio.base.errors import Problems
-from mmaudio.base.settings import WITHOUT_EFFECT, Command, TrainSettings, read_command
-from mmaudio.base.sources import PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, source_fields
-from mmaudio.base.typed import dotted_keys, read_group, setting
+from mmaudio.base.settings import WITHOUT_EFFECT, Command, EvalSettings, TrainSettings, read_command
+from mmaudio.base.sources import PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, SourceSettings
+from mmaudio.base.typed import dotted_keys, field_types, read_group, setting
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -37,6 +37,33 @@ def test_yaml_says_what_the_dataclasses_say():
             assert mine == yaml, key
     keys = set(OmegaConf.load(CONFIG / "base_config.yaml")) | set(OmegaConf.load(CONFIG / "train_config.yaml"))
     assert keys - {"defaults", "hydra"} == {key.split(".")[0] for key, _ in dotted_keys(TrainSettings)} - {"data", "solver"}
+
+
+def understand_evaluation(*words: str) -> tuple[Command, list[str]]:
+    """A command line of evaluate.py, and the sentences said about it."""
+    problems = Problems()
+    command = read_command(words, EvalSettings, CONFIG, "eval_config", lambda settings: "signed", problems)
+    return command, problems.sentences
+
+
+def test_settings_of_an_evaluation():
+    command, sentences = understand_evaluation()
+    assert sentences == []
+    settings, bare = command.settings, EvalSettings()
+    assert (settings.exp_id, settings.batch_size, settings.dataset, settings.metrics) == ("small_16k", 16, None, bare.metrics)
+    assert (settings.eval_data["VGGSound"].kind, settings.eval_data["AudioCaps"].gt_cache) == ("vggsound", None)
+    keys = set(OmegaConf.load(CONFIG / "base_config.yaml")) | set(OmegaConf.load(CONFIG / "eval_config.yaml"))
+    assert keys - {"defaults", "hydra"} == {key.split(".")[0] for key, _ in dotted_keys(EvalSettings)} - {"data", "eval_data"}
+    own, sentences = understand_evaluation(
+        "eval_data.birds.tsv=007", "dataset=birds", "metrics.places.passt=x.pt", "metrics.names=[FD-PASST]"
+    )
+    assert sentences == []
+    assert (own.settings.eval_data["birds"].tsv, own.settings.metrics.places) == ("007", {"passt": "x.pt"})
+    assert own.given == ("eval_data.birds.tsv", "dataset", "metrics.places.passt", "metrics.names")
+    wrong = understand_evaluation("eval_data.birds.cvs_path=a", "eval_data.birds.kind=tabel", "datset=a")[1]
+    assert any("unknown setting eval_data.birds.cvs_path (did you mean 'csv_path'?)" in sentence for sentence in wrong)
+    assert any("eval_data.birds.kind is 'tabel'" in sentence for sentence in wrong)
+    assert any("unknown setting datset (did you mean 'dataset'?)" in sentence for sentence in wrong)
 
 
 def test_published_defaults():
@@ -167,9 +194,9 @@ def test_a_name_that_is_none_is_replaced():
 def test_keys_without_effect_are_keys_and_are_told():
     keys = {key for key, _ in dotted_keys(TrainSettings)}
     assert set(WITHOUT_EFFECT) <= keys
-    assert set(SOURCE_KEYS_WITHOUT_EFFECT) <= set(source_fields())
+    assert set(SOURCE_KEYS_WITHOUT_EFFECT) <= set(field_types(SourceSettings))
     assert understand("seed=1", "data.birds.repeat=2")[0].notes == ()
-    for key, value in (("pin_memory", "True"), ("data.birds.gt_cache", "x"), ("save_eval_interval", "5")):
+    for key, value in (("pin_memory", "True"), ("data.birds.fps", "8")):
         (note,) = understand(f"{key}={value}")[0].notes
         assert note.startswith(f"{key} has no effect in this version: ")
 
