@@ -20,7 +20,8 @@ from mmaudio.base.logs import start_logging
 from mmaudio.base.peers import watch_peers
 from mmaudio.base.ranks import patience, pick_device, process_group, read_ranks, set_threads, wait_for_all, watch_launcher
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
-from mmaudio.commands.previews import added_stages
+from mmaudio.commands.added_stages import added_stages
+from mmaudio.commands.evaluation.stage import check_evaluations, evaluate_test
 from mmaudio.runs.folder import held, mark_requeue, unmark_requeue
 from mmaudio.runs.names import CONFIG_FILE, LOG_FILE
 from mmaudio.runs.signature import record_signature, signature
@@ -62,7 +63,9 @@ def train_as(config: DictConfig) -> int:
             record_signature(run_dir, settings)
             write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
         try:
-            asked = engine.train(kind(settings, run_dir, ranks, device, pulse.beat, added_stages(kind)))
+            asked = engine.train(kind(settings, run_dir, ranks, device, pulse.beat, added_stages(kind, settings)))
+            if asked is Asked.NOTHING and not settings.only_stage():
+                evaluate_test(kind, settings, run_dir, ranks, device, pulse.beat)
         except NonFiniteError as error:  # raised on every rank at once
             if ranks.is_first:
                 log.error("%s", error)
@@ -80,6 +83,7 @@ def main() -> int:
     solver = problems.check(lambda: solver_class(command.settings.solver.target))
     if solver is not None and not command.only_shows:
         solver.check(command.settings, command.run_dir, ranks, problems)
+        check_evaluations(solver, command.settings, problems)
     problems.raise_any()
     for note in command.notes if ranks.is_first else ():
         print(f"note: {note}", flush=True)

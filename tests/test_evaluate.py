@@ -1,6 +1,7 @@
-"""evaluate.py: every test row once, the same samples with any number of processes, and its sentences."""
+"""evaluate.py: every row of a run, or of a set, once; the same samples with any number of processes; its sentences."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,8 +10,12 @@ import torch
 
 from mmaudio.codec import MelSpectrogram
 from mmaudio.media.audio import write_flac
+from mmaudio.media.example import draw_bounces, render_frames, render_sound
+from mmaudio.media.write import write_video
 from tests.conftest import ROOT, torchrun
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data
+
+IDS = [*(f"held-{row}" for row in range(5)), *(f"winds-{row}" for row in range(4))]
 
 
 @pytest.fixture(scope="module")
@@ -19,42 +24,98 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     overrides = [word for word in data_overrides(write_tiny_data(folder / "data")) if not word.startswith("data.test")]
     words = (*TINY, *overrides, "data.test=[held, winds]", "data.winds.repeat=2", "exp_id=one", "num_iterations=1", "sampling.num_steps=2")
-    ended = torchrun(ROOT / "train.py", *words, processes=1, cwd=folder)
+    ended = torchrun(ROOT / "train.py", *words, "evaluate.test=False", processes=1, cwd=folder)
     assert ended.returncode == 0, ended.stderr
+    assert not (folder / "output/one/test-sampled").exists()
     return folder
 
 
-def samples(run):
+def samples(run, folder="test-sampled"):
     """Id → log-mel of every sample: phase retrieval magnifies rounding in the wave, not in its spectrum."""
-    files = sorted((run / "output/one/test-sampled").iterdir())
+    files = sorted((run / "output/one" / folder).glob("*.flac"))
     return {path.stem: MelSpectrogram("16k")(torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None]) for path in files}
+
+
+def scores_of(run, name="test"):
+    return json.loads((run / f"output/one/{name}-output_metrics.json").read_text())
 
 
 def test_one_and_two_processes_sample_every_row_alike(run_script, run, monkeypatch):
     monkeypatch.chdir(run)
-    real = np.sin(np.arange(16_384) / 20).astype(np.float32)
-    for row in range(5):
-        write_flac(run / "real" / f"held-{row}.flac", real, 16_000)
-    ended = run_script("evaluate.py", "exp_id=one", "device=cpu", "reference=real", "batch_size=3")
+    ended = run_script("evaluate.py", "exp_id=one", "batch_size=3")
     assert ended.code == 0, ended.err
-    alone = samples(run)
-    assert sorted(alone) == sorted([*(f"held-{row}" for row in range(5)), *(f"winds-{row}" for row in range(4))])
-    assert json.loads((run / "output/one/test-output_metrics.json").read_text())["counts"]["paired"] == 5
-    again = torchrun(ROOT / "evaluate.py", "exp_id=one", "device=cpu", processes=2, cwd=run)
+    alone, scores = samples(run), scores_of(run)
+    assert sorted(alone) == sorted(IDS)
+    assert scores["counts"]["paired"] == scores["counts"]["reference"] == 9
+    assert scores["subject"]["step"] == 1
+    assert scores["protocol"]["decoder"]["backend"] == "lite"
+    again = torchrun(ROOT / "evaluate.py", "exp_id=one", "output_name=both", processes=2, cwd=run)
     assert again.returncode == 0, again.stderr
-    both = samples(run)
+    both = samples(run, "test-both-sampled")
     assert both.keys() == alone.keys()
     assert max(float((both[name] - alone[name]).abs().mean()) for name in alone) < 0.02
+    shared = scores_of(run, "test-both")
+    assert shared["protocol"] == scores["protocol"]
+    assert [row["id"] for row in shared["clips"]] == sorted(IDS)
+    assert abs(shared["metrics"]["onset_f1"]["value"] - scores["metrics"]["onset_f1"]["value"]) < 0.05
+
+
+def test_what_is_there_is_kept_and_what_others_made_is_not(run_script, run, monkeypatch):
+    monkeypatch.chdir(run)
+    words = ("evaluate.py", "exp_id=one", "output_name=kept", "dataset=held", "metrics.names=[]")
+    assert run_script(*words).code == 0
+    folder = run / "output/one/held-kept-sampled"
+    made = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.flac")}
+    os.remove(folder / "held-4.flac")
+    assert run_script(*words, "batch_size=1").code == 0
+    now = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.flac")}
+    assert now.keys() == made.keys()
+    assert [name for name in now if now[name] != made[name]] == ["held-4.flac"]
+    ended = run_script(*words, "cfg_strength=1")
+    assert "made by other weights or settings, and are made anew" in ended.out
+    assert all(path.stat().st_mtime_ns > now[path.name] for path in folder.glob("*.flac"))
+
+
+def test_real_sounds_may_be_given(run_script, run, monkeypatch):
+    monkeypatch.chdir(run)
+    for row in range(5):
+        write_flac(run / "real" / f"held-{row}.flac", np.sin(np.arange(16_384) / 20).astype(np.float32), 16_000)
+    ended = run_script("evaluate.py", "exp_id=one", "reference=real", "output_name=real", "metrics.names=[spectral_distance]")
+    assert ended.code == 3, ended.err  # four rows have no real sound
+    scores = scores_of(run, "test-real")
+    assert (scores["counts"]["paired"], len(scores["counts"]["missing_ids"])) == (5, 0)
+    assert list(scores["metrics"]) == ["spectral_distance"]
+
+
+def test_a_set_of_videos_with_a_table(run_script, run, monkeypatch):
+    monkeypatch.chdir(run)
+    (run / "videos").mkdir()
+    for place, name in enumerate(("a.b", "c")):
+        bounces = draw_bounces(3, "set", place, 1.5)
+        write_video(run / "videos" / f"{name}.mp4", render_frames(bounces), 25, render_sound(bounces, 16_000), 16_000)
+    (run / "set.tsv").write_text("id\tlabel\na.b\ta ball\nc\ttwo balls\ngone\tno video\n")
+    words = ("evaluate.py", "exp_id=one", "dataset=mine", "eval_data.mine.tsv=set.tsv", "eval_data.mine.video_path=videos")
+    ended = run_script(*words)
+    assert ended.code == 3, ended.err
+    scores = scores_of(run, "mine")
+    assert (scores["counts"]["paired"], list(scores["not_sampled"])) == (2, ["gone"])
+    assert [row["video_file"] for row in scores["clips"]] == ["videos/a.b.mp4", "videos/c.mp4"]
+    assert sorted(path.name for path in (run / "output/one/mine").glob("*.flac")) == ["a.b.flac", "c.flac"]
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["exp_di=one"], "unknown key 'exp_di' (did you mean 'exp_id'?)"),
-        (["exp_id=two"], "no run at output/two"),
+        (["exp_di=one"], "unknown setting exp_di (did you mean 'exp_id'?)"),
+        (["exp_id=two", "model=nano_16k", "dataset=audiocaps"], "no table at ../data/AudioCaps-test-audioldm-ver/data.csv"),
+        (["exp_id=two", "dataset=test"], "data/v1-16-memmap/vgg-test has no"),
         (["exp_id=one", "device=gpu", "batch_size=none"], "batch_size is 'none'"),
         (["exp_id=one", "device=mps"], "device is 'mps'; want cuda, cuda:N, cpu or auto"),
-        (["exp_id=one", "device=cpu", "reference=nowhere"], "--reference is nowhere"),
+        (["exp_id=one", "reference=nowhere"], "no folder at nowhere"),
+        (["exp_id=one", "metrics.names=[onset_f2]"], "there is no metric 'onset_f2' (did you mean 'onset_f1'?)"),
+        (["exp_id=one", "dataset=hold"], "dataset is 'hold' (did you mean 'held'?)"),
+        (["exp_id=one", "weights=none.pth"], "weights is none.pth, which is not a file"),
+        (["exp_id=one", "metrics.engine=av_bench", "metrics.names=[FD-VGG]"], "is on no package registry"),
     ],
 )
 def test_mistakes_are_sentences(run_script, run, monkeypatch, words, sentence):

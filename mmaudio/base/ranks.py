@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -197,3 +197,16 @@ def first_does(step: Callable[[], T]) -> T:
     if problem is not None:
         raise problem
     return value
+
+
+def all_do(step: Callable[[], T]) -> T:
+    """Collective. What each rank makes of a step. Raises: on every rank the sentences of any that a UserError stopped."""
+    value, sentences = None, list[str]()
+    try:
+        value = step()
+    except UserError as error:
+        sentences = list(error.sentences)
+    told = list(dict.fromkeys(sentence for part in gather_objects(sentences) for sentence in part))
+    if told:
+        raise UserError(*told)
+    return cast(T, value)

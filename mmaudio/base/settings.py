@@ -155,7 +155,7 @@ class EvalSettings(BaseSettings):
 class Command:
     """A command line, understood. `argv` is what Hydra is to read in its place; `notes` say what was chosen unasked.
 
-    `given` are the dotted names of the settings that the command line names itself.
+    `given` are the dotted names of the settings that the command line names itself, `plain` all values as they were composed.
     """
 
     settings: Any
@@ -164,6 +164,7 @@ class Command:
     only_shows: bool
     notes: tuple[str, ...]
     given: tuple[str, ...]
+    plain: Mapping[str, Any]
 
 
 def plain_values(config: DictConfig) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 
 def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any:
     """Build a settings class from plain values; every mistake in them goes to `problems`, and the default stands in for it."""
-    opened = {"data": read_data(plain.get("data") or {}, problems)}
+    opened: dict[str, Any] = {"data": read_data(plain.get("data") or {}, problems)}
     if any(field.name == "eval_data" for field in fields(cls)):
         opened["eval_data"] = read_eval_data(plain.get("eval_data") or {}, problems)
     settings = replace(read_group(cls, {key: value for key, value in plain.items() if key not in opened}, "", problems), **opened)
@@ -207,7 +208,7 @@ def read_command(
     given = [override for override in understand(words, keys, folders, problems) if _is_sound(override, problems)]
     name = words.flags.get("--config-name") or config_name
     config = _compose(given, folders, name, problems)
-    implied, notes = _implied(config, {override.key for override in given}, problems)
+    implied, notes = _implied(config, keys, {override.key for override in given}, problems)
     config = _compose([*implied, *given], folders, name, problems) if implied else config
     settings = settings_from(cls, plain_values(config), problems)
     if settings.exp_id is None:
@@ -219,8 +220,8 @@ def read_command(
     quiet = [] if is_first else [Override("", "hydra.output_subdir", "null")]
     words_for_hydra = words.argv([str(override) for override in (*implied, *given, *quiet)])
     run_dir = Path(OmegaConf.select(config, "hydra.run.dir") or "output")
-    keys_given = tuple(override.key for override in given)
-    return Command(settings, run_dir, words_for_hydra, words.only_shows, (*notes, *_idle_notes(given)), keys_given)
+    notes_told, keys_given = (*notes, *_idle_notes(given)), tuple(override.key for override in given)
+    return Command(settings, run_dir, words_for_hydra, words.only_shows, notes_told, keys_given, plain_values(config))
 
 
 def _is_sound(override: Override, problems: Problems) -> bool:
@@ -251,14 +252,14 @@ def _compose(overrides: Sequence[Override], folders: Sequence[Path], config_name
     return config
 
 
-def _implied(config: DictConfig, given: set[str], problems: Problems) -> tuple[list[Override], list[str]]:
+def _implied(config: DictConfig, keys: Mapping[str, Any], given: set[str], problems: Problems) -> tuple[list[Override], list[str]]:
     """What some settings imply for others that the command does not give, and what to tell the user about it."""
     chosen, notes = dict[str, Any](), list[str]()
     data, sources = config.get("data") or {}, read_data(plain_values(config).get("data") or {}, Problems()).sources
     if config.get("debug") is True:
         on_gpu = str(config.get("device")).startswith("cuda")  # where a preview at each iteration takes no longer than the iteration
         previews = 1 if on_gpu else DEBUG_ITERATIONS
-        chosen |= {"num_iterations": DEBUG_ITERATIONS, "log_text_interval": 1, "log_extra_interval": previews}
+        chosen |= {"num_iterations": DEBUG_ITERATIONS, "log_text_interval": 1, "log_extra_interval": previews, "evaluate.test": False}
     presets = [preset for preset in PRESETS if config.get(preset) is True]
     if len(presets) > 1:
         problems.add(f"{' and '.join(presets)} both say what to train on; give one of them")
@@ -272,7 +273,8 @@ def _implied(config: DictConfig, given: set[str], problems: Problems) -> tuple[l
             if missing and f"data.{key}" not in given:
                 chosen[f"data.{key}"] = "[]"
                 notes.append(f"no {key} data: {', '.join(missing)} is not there; name other sources with 'data.{key}=[...]'")
-    return [Override("", key, str(value)) for key, value in chosen.items() if key not in given], notes
+    asked = {key: value for key, value in chosen.items() if key in keys and key not in given}
+    return [Override("", key, str(value)) for key, value in asked.items()], notes
 
 
 def _idle_notes(given: Sequence[Override]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """What training lets a person hear of itself: a row, held-out if there are such, as the network sounds it then, and as it is."""
 
 import logging
-from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import cast
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.batches import Batch, validation_batches
-from mmaudio.commands.evaluation import backend_keywords, conditions_of, sampling_of
+from mmaudio.commands.evaluation.by_settings import backend_keywords, conditions_of, sampling_of
 from mmaudio.features.backend import Backend
 from mmaudio.features.plan import FOR_DECODING, BackendPlan
 from mmaudio.generate.sampler import sample_latents
@@ -20,7 +19,6 @@ from mmaudio.network import FlowTransformer
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.meters import Values
 from mmaudio.trainer.run_settings import model_spec
-from mmaudio.trainer.solver import Solver
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,9 @@ class Previews:
         with closing(validation_batches(rows, batch_size=1, max_rows=1)) as batches:
             batch = next(batches)
         real_bnc = batch.a_mean.float()
-        made_bnc = sample_latents(network, conditions_of(batch), sampling_of(solver.settings), solver.settings.drop_conditions)
+        made_bnc = sample_latents(
+            network, conditions_of(batch), sampling_of(solver.settings, amp=solver.amp), solver.settings.drop_conditions
+        )
         folder = solver.files.folder / "previews"
         self._write(folder / "real", batch, real_bnc)
         self._write(folder / f"{steps_done:09d}", batch, made_bnc)
@@ -69,8 +69,3 @@ class Previews:
         with torch.no_grad():
             wave = self._backend.decode(latent_bnc)[0].cpu()
         write_flac(path, wave.numpy(), self._backend.spec.rate_hz)
-
-
-def added_stages(kind: type[Solver]) -> Mapping[str, Callable[[FlowSolver, int], Values]]:
-    """The stages that train.py adds to a task of this kind."""
-    return {"generate": Previews()} if issubclass(kind, FlowSolver) else {}

@@ -3,9 +3,11 @@
 `spectral_distance` asks whether the timbre of one clip is right. It compares long-term average spectra: power is
 averaged over time first, so each spectrum is weighted by energy, a shift in time costs nothing, and silence between
 events does not count. (Frame by frame, an event one frame late differs from the truth as much as another event does.)
-`frechet_distance` compares sets (Dowson and Landau 1982; Heusel et al. 2017), here fed with mel statistics.
+`frechet_distance` compares sets (Dowson and Landau 1982; Heusel et al. 2017), here fed with mel statistics;
+`frechet_of_rows` compares sets of features of any model, and `cosines` pairs of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ _TIMBRE_FLOOR_DB = -40.0  # below the loudest band
 _SILENCE_DB = -60.0  # below full scale, loudest band on average over time; a quieter sound has no timbre
 _STATISTICS_FLOOR_DB = -80.0  # below full scale
 _MIN_FRAMES = 2  # of a set: a covariance needs two
+_MIN_ITEMS = 2
+_LEAST_LENGTH = 1e-8  # of a vector whose direction is asked for
 
 
 def average_spectrum_db(wave: npt.ArrayLike, rate_hz: int) -> Floats:
@@ -74,6 +78,16 @@ class MelTally:
         self._sum += level_db.sum(axis=0)
         self._products += level_db.T @ level_db
 
+    @classmethod
+    def joined(cls, tallies: "Sequence[MelTally]", rate_hz: int) -> "MelTally":
+        """What was gathered by all of them, at one rate."""
+        whole = cls(rate_hz)
+        for tally in tallies:
+            whole.num_frames += tally.num_frames
+            whole._sum += tally._sum
+            whole._products += tally._products
+        return whole
+
     def statistics(self) -> MelStatistics:
         """What was gathered. Raises: ValueError for fewer than two frames."""
         if self.num_frames < _MIN_FRAMES:
@@ -108,3 +122,54 @@ def frechet_distance(mean_a: npt.ArrayLike, cov_a: npt.ArrayLike, mean_b: npt.Ar
         raise ValueError("means and covariances must be finite numbers; one set holds NaN or infinity")
     shared = np.linalg.svd(_square_root(a) @ _square_root(b), compute_uv=False).sum()
     return max(0.0, float(np.square(mu_a - mu_b).sum() + np.trace(a) + np.trace(b) - 2 * shared))
+
+
+def _centred(rows: npt.ArrayLike, words: str) -> tuple[Floats, Floats]:
+    """Mean (dims,) and deviations (items, dims) of a set, scaled so that their products are the sample covariance."""
+    values = np.asarray(rows, dtype=np.float64)
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"{words} set of features has shape {values.shape}; want (items, dims)")
+    if len(values) < _MIN_ITEMS:
+        raise ValueError(f"{words} set holds {len(values)} items; the spread of a set needs at least {_MIN_ITEMS}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{words} set of features holds NaN or infinity; make them anew")
+    mean = values.mean(axis=0)
+    return mean, (values - mean) / np.sqrt(len(values) - 1)
+
+
+def _triangular(deviations: Floats) -> Floats:
+    """As few rows as possible with the same products: R of Q R where there are more rows than dims."""
+    return np.asarray(np.linalg.qr(deviations, mode="r")) if len(deviations) > deviations.shape[1] else deviations
+
+
+def frechet_of_rows(rows_a: npt.ArrayLike, rows_b: npt.ArrayLike) -> float:
+    """Fréchet distance of two sets of features by their means and sample covariances (divisor N - 1), float64.
+
+    The covariances A = Xᵀ X and B = Yᵀ Y of scaled deviations are never formed: A B has the eigenvalues of (X Yᵀ)(X Yᵀ)ᵀ, so
+    the trace of its root is the sum of the singular values of X Yᵀ. That is real, exact where there are fewer items than
+    dims, and then costs only as much as there are items.
+
+    Args:
+        rows_a, rows_b: (items, dims), of any number of items.
+    Returns: at least 0; 0 for equal sets up to rounding.
+    Raises: ValueError for fewer than two items, different dims, or features that are not finite.
+    """
+    (mean_a, a), (mean_b, b) = _centred(rows_a, "the first"), _centred(rows_b, "the second")
+    if len(mean_a) != len(mean_b):
+        raise ValueError(f"the sets have {len(mean_a)} and {len(mean_b)} dims; want features of one model")
+    shared = np.linalg.svd(_triangular(a) @ _triangular(b).T, compute_uv=False).sum()
+    return max(0.0, float(np.square(mean_a - mean_b).sum() + np.square(a).sum() + np.square(b).sum() - 2 * shared))
+
+
+def cosines(rows_a: npt.ArrayLike, rows_b: npt.ArrayLike) -> Floats:
+    """Cosine of each pair of rows, lengths floored at 1e-8: (items, dims) twice → (items,) in [-1, 1].
+
+    Raises: ValueError for different or no rows, or features that are not finite.
+    """
+    a, b = np.asarray(rows_a, dtype=np.float64), np.asarray(rows_b, dtype=np.float64)
+    if a.ndim != 2 or a.shape != b.shape or not a.size:
+        raise ValueError(f"features of shapes {a.shape} and {b.shape} are no pairs; want (items, dims) twice")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("features hold NaN or infinity; make them anew")
+    lengths = [np.maximum(np.linalg.norm(rows, axis=1), _LEAST_LENGTH) for rows in (a, b)]
+    return (a * b).sum(axis=1) / (lengths[0] * lengths[1])

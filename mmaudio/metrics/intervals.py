@@ -1,5 +1,7 @@
 """How sure a mean is: bootstrap intervals over clips."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,4 +31,27 @@ def bootstrap_interval(differences: npt.ArrayLike, seed: int, num: int = 2000, l
     sizes = [min(rows, num - start) for start in range(0, num, rows)]
     means = np.concatenate([values[draw.integers(0, len(values), (size, len(values)))].mean(axis=1) for size in sizes])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def redrawn(num_clips: int, seed: int, num: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Clips drawn again with replacement, `num` times: how often each clip was drawn, (clips,), which sums to their number."""
+    draw = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), 1]))
+    for _ in range(num):
+        yield np.bincount(draw.integers(0, num_clips, num_clips), minlength=num_clips)
+
+
+def spread_interval(value: float, redrawn_values: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of a statistic that is no mean, moved so that the redrawn values' mean lies at `value`.
+
+    A Fréchet distance of few items is too large, and one of redrawn items is so twice over; moved, the interval tells how
+    much the number would vary with other clips, and leaves in the bias that all numbers from as many clips share.
+
+    Args:
+        value: the statistic of the clips themselves.
+        redrawn_values: (draws,), the statistic of clips drawn again.
+        level: probability that the interval is to hold the statistic.
+    """
+    draws = np.asarray(redrawn_values, dtype=np.float64)
+    low, high = value + np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - draws.mean()
     return float(low), float(high)

@@ -55,10 +55,8 @@ def _check_contradictions(settings: TrainSettings, problems: Problems) -> None:
             problems.add(f"drop_conditions names {name!r}{nearest(name, CONDITION_ROWS)}; known are {', '.join(CONDITION_ROWS)}")
     if settings.ema.enable and settings.model in VARIANTS:
         problems.check(lambda: _check_snapshot_budget(settings))
-    if settings.execute_only == "evaluate":
-        problems.add("execute_only is 'evaluate', but training is not evaluated on the way yet; use evaluate.py exp_id=NAME")
-    if settings.execute_only == "valid" and not settings.data.val:
-        problems.add("execute_only is 'valid', but data.val is empty; name held-out sources: 'data.val=[birds]'")
+    if settings.execute_only in ("valid", "evaluate") and not settings.data.val:
+        problems.add(f"execute_only is {settings.execute_only!r}, but data.val is empty; name held-out sources: 'data.val=[birds]'")
     if settings.enable_email:
         problems.add("enable_email is True, but this system sends no mail; leave it out")
     if not settings.data.train:

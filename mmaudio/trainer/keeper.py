@@ -83,10 +83,13 @@ class RunKeeper:
 
     def judge(self, values: Mapping[str, Any], steps_done: int) -> None:
         """Collective. Keep the weights if the run's metric is among these values, and better than it ever was."""
-        value, best = values.get(self.solver.best_metric or ""), self.run.best
-        if value is None or not math.isfinite(value) or (best.value is not None and value >= best.value):
+        metric, higher_is_better = self.solver.judged_by()
+        value = values.get(metric) if metric else None
+        if value is None or not math.isfinite(value):
             return
-        best.value, best.steps_done = value, steps_done
+        assert metric is not None
+        if not self.run.best.takes(metric, value, steps_done, higher_is_better=higher_is_better):
+            return
         self._write(dict(self.run.network.state_dict()), partial(save_file, self.files.weights_best), self._record(steps_done))
 
     # ---- what

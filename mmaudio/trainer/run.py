@@ -43,12 +43,21 @@ class Best:
 
     value: float | None = None
     steps_done: int = 0
+    metric: str | None = None  # whose value it is, where it is known
 
     def state_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "steps_done": self.steps_done}
+        return {"value": self.value, "steps_done": self.steps_done, "metric": self.metric}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.value, self.steps_done = state["value"], state["steps_done"]
+        self.value, self.steps_done, self.metric = state["value"], state["steps_done"], state.get("metric")
+
+    def takes(self, metric: str, value: float, steps_done: int, *, higher_is_better: bool) -> bool:
+        """Whether this value is better than it ever was, and is now the best. A value of another metric than before counts anew."""
+        known = self.value if self.metric in (None, metric) else None
+        if known is not None and (value <= known if higher_is_better else value >= known):
+            return False
+        self.value, self.steps_done, self.metric = value, steps_done, metric
+        return True
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from mmaudio.base.settings import TrainSettings
+from mmaudio.base.settings import BaseSettings, TrainSettings
 from mmaudio.base.specs import AudioSpec
 from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
 from mmaudio.checkpoints.snapshots import CONSTANTS
 from mmaudio.network import find_variant
 
 
-def model_spec(settings: TrainSettings) -> AudioSpec:
+def model_spec(settings: BaseSettings) -> AudioSpec:
     """Lengths and channels of the model's clips."""
     return find_variant(settings.model).audio(settings.duration_s)
 

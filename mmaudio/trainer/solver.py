@@ -50,7 +50,8 @@ class Solver(ABC):
     """One run of a task. Subclasses say what it learns; `run` is all that changes meanwhile.
 
     Attributes:
-        best_metric: name of the value (`stage/name`, smaller is better) by which the best weights are kept; None keeps none.
+        best_metric: name of the value (`stage/name`) by which the best weights are kept, unless the settings name another; None keeps
+            none. Smaller is better, but for the names that an added stage has in an attribute `higher_is_better`.
         meters: shape of each quantity that `loss` gives besides the loss.
         stale_keys: what older files may hold of a network that has no such tensors any more.
     """
@@ -147,6 +148,12 @@ class Solver(ABC):
     def stages(self) -> Mapping[str, Callable[[int], Values]]:
         """What is done between steps, in order: `valid`, `evaluate`, `generate`, as far as the task has them. Called on every rank."""
         return {"valid": self.valid, **{name: partial(stage, self) for name, stage in self.added.items()}}
+
+    def judged_by(self) -> tuple[str | None, bool]:
+        """Name of the value by which the best weights are kept, and whether higher is better."""
+        name = self.settings.best_metric or self.best_metric
+        stage, _, key = (name or "").partition("/")
+        return name, key in getattr(self.added.get(stage), "higher_is_better", ())
 
     def updates_per_epoch(self) -> int:
         """Iterations of an epoch. Raises: UserError where neither settings nor data say."""

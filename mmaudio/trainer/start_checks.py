@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.settings import EmaSettings, TrainSettings
+from mmaudio.base.setting_groups import EmaSettings
+from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.load import Newest, load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState
 from mmaudio.network import STALE_KEYS, VARIANTS, check_weights

@@ -9,7 +9,8 @@ import soundfile
 from mmaudio.base.errors import UserError
 from mmaudio.media.example import draw_bounces, render_frames, render_sound
 from mmaudio.media.write import write_video
-from mmaudio.metrics.scoring import score_folder, shifts
+from mmaudio.metrics.clip_scores import shifts
+from mmaudio.metrics.scoring import score_folder
 
 RATE_HZ = 16_000
 IDS = ["00008004", "1e5", "None", "a.b.c", "Y---g-f_I2yQ_000001", "000000014_zxpo56cpUBU_000007-0", "🙂", 'with "quotes"']
@@ -147,8 +148,27 @@ def test_what_cannot_be_scored_is_one_sentence(tmp_path, real):
         score_folder(tmp_path / "twice", real, duration_s=2.5)
     write(tmp_path / "gone", {"1e5": sound(0)})
     real["1e5"].unlink()
-    with pytest.raises(UserError, match="none of the 1 pairs can be scored"):
-        score_folder(tmp_path / "gone", real, duration_s=2.5)
+    with pytest.raises(UserError, match=r"has a sound of 1 of the 8 reference ids \(7 are missing"):
+        score_folder(tmp_path / "gone", real, duration_s=2.5, min_coverage=0.5)
+
+
+def test_where_no_pair_can_be_scored_every_number_is_null_with_its_reason(tmp_path, real):
+    (tmp_path / "made").mkdir()
+    for name in IDS:
+        (tmp_path / "made" / f"{name}.flac").write_bytes(b"no sound")
+    scores = score_folder(tmp_path / "made", real, duration_s=2.5)
+    assert (scores["counts"]["paired"], scores["counts"]["failed"]) == (0, len(IDS))
+    assert all(told["value"] is told["interval"] is None and told["reason"] for told in scores["metrics"].values())
+    json.dumps(scores, allow_nan=False)
+
+
+def test_metrics_say_their_interval_and_which_way_is_better(tmp_path, real):
+    write(tmp_path / "made", {name: sound(index) for index, name in enumerate(IDS)})
+    metrics = score_folder(tmp_path / "made", real, duration_s=2.5)["metrics"]
+    assert metrics["onset_f1"] == {"value": 1.0, "interval": [1.0, 1.0], "unit": "", "better": "higher", "num": len(IDS)}
+    low, high = metrics["onset_f1_shuffled"]["interval"]
+    assert low < metrics["onset_f1_shuffled"]["value"] < high < 1
+    assert [name for name, told in metrics.items() if told["better"] == "higher"] == ["onset_f1"]
 
 
 def test_shifts_are_all_or_evenly_spread():

@@ -10,7 +10,8 @@ import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import EmaSettings, SolverSettings, StageSettings, TrainSettings, ValidSettings
+from mmaudio.base.setting_groups import EmaSettings, SolverSettings, StageSettings, ValidSettings
+from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.load import load_checkpoint
 from mmaudio.trainer import engine
 from mmaudio.trainer.solver import Solver, solver_class

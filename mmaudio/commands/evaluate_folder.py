@@ -1,0 +1,131 @@
+"""`mmaudio evaluate --generated …`: numbers for a folder of generated sounds, against the real ones."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
+from mmaudio.base.files import write_json
+from mmaudio.base.logs import start_logging
+from mmaudio.base.options import options_parser, parse_options
+from mmaudio.base.specs import DEFAULT_DURATION_S
+from mmaudio.commands.captions import read_captions
+from mmaudio.commands.evaluate import HELP
+
+if TYPE_CHECKING:
+    from mmaudio.base.setting_groups import MetricsSettings
+    from mmaudio.commands.evaluation.sets import EvalSet
+
+RATE_HZ = 16_000  # at which sounds are compared
+
+
+def _parser() -> argparse.ArgumentParser:
+    example = "mmaudio evaluate --generated output/generated --reference my/videos --captions my/test.tsv --output scores.json"
+    parser = options_parser("mmaudio evaluate", f"Score generated sounds against the real ones.\n\n{HELP}", example)
+    parser.add_argument("--generated", required=True, help="folder of {id}.flac")
+    parser.add_argument("--reference", default=None, help="folder of {id}.flac, {id}.wav, or a video {id}.mp4 with sound")
+    parser.add_argument("--captions", default=None, help="table with id and label or caption: only its ids are scored")
+    parser.add_argument("--duration", type=float, default=None, help="seconds compared, from the start (default: all generated, at most 8)")
+    parser.add_argument("--output", default=None, help="JSON file of the scores (default: scores.json in the generated folder)")
+    parser.add_argument("--metrics", default="embedded", help="names and groups, between commas: embedded, av_bench, FD-PASST, DeSync, …")
+    parser.add_argument("--engine", default="own", choices=("own", "av_bench"), help="av_bench: that package, where it is installed")
+    parser.add_argument("--reference_cache", default=None, help="folder of av-bench's features of the real sounds")
+    parser.add_argument("--min_coverage", type=float, default=0.5, help="share of the reference that has to be there (default 0.5)")
+    parser.add_argument("--clean_names", action="store_true", help="rename ids by their length, as av-bench does: for its old caches")
+    parser.add_argument("--place", action="append", default=[], metavar="NAME=PATH", help="where the weights of a judge are; repeatable")
+    parser.add_argument("--device", default="auto", help="of the judges: cuda, cpu or auto (default auto)")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    problems = Problems()
+    options = parse_options(_parser(), argv, problems)
+    generated = Path(options.generated)
+    output = Path(options.output) if options.output else generated / "scores.json"
+    captions = problems.check(lambda: read_captions(Path(options.captions))) if options.captions else None
+    if options.duration is not None and not options.duration > 0:
+        problems.add(f"--duration is {options.duration}; want a number of seconds above 0")
+    if not 0 <= options.min_coverage <= 1:
+        problems.add(f"--min_coverage is {options.min_coverage}; want a share between 0 and 1")
+    if not generated.is_dir():
+        problems.add(f"--generated is {generated}, which is not a folder")
+    if options.reference is not None and not Path(options.reference).is_dir():
+        problems.add(f"--reference is {options.reference}, which is not a folder")
+    if options.reference is None and captions is None:
+        problems.add(
+            "what are they compared with? give --reference FOLDER, or --captions TABLE (for a text score, or with --reference_cache)"
+        )
+    if output.suffix != ".json":
+        problems.add(f"--output is {output}; want a .json file")
+    problems.raise_any()
+    from mmaudio.commands.evaluation.scores import check_scoring, headline
+
+    metrics, chosen = _metrics(options, problems), problems.check(lambda: _set(options, captions))
+    problems.check(lambda: check_scoring(metrics))
+    problems.raise_any()
+    assert chosen is not None
+    start_logging()
+    scores = _score(options, metrics, chosen)
+    write_json(output, scores)
+    print(f"{headline(scores)}; all in {output}")
+    return EXIT_REJECTS if scores["failed"] or scores["counts"]["missing_ids"] else 0
+
+
+def _metrics(options: argparse.Namespace, problems: Problems) -> "MetricsSettings":
+    from mmaudio.base.setting_groups import MetricsSettings
+
+    places = dict(word.partition("=")[::2] for word in options.place)
+    for name, place in places.items():
+        if not place:
+            problems.add(f"--place is {name!r}; want NAME=PATH")
+    return MetricsSettings(
+        names=tuple(name.strip() for name in options.metrics.split(",") if name.strip()),
+        engine=options.engine,
+        reference_cache=options.reference_cache,
+        min_coverage=options.min_coverage,
+        clean_names=options.clean_names,
+        places=places,
+    )
+
+
+def _set(options: argparse.Namespace, captions: dict[str, str] | None) -> "EvalSet":
+    """The clips to score: those of the table, or all that the reference folder holds. Raises: UserError where that is none."""
+    from mmaudio.commands.evaluation.sets import SOUND_SUFFIXES, VIDEO_SUFFIXES, EvalSet, files_by_id
+
+    if options.reference is None:
+        return EvalSet(options.generated, captions or {})
+    folder = Path(options.reference)
+    wanted = captions or dict.fromkeys(sorted(path.stem for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES), "")
+    sounds = files_by_id(folder, wanted, SOUND_SUFFIXES)
+    if not sounds:
+        of_them = " of the ids asked for" if captions else ""
+        raise UserError(f"--reference {folder} holds no {', '.join(SOUND_SUFFIXES)} file{of_them}")
+    return EvalSet(options.generated, wanted, files_by_id(folder, wanted, VIDEO_SUFFIXES), sounds)
+
+
+def _longest_s(generated: Path) -> float:
+    """Seconds of the longest generated sound that can be read, at most those of a published sample."""
+    from mmaudio.media.audio import AUDIO_SUFFIXES, MediaError, audio_header
+
+    longest_s = 0.0
+    for path in generated.iterdir():
+        if path.suffix in AUDIO_SUFFIXES:
+            try:
+                samples, rate_hz = audio_header(path)
+            except MediaError:  # listed when it is scored
+                continue
+            longest_s = max(longest_s, samples / rate_hz)
+    return min(DEFAULT_DURATION_S, longest_s or DEFAULT_DURATION_S)
+
+
+def _score(options: argparse.Namespace, metrics: "MetricsSettings", chosen: "EvalSet") -> dict[str, Any]:
+    from mmaudio.base.ranks import Ranks, pick_device
+    from mmaudio.commands.evaluation.scores import Scoring, asked_metrics, score_set
+
+    generated = Path(options.generated)
+    duration_s = options.duration or _longest_s(generated)
+    device = pick_device(options.device, Ranks())
+    own_cache = (Path(options.output).with_suffix("") if options.output else generated / "scores").with_name("reference-cache")
+    scoring = Scoring(metrics, asked_metrics(metrics), duration_s, RATE_HZ, 0, device, metrics.places, own_cache, {})
+    return score_set(chosen, generated, scoring, Ranks())

@@ -1,0 +1,128 @@
+"""The sound of a set: `<id>.flac` for every clip, in a folder that says what made it, so that only the same goes on in it."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmaudio.base.files import text_hash, write_json
+from mmaudio.base.ranks import Ranks, first_does, gather_objects, num_cores, wait_for_all
+from mmaudio.batches import Batch, Mixture, validation_batches
+from mmaudio.commands.evaluation.by_settings import conditions_of
+from mmaudio.commands.evaluation.sets import EvalSet
+from mmaudio.features.backend import Backend
+from mmaudio.generate.model import Model
+from mmaudio.generate.sampler import SampleSettings, sample_latents
+from mmaudio.generate.samples import Job, Wishes, generate_samples
+from mmaudio.media.audio import write_flac
+
+log = logging.getLogger(__name__)
+
+MADE_BY = "samples.json"  # what made the sounds beside it
+CACHE = "cache"  # av-bench's features of them, below the folder
+Beat = Callable[[], None]
+
+
+def begin_folder(folder: Path, made_by: Mapping[str, Any], captions: Mapping[str, str], *, keeps: bool) -> None:
+    """Collective. Make a folder ready for samples: those that something else has made, or all without `keeps`, are removed first."""
+    made = {**made_by, "captions_hash": text_hash([text for pair in captions.items() for text in pair])}
+
+    def prepare() -> None:
+        known = _made_by(folder)
+        if folder.is_dir() and (known != made or not keeps):
+            if known not in (None, made):
+                log.info("the samples in %s were made by other weights or settings, and are made anew", folder)
+            _clear(folder)
+        write_json(folder / MADE_BY, made)
+
+    first_does(prepare)
+
+
+def _made_by(folder: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((folder / MADE_BY).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _clear(folder: Path) -> None:
+    (folder / MADE_BY).unlink(missing_ok=True)
+    shutil.rmtree(folder / CACHE, ignore_errors=True)
+    for path in folder.glob("*.flac"):
+        path.unlink()
+
+
+def sample_set(
+    model: Model, chosen: EvalSet, how: SampleSettings, folder: Path, batch_size: int, ranks: Ranks, beat: Beat = lambda: None
+) -> dict[str, str]:
+    """Collective. Sample what is not in the folder yet, this rank's share of it. Returns: id → reason of the clips that failed."""
+    if chosen.rows is not None:
+        sample_rows(model, chosen.rows, how, folder, batch_size, ranks, max_rows=len(chosen.captions), beat=beat)
+        failed: dict[str, str] = {}
+    else:
+        failed = _sample_media(model, chosen, how, folder, batch_size, ranks)
+    return {name: reason for part in gather_objects(failed) for name, reason in part.items()}
+
+
+def _sample_media(model: Model, chosen: EvalSet, how: SampleSettings, folder: Path, batch_size: int, ranks: Ranks) -> dict[str, str]:
+    mine = list(chosen.captions.items())[ranks.rank :: ranks.world_size]
+    jobs = [Job(name, caption, chosen.videos.get(name)) for name, caption in mine if not (folder / f"{name}.flac").is_file()]
+    workers = max(1, num_cores() // ranks.world_size - 1)
+    duration_s = model.backend.spec.duration_s
+    wishes = Wishes(folder, duration_s, how, with_video=False, batch_size=batch_size, num_workers=workers)
+    return generate_samples(model, jobs, wishes) if jobs else {}
+
+
+def sample_rows(
+    model: Model,
+    rows: Mixture,
+    how: SampleSettings,
+    folder: Path,
+    batch_size: int,
+    ranks: Ranks,
+    *,
+    max_rows: int | None = None,
+    beat: Beat = lambda: None,
+) -> None:
+    """Collective. Sample this rank's share of stored rows; a batch whose sounds are all there is passed over."""
+
+    def latents(batch: Batch) -> Tensor:
+        return sample_latents(model.network, conditions_of(batch), how, model.dropped)
+
+    _sound_rows(model.backend, rows, folder, batch_size, ranks, latents, max_rows, beat)
+
+
+def sound_latents(
+    backend: Backend, rows: Mixture, folder: Path, batch_size: int, ranks: Ranks, max_rows: int | None, beat: Beat = lambda: None
+) -> None:
+    """Collective. The latents of stored rows as the codec sounds them: the reference where the real sounds are not at hand."""
+    _sound_rows(backend, rows, folder, batch_size, ranks, lambda batch: batch.a_mean.float(), max_rows, beat)
+
+
+@torch.no_grad()
+def _sound_rows(
+    backend: Backend,
+    rows: Mixture,
+    folder: Path,
+    batch_size: int,
+    ranks: Ranks,
+    latents: Callable[[Batch], Tensor],
+    max_rows: int | None,
+    beat: Beat,
+) -> None:
+    parts = validation_batches(rows, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size, max_rows=max_rows)
+    with closing(parts):
+        for batch in parts:
+            files = [folder / f"{name}.flac" for name in batch.ids]
+            if not all(file.is_file() for file in files):
+                waves_bs = backend.decode(latents(batch).to(backend.device)).cpu()
+                for file, wave in zip(files, waves_bs, strict=True):
+                    write_flac(file, wave.numpy(), backend.spec.rate_hz)
+            beat()
+    wait_for_all()

@@ -1,0 +1,168 @@
+"""Sets of clips a model is evaluated on: ids with captions, and what there is of each: a video, its real sound, stored features.
+
+The published sets are read as spec'd by their distributors: AudioCaps (.csv with name and caption), MovieGen (a .jsonl for each
+video) and VGGSound (the official .csv without a header). Any folder with a table of id and caption is a set, too.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from mmaudio.base.errors import UserError
+from mmaudio.base.naming import named
+from mmaudio.base.sources import EvalSetSettings
+from mmaudio.batches import Mixture
+from mmaudio.commands.captions import read_captions
+
+PUBLISHED = {"audiocaps_full": "AudioCaps_full", "audiocaps": "AudioCaps", "moviegen": "MovieGen", "vggsound": "VGGSound"}  # in this order
+SOUND_SUFFIXES = (".flac", ".wav", ".mp4", ".mkv", ".mov", ".webm", ".avi", ".mp3", ".ogg", ".m4a")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """What is evaluated on, in order. `rows` are stored features; without them, videos and captions are encoded.
+
+    `left_out` are clips that the table names and that cannot be sampled, with the reason of each.
+    """
+
+    name: str
+    captions: Mapping[str, str]
+    videos: Mapping[str, Path] = field(default_factory=dict)
+    sounds: Mapping[str, Path] = field(default_factory=dict)
+    reference_cache: Path | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    rows: Mixture | None = None
+
+    def first(self, num: int | None) -> "EvalSet":
+        """The first so many clips alone; None: all of them."""
+        return self if num is None else replace(self, captions=dict(islice(self.captions.items(), num)))
+
+    def with_sounds(self, folder: Path) -> "EvalSet":
+        """The same clips, whose real sounds are those of a folder. Raises: UserError where it has none of them."""
+        sounds = files_by_id(folder, self.captions, SOUND_SUFFIXES)
+        if not sounds:
+            raise UserError(f"reference is {folder}, which holds no sound or video of any of the {len(self.captions)} ids of {self.name}")
+        return replace(self, sounds=sounds)
+
+
+def files_by_id(folder: Path, ids: Mapping[str, str], suffixes: Sequence[str]) -> dict[str, Path]:
+    """Id → file of it in a folder, by the first suffix there is; ids without one are left out.
+
+    Raises: UserError for no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder at {folder}")
+    there: dict[str, dict[str, Path]] = {}
+    for path in folder.iterdir():
+        there.setdefault(path.stem, {})[path.suffix.lower()] = path
+    found = {name: next((there[name][suffix] for suffix in suffixes if suffix in there[name]), None) for name in ids if name in there}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields, all of them text."""
+    if not path.is_file():
+        raise UserError(f"no table at {path}")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        for fields in reader:
+            if fields:
+                yield reader.line_num, fields
+
+
+def _add(captions: dict[str, str], name: str, caption: str, where: str) -> None:
+    if name in captions:
+        raise UserError(f"{where} names {name!r} a second time; a set has each clip once")
+    if not name or "/" in name or name in (".", ".."):
+        raise UserError(f"{where} names {name!r}, which cannot be a file name")
+    captions[name] = caption
+
+
+def _read_audiocaps(given: EvalSetSettings) -> tuple[dict[str, str], dict[str, str]]:
+    path, captions = Path(str(given.csv_path)), dict[str, str]()
+    rows = _csv_rows(path)
+    _, header = next(rows, (0, []))
+    if not {"name", "caption"} <= set(header):
+        raise UserError(f"{path} has the columns {', '.join(header) or 'of nothing'}; want name and caption among them")
+    for line, fields in rows:
+        if len(fields) != len(header):
+            raise UserError(f"line {line} of {path} has {len(fields)} fields; want {len(header)}, as its header has")
+        row = dict(zip(header, fields, strict=True))
+        _add(captions, row["name"], row["caption"], f"line {line} of {path}")
+    return captions, {}
+
+
+def _read_vggsound(given: EvalSetSettings) -> tuple[dict[str, str], dict[str, str]]:
+    path, captions, left_out = Path(str(given.csv_path)), dict[str, str](), dict[str, str]()
+    for line, fields in _csv_rows(path):
+        if len(fields) != 4 or not fields[1].strip().isdigit():
+            raise UserError(f"line {line} of {path} is {','.join(fields)!r}; want YouTube id, start second, label, split, and no header")
+        if fields[3].strip() == "test":
+            _add(captions, f"{fields[0]}_{int(fields[1]):06d}", fields[2], f"line {line} of {path}")
+    return captions, left_out
+
+
+def _read_moviegen(given: EvalSetSettings) -> tuple[dict[str, str], dict[str, str]]:
+    folder, captions, left_out = Path(str(given.jsonl_path)), dict[str, str](), dict[str, str]()
+    if not folder.is_dir():
+        raise UserError(f"no folder at {folder}")
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            captions[path.stem] = str(json.loads(path.read_text(encoding="utf-8").splitlines()[0])["audio_prompt"])
+        except (ValueError, KeyError, IndexError, TypeError):
+            left_out[path.stem] = f"{path} holds no JSON object with audio_prompt"
+    return captions, left_out
+
+
+def _read_table(given: EvalSetSettings) -> tuple[dict[str, str], dict[str, str]]:
+    return read_captions(Path(str(given.tsv))), {}
+
+
+_READERS = {
+    "audiocaps": ("csv_path", (), _read_audiocaps),
+    "vggsound": ("csv_path", ("video_path",), _read_vggsound),
+    "moviegen": ("jsonl_path", ("video_path",), _read_moviegen),
+    "table": ("tsv", (), _read_table),
+}
+
+
+def read_set(name: str, entry: str, given: EvalSetSettings) -> EvalSet:
+    """The set that an entry of `eval_data` describes, called `name`.
+
+    Clips whose video is missing are left out where the set is of videos, and counted. Order: as the table has it for audiocaps and
+    table, by id for the others.
+    Raises: UserError for what is missing or cannot be read, and for a set with no clip left.
+    """
+    table, needs, read = _READERS[given.kind]
+    for key in (table, *needs):
+        if getattr(given, key) is None:
+            raise UserError(f"eval_data.{entry} is of kind {given.kind} and has no {key}; give eval_data.{entry}.{key}=PATH")
+    captions, left_out = read(given)
+    videos = files_by_id(Path(given.video_path), captions, VIDEO_SUFFIXES) if given.video_path else {}
+    if given.video_path:
+        left_out |= {name: f"no video of it in {given.video_path}" for name in captions if name not in videos}
+    if given.kind in ("vggsound", "moviegen"):
+        captions = dict(sorted(captions.items()))
+    kept = {name: caption for name, caption in captions.items() if name not in left_out}
+    if not kept:
+        reason = f"; {named(sorted(left_out))}: {next(iter(left_out.values()))}" if left_out else ""
+        raise UserError(f"the set {name} has no clip to sample{reason}")
+    sounds = videos if given.audio_path is None else _sounds(Path(given.audio_path), kept)
+    return EvalSet(name, kept, videos, sounds, Path(given.gt_cache) if given.gt_cache else None, left_out)
+
+
+def _sounds(folder: Path, captions: Mapping[str, str]) -> dict[str, Path]:
+    """The real sounds, where there are any: captions alone can be sampled, too."""
+    return files_by_id(folder, captions, SOUND_SUFFIXES) if folder.is_dir() else {}
+
+
+def entry_of(dataset: str, entries: Mapping[str, EvalSetSettings]) -> str | None:
+    """The entry of `eval_data` that a name chooses: its own, or by the beginning of a published one; None where neither is there."""
+    if dataset in entries:
+        return dataset
+    published = next((entry for prefix, entry in PUBLISHED.items() if dataset.lower().startswith(prefix)), None)
+    return published if published in entries else None

@@ -1,0 +1,113 @@
+"""Evaluation while a run trains: when, where its sound goes, the best by a metric, the test data at the end, and going on without."""
+
+import json
+
+import pytest
+import torch
+
+from mmaudio.base.errors import Problems
+from mmaudio.commands.evaluation.stage import check_evaluations
+from mmaudio.trainer.flow_solver import FlowSolver
+from mmaudio.trainer.run import Best
+from mmaudio.trainer.tracker import read_metrics
+from tests.conftest import ROOT, torchrun
+from tests.trainer.tiny_stores import TINY, data_overrides, tiny_settings, write_tiny_data
+
+WORDS = (*TINY, "sampling.num_steps=2", "num_iterations=4", "eval_interval=2", "save_eval_interval=4", "data.test=[held]")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_tiny_data(tmp_path_factory.mktemp("data"))
+
+
+def words_for(data, *more):
+    return (*WORDS, *(word for word in data_overrides(data) if not word.startswith("data.test")), *more)
+
+
+def evaluations(run):
+    return [line for line in read_metrics(run) if "evaluate/onset_f1" in line]
+
+
+def test_training_scores_itself_on_the_way_and_at_the_end(run_script, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = run_script("train.py", *words_for(data, "exp_id=one", "best_metric=evaluate/spectral_distance"))
+    assert ended.code == 0, ended.err
+    run = tmp_path / "output/one"
+    told = evaluations(run)
+    assert [line["steps_done"] for line in told] == [2, 4]
+    assert {"evaluate/mel_frechet", "evaluate/onset_f1_shuffled"} <= told[0].keys()
+    assert sorted(path.name for path in (run / "val").iterdir()) == ["000000004", "reference", "val-cache"]
+    for name in ("000000004", "reference", "val-cache"):
+        assert sorted(path.stem for path in (run / "val" / name).glob("*.flac")) == [f"held-{row}" for row in range(5)]
+    state = torch.load(run / "one_ckpt_last.pth", weights_only=True)
+    values = {line["steps_done"]: line["evaluate/spectral_distance"] for line in told}
+    best = min(values, key=values.__getitem__)
+    assert state["extra"]["best"] == {"value": values[best], "steps_done": best, "metric": "evaluate/spectral_distance"}
+    assert json.loads((run / "one_best.pth.json").read_text())["step"] == best
+    scores = json.loads((run / "test-output_metrics.json").read_text())
+    assert scores["counts"]["paired"] == len(list((run / "test-sampled").glob("*.flac"))) == 5
+    assert scores["subject"]["weights"].endswith("one_ema_final.pth")
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one(run_script, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, processes in (("alone", 1), ("both", 2)):
+        words = words_for(data, f"exp_id={name}", "execute_only=evaluate", "evaluate.max_rows=4")
+        ended = torchrun(ROOT / "train.py", *words, processes=processes, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    alone, both = (evaluations(tmp_path / "output" / name) for name in ("alone", "both"))
+    for key, value in alone[0].items():
+        if key.startswith("evaluate/"):
+            assert both[0][key] == pytest.approx(value, rel=0.02), key
+    assert len(list((tmp_path / "output/both/val/000000000").glob("*.flac"))) == 4
+
+
+def test_without_what_sounds_it_training_goes_on(run_script, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("mmaudio.features.backend.lite_abilities", _no_abilities)
+    ended = run_script("train.py", *words_for(data, "exp_id=deaf"))
+    assert ended.code == 0, ended.err
+    assert ended.out.count("training is not evaluated on the way: no ears") == 1
+    assert "the test data is not evaluated: no ears; `python evaluate.py exp_id=deaf` does it later" in ended.out
+    assert evaluations(tmp_path / "output/deaf") == []
+
+
+def _no_abilities(*_):
+    from mmaudio.base.errors import UserError
+
+    raise UserError("no ears")
+
+
+def test_it_is_skipped_by_the_settings(run_script, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = run_script("train.py", *words_for(data, "exp_id=off", "metrics.names=[]", "num_iterations=2"))
+    assert ended.code == 0, ended.err
+    assert not list((tmp_path / "output/off").glob("**/*.flac"))
+
+
+def test_a_best_metric_that_nothing_measures_is_a_sentence(tmp_path):
+    def told(**changes):
+        problems = Problems()
+        check_evaluations(FlowSolver, tiny_settings(tmp_path, "x", **changes), problems)
+        return problems.sentences
+
+    assert told() == told(best_metric="valid/loss") == told(best_metric="evaluate/onset_f1") == []
+    assert "best_metric is 'evaluate/onset_f2' (did you mean 'evaluate/onset_f1'?)" in told(best_metric="evaluate/onset_f2")[0]
+    assert "this run measures valid/loss" in told(best_metric="evaluate/DeSync")[0]
+    assert "eval_interval is 0" in told(best_metric="evaluate/onset_f1", eval_interval=0)[0]
+
+
+def test_the_best_value_counts_for_its_own_metric():
+    best = Best()
+    assert best.takes("a", 2.0, 1, higher_is_better=False)
+    assert not best.takes("a", 2.0, 2, higher_is_better=False)
+    assert best.takes("a", 1.0, 3, higher_is_better=False)
+    assert best.takes("b", 0.5, 4, higher_is_better=True)  # another metric begins anew
+    assert not best.takes("b", 0.4, 5, higher_is_better=True)
+    assert best.takes("b", 0.6, 6, higher_is_better=True)
+    again = Best()
+    again.load_state_dict(best.state_dict())
+    assert again == best
