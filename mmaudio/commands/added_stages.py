@@ -14,5 +14,5 @@ def added_stages(kind: type[Solver], settings: TrainSettings) -> Mapping[str, Ca
     """The stages that train.py adds to a task of this kind."""
     if not issubclass(kind, FlowSolver):
         return {}
-    scores = {"evaluate": Evaluations()} if settings.metrics.names else {}
+    scores = {"evaluate": Evaluations()} if settings.metrics.names and settings.data.val else {}
     return {**scores, "generate": Previews()}

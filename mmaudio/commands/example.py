@@ -30,6 +30,7 @@ RUN = Path("output") / EXP_ID
 DURATION_S = 2.0
 CLIP_LENGTH_S = 2.1  # of the recordings: a little more than a training clip
 GUIDANCE = 2.0
+ROWS_ON_THE_WAY = 16  # held-out rows that are sounded and scored while training
 MMAUDIO = "-m mmaudio.commands.main"
 KIB_PER_GB = 1e9 / 1024
 
@@ -44,6 +45,7 @@ def commands(num_iterations: int) -> dict[str, str]:
     first, second = num_iterations * 6 // 10, num_iterations * 8 // 10
     schedule = f"learning_rate=1e-3 linear_warmup_steps=100 lr_schedule_gamma=0.3 lr_schedule_steps=[{first},{second}]"
     intervals = "log_text_interval=50 val_interval=300 save_weights_interval=1000 save_checkpoint_interval=1000 ema.checkpoint_every=500"
+    heard = f"data.learn_heldout.root={DATA}/heldout eval_interval={num_iterations // 3} evaluate.max_rows={ROWS_ON_THE_WAY}"
 
     def extract_video(split: str, name: str) -> str:
         data = f"--data_dir {DATA}/{split} --tsv {DATA}/{split}.tsv --name {name}"
@@ -66,7 +68,7 @@ def commands(num_iterations: int) -> dict[str, str]:
         "extract_heldout": extract_video("heldout", "learn_heldout"),
         "train": f"train.py exp_id={EXP_ID} model=nano_16k device=cpu backend=lite duration_s={DURATION_S} {sources}"
         f" data.train=[learn_video,learn_audio] data.val=[learn_heldout] data.test=[learn_heldout]"
-        f" batch_size=16 num_iterations={num_iterations} {schedule} {intervals}",
+        f" batch_size=16 num_iterations={num_iterations} {schedule} {intervals} {heard} cfg_strength={GUIDANCE}",
         "generate_right": generate("right", "heldout.tsv"),
         "generate_wrong": generate("wrong", "heldout_wrong.tsv"),
         "score_right": score("right", "heldout.tsv"),

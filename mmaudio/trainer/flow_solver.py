@@ -128,9 +128,8 @@ class FlowSolver(Solver):
         return Loss(loss_b, {name: each for name, each in loss_sums(loss_b, t_b).items() if name in self.meters})
 
     def stages(self) -> Mapping[str, Callable[[int], Values]]:
-        """Validation and evaluation where there are held-out rows, and what else the entry point added."""
-        of_held_out = ("valid", "evaluate")
-        return {name: stage for name, stage in super().stages().items() if name not in of_held_out or self.val_rows is not None}
+        """Validation where there are held-out rows, and what the entry point added."""
+        return {name: stage for name, stage in super().stages().items() if name != "valid" or self.val_rows is not None}
 
     @torch.no_grad()
     def valid(self, steps_done: int) -> Values:

@@ -158,7 +158,8 @@ def test_the_best_weights_are_kept(tmp_path):
     engine.train(built(tmp_path, num_iterations=40, val_interval=10))
     losses = {line["steps_done"]: line["valid/loss"] for line in read_metrics(tmp_path) if "valid/loss" in line}
     best = min(losses, key=losses.get)
-    assert load_checkpoint(tmp_path / "line_ckpt_last.pth").extra["best"] == {"value": losses[best], "steps_done": best}
+    kept = {"value": losses[best], "steps_done": best, "metric": "valid/loss"}
+    assert load_checkpoint(tmp_path / "line_ckpt_last.pth").extra["best"] == kept
     assert (tmp_path / "line_best.pth").is_file()
 
 

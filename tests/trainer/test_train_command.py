@@ -223,9 +223,9 @@ def test_another_task_is_chosen_by_the_command_line(command):
 
 
 def test_keys_without_effect_are_told(command, data, capsys):
-    assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=x", "pin_memory=True", "data.held.tag=t", "eval_interval=3") == 0
+    assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=x", "pin_memory=True", "data.held.fps=8", "enable_email=False") == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
-    assert [note.split()[1] for note in notes] == ["pin_memory", "data.held.tag", "eval_interval"]
+    assert [note.split()[1] for note in notes] == ["pin_memory", "data.held.fps"]
     assert all("has no effect in this version" in note for note in notes)
 
 
