@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 HELP = """usage: mmaudio evaluate KEY=VALUE …             sample a whole set and score it, as evaluate.py does
        mmaudio evaluate --generated DIR …       score a folder of sounds (mmaudio evaluate --help has the options)
+       mmaudio evaluate --generated_cache DIR … score cached features of av-bench (--generated_cache --help)
        mmaudio evaluate compare A.json B.json   hold two files of scores side by side
 """
 
@@ -17,6 +18,10 @@ def main(argv: Sequence[str]) -> int:
         from mmaudio.commands.evaluation.entry import main as by_settings
 
         return by_settings(argv)
+    if any(word.split("=")[0] == "--generated_cache" for word in argv):
+        from mmaudio.commands.evaluate_caches import main as of_caches
+
+        return of_caches(argv)
     from mmaudio.commands.evaluate_folder import main as of_folder
 
     return of_folder(argv)

@@ -80,6 +80,8 @@ _GENERATORS = HubSource(("hkchengrex/MMAudio",), folder="weights")
 _BIGVGAN_44K = "nvidia/bigvgan_v2_44khz_128band_512x"
 _CLIP_REPOS = ("apple/DFN5B-CLIP-ViT-H-14-384", "apple/DFN5B-CLIP-ViT-H-14-378")  # the hub now lists it as -378
 _NON_COMMERCIAL = "CC-BY-NC 4.0"
+_PASST_RELEASE = ReleaseSource("https://github.com/kkoutini/PaSST/releases/download/v0.0.1-audioset")
+_ROBERTA = "FacebookAI/roberta-base"
 
 
 def _generator(variant: str, size: str, md5: str) -> WeightRow:
@@ -139,7 +141,7 @@ _ROWS = (
         "synchformer",
         "synchformer_state_dict.pth",
         "Synchformer",
-        "extracting video and generating from it",
+        "extracting video, generating from it, and evaluating with DeSync",
         "907 MB",
         "5b2f5594b0730f70e41e549b7c94390c",
     ),
@@ -161,6 +163,37 @@ _ROWS = (
         "the null text feature",
         "training on stores that do not hold it themselves",
         "0.3 MB",
+    ),
+    WeightRow(
+        "passt",
+        "PaSST",
+        "evaluating with FD-PASST, KL-PASST and ISC-PASST",
+        EXT_WEIGHTS,
+        ("passt-s-f128-p16-s10-ap.476-swa.pt",),
+        _PASST_RELEASE,
+        "345 MB",
+        "Apache 2.0",
+    ),
+    WeightRow(
+        "clap_laion",
+        "LAION-CLAP",
+        "evaluating with LAION-CLAP-Score",
+        EXT_WEIGHTS,
+        ("music_speech_audioset_epoch_15_esc_89.98.pt",),
+        HubSource(("lukewys/laion_clap",)),
+        "2.4 GB",
+        "its own (see its repository)",
+    ),
+    WeightRow(
+        "roberta_tokenizer",
+        "RoBERTa's tokenizer",
+        "reading captions for LAION-CLAP-Score",
+        EXT_WEIGHTS,
+        ("vocab.json", "merges.txt"),
+        HubSource((_ROBERTA,)),
+        "1.4 MB",
+        "MIT",
+        subfolder=_ROBERTA.split("/")[1],
     ),
 )
 CATALOGUE: dict[str, WeightRow] = {row.name: row for row in _ROWS}

@@ -11,7 +11,7 @@ import torch
 from mmaudio.base.files import write_json
 from mmaudio.media.example import draw_bounces, render_sound
 from mmaudio.metrics.caches import write_features
-from tests.metrics.golden_caches import NAMES, golden_features, write_side
+from tests.metrics.golden_caches import METRICS, NAMES, golden_features, write_golden_caches, write_side
 
 RATE_HZ = 16_000
 LENGTHS = {11: "dQw4w9WgXcQ", 18: "---g-f_I2yQ_000001", 20: "zxpo56cpUBU_000007-0", 30: "000000014_zxpo56cpUBU_000007-0", 5: "a.b.c"}
@@ -116,6 +116,25 @@ def test_two_results_side_by_side(run_command, tmp_path):
     assert "not compared, for --but: duration_s" in ended.out
     ended = run_command("evaluate", "compare", tmp_path / "wrong.json", tmp_path / "none.json", "--but", "durations")
     assert (ended.code, "no file at" in ended.err) == (2, True)
+
+
+def test_two_caches_alone(run_command, tmp_path):
+    """The golden numbers of av-bench, from its files, by the command line."""
+    real, made = write_golden_caches(tmp_path)
+    wanted = [name for name in METRICS["evaluate_full"] if name != "DeSync"]
+    words = ("--generated_cache", made, "--reference_cache", real)
+    ended = run_command("evaluate", *words, "--metrics", ",".join(wanted))
+    assert ended.code == 0, ended.err
+    scores = read(made / "output_metrics.json")
+    for name in wanted:
+        assert scores["metrics"][name]["value"] == pytest.approx(METRICS["evaluate_full"][name], rel=1e-5), name
+    assert len(scores["clips"]) == 24
+    ended = run_command("evaluate", *words, "--unpaired", "--metrics", "FD-VGG,IB-Score", "--output", tmp_path / "u.json")
+    assert ended.code == 0, ended.err
+    told = read(tmp_path / "u.json")["metrics"]
+    assert told["FD-VGG"]["value"] == pytest.approx(METRICS["evaluate_unpaired"]["FD-VGG"], rel=1e-5)
+    assert told["IB-Score"]["value"] is None
+    assert run_command("evaluate", *words, "--metrics", "onset_f1").code == 2
 
 
 def test_nan_features_are_a_sentence(run_command, tmp_path):

@@ -25,7 +25,7 @@ def test_vggsound(tmp_path):
     assert found.sounds == found.videos
     assert list(found.left_out) == ["_no_video_1_000002"]
     table.write_text("id,second,label,split\n")
-    with pytest.raises(UserError, match="line 1 of .* want YouTube id, start second, label, split, and no header"):
+    with pytest.raises(UserError, match=r"line 1 of .* want YouTube id, start second, label, split, and no header"):
         read_set("vggsound", "VGGSound", EvalSetSettings("vggsound", csv_path=str(table), video_path=videos))
 
 

@@ -71,6 +71,8 @@ def test_names(place):
         *(Path("weights") / f"mmaudio_{variant}.pth" for variant in VARIANTS),
         *(Path("ext_weights") / file for file in ("v1-16.pth", "v1-44.pth", "best_netG.pt", "bigvgan_v2_44khz_128band_512x")),
         *(Path("ext_weights") / file for file in ("synchformer_state_dict.pth", "DFN5B-CLIP-ViT-H-14-384", "empty_string.pth")),
+        *(Path("ext_weights") / file for file in ("passt-s-f128-p16-s10-ap.476-swa.pt", "music_speech_audioset_epoch_15_esc_89.98.pt")),
+        Path("ext_weights") / "roberta-base",
     ]
 
 

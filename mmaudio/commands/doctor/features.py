@@ -8,6 +8,7 @@ from mmaudio.base.errors import Problems
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.specs import MODES
 from mmaudio.commands.backend_options import add_backend_options, read_places
+from mmaudio.commands.doctor.judges import NO_JUDGES, plan_judges
 from mmaudio.commands.doctor.packages import extras, missing_packages
 from mmaudio.commands.doctor.sheet import conclude, print_section
 from mmaudio.weights import VARIANTS
@@ -22,6 +23,10 @@ def _parser(topic: str) -> argparse.ArgumentParser:
     parser.add_argument("--mode", choices=list(MODES), default="16k", help="sampling rate (default 16k)")
     parser.add_argument("--device", default="auto" if topic == "generate" else "cuda", help="cuda, cpu or auto")
     parser.add_argument("--output", type=Path, default=Path(OUTPUTS[topic]), help="where results are to go")
+    if topic == "evaluate":
+        words = "metrics that are planned, and groups of them: embedded, av_bench (default embedded, which needs no weights)"
+        parser.add_argument("--metrics", nargs="+", default=["embedded"], metavar="NAME", help=words)
+        parser.add_argument("--engine", choices=["own", "av_bench"], default="own", help="what is to compute them (default own)")
     if topic == "generate":
         parser.add_argument("--variant", choices=VARIANTS, default=None, help="a published network to generate with")
     add_backend_options(parser)
@@ -32,14 +37,20 @@ def main(topic: str, argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(_parser(topic), argv, problems)
     places = problems.check(lambda: read_places(options.pretrained)) or {}
+    plan = plan_judges(options.metrics, options.engine, problems) if topic == "evaluate" else NO_JUDGES
     problems.raise_any()
     from mmaudio.base.ranks import Ranks, pick_device
     from mmaudio.commands.doctor.machine import machine_lines
     from mmaudio.commands.doctor.weights import check_codecs, check_weights, needed_weights, weight_lines
 
     names = needed_weights(topic, options.mode, getattr(options, "variant", None)) if options.backend == "pretrained" else ()
+    names = tuple(dict.fromkeys((*names, *plan.weights)))
     print_section("this machine", machine_lines(options.output))
-    for sentence in missing_packages(topic):
+    for sentence in missing_packages(topic) if topic != "evaluate" or plan.needs_extra else ():
+        problems.add(sentence)
+    if plan.lines:
+        print_section("metrics", plan.lines)
+    for sentence in plan.sentences:
         problems.add(sentence)
     problems.check(lambda: pick_device(options.device, Ranks()))
     check_codecs(problems)

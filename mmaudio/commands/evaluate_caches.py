@@ -1,0 +1,98 @@
+"""`mmaudio evaluate --generated_cache …`: numbers from two folders of av-bench's features, without any sound."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmaudio.base.errors import EXIT_REJECTS, Problems
+from mmaudio.base.files import text_hash, write_json
+from mmaudio.base.logs import start_logging
+from mmaudio.base.options import options_parser, parse_options
+from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
+from mmaudio.metrics.registry import Metric, metric_versions, metrics_named
+
+if TYPE_CHECKING:
+    from mmaudio.metrics.cached import Measured
+
+
+def _parser() -> argparse.ArgumentParser:
+    example = "mmaudio evaluate --generated_cache results/vggsound/cache --reference_cache eval-cache/vggsound-test --output scores.json"
+    about = "Score cached features of generated sounds against those of the real ones; the files are av-bench's, whoever made them."
+    parser = options_parser("mmaudio evaluate", about, example)
+    parser.add_argument("--generated_cache", required=True, help="folder of features of the generated sounds")
+    parser.add_argument("--reference_cache", required=True, help="folder of features of the real clips")
+    parser.add_argument("--metrics", default="av_bench", help="names and groups, between commas (default: all that the files allow)")
+    parser.add_argument("--unpaired", action="store_true", help="the two sides are of different clips: no metric of pairs")
+    parser.add_argument("--clean_names", action="store_true", help="rename ids by their length, as av-bench does")
+    parser.add_argument("--min_coverage", type=float, default=0.5, help="share of the reference that has to be there (default 0.5)")
+    parser.add_argument("--place", action="append", default=[], metavar="synchformer=PATH", help="weights for DeSync (default: fetched)")
+    parser.add_argument("--device", default="auto", help="for DeSync: cuda, cpu or auto (default auto)")
+    parser.add_argument("--output", default=None, help="JSON file of the scores (default: output_metrics.json in the generated cache)")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    problems = Problems()
+    options = parse_options(_parser(), argv, problems)
+    rows = metrics_named([name.strip() for name in options.metrics.split(",") if name.strip()], problems)
+    for row in rows:
+        if row.is_embedded:
+            problems.add(f"{row.name} is told from sounds, not from features; give --generated FOLDER for it")
+    for name in ("generated_cache", "reference_cache"):
+        if not Path(getattr(options, name)).is_dir():
+            problems.add(f"--{name} is {getattr(options, name)}, which is not a folder")
+    output = Path(options.output or Path(options.generated_cache) / "output_metrics.json")
+    if output.suffix != ".json":
+        problems.add(f"--output is {output}; want a .json file")
+    problems.raise_any()
+    start_logging()
+    measured = _measure(options, [row.name for row in rows])
+    write_json(output, _scores(options, rows, measured))
+    told = {name: entry["value"] for name, entry in measured.values.items() if entry["value"] is not None}
+    print("\n".join(f"{name:<20} {value:.6g}" for name, value in told.items()) or "nothing can be told")
+    print(f"{len(told)} of {len(rows)} metrics told, {measured.counts['paired']} pairs; all in {output}")
+    return EXIT_REJECTS if measured.counts["missing_ids"] and not options.unpaired else 0
+
+
+def _measure(options: argparse.Namespace, names: Sequence[str]) -> "Measured":
+    from mmaudio.base.ranks import Ranks, pick_device
+    from mmaudio.base.tensor_files import read_state_dict
+    from mmaudio.metrics.cached import measure
+    from mmaudio.weights import locate
+
+    places = dict(word.partition("=")[::2] for word in options.place)
+    return measure(
+        names,
+        Path(options.reference_cache),
+        Path(options.generated_cache),
+        paired=not options.unpaired,
+        min_coverage=0.0 if options.unpaired else options.min_coverage,
+        device=str(pick_device(options.device, Ranks())),
+        sync_weights=lambda: read_state_dict(locate("synchformer", places.get("synchformer"))),
+        clean_names=options.clean_names,
+    )
+
+
+def _scores(options: argparse.Namespace, rows: Sequence[Metric], measured: "Measured") -> dict[str, Any]:
+    """As all files of scores are, but for what only sounds tell."""
+    from mmaudio.weights.verify import read_fingerprint
+
+    reference = Path(options.reference_cache)
+    stems = [stem for stem in CACHE_FILES if any(stem in row.reference_stems for row in rows) and cache_path(reference, stem).is_file()]
+    ids = sorted({name for by_id in measured.per_clip.values() for name in by_id})
+    clips = [{"id": name, "metrics": {metric: by_id.get(name) for metric, by_id in measured.per_clip.items()}} for name in ids]
+    return {
+        "counts": {**measured.counts, "failed": 0},
+        "metrics": measured.values,
+        "clips": clips,
+        "failed": [],
+        "protocol": {
+            "engine": "own",
+            "metrics": metric_versions(rows),
+            "judges": {f"reference/{stem}": f"sha256:{read_fingerprint(cache_path(reference, stem)).sha256}" for stem in stems},
+            "ids_hash": text_hash(ids),
+            "paired": not options.unpaired,
+            "clean_names": options.clean_names,
+        },
+    }

@@ -1,0 +1,51 @@
+"""Synchformer's vectors of what moves and when, (segments, 8, 768), for telling how far a sound is off its picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmaudio.base.specs import CLIP_FPS, SYNC_FPS, SYNC_TOKENS_PER_SEGMENT
+from mmaudio.base.tensor_files import read_state_dict
+from mmaudio.encoders import Synchformer, load_synchformer
+from mmaudio.media.containers import decode_tracks, opened_media
+from mmaudio.media.frames import ExactPicker, exact_seconds
+from mmaudio.media.pictures import PictureTrack, scene_and_sync
+from mmaudio.weights import locate
+
+CPU_SEGMENTS, CUDA_SEGMENTS = 4, 64  # encoded at once; 105 MB each
+
+
+class SyncVideo:
+    """Frames of videos of one length to vectors."""
+
+    def __init__(self, network: Synchformer, device: torch.device) -> None:
+        self.network, self.device = network.to(device), device
+        self.max_segments = CPU_SEGMENTS if device.type == "cpu" else CUDA_SEGMENTS
+
+    def __call__(self, videos: Sequence[Tensor]) -> dict[str, Tensor]:
+        """(frames, 3, 224, 224) uint8 at 25 per second each → (n, segments, 8, 768)."""
+        signed = (frames_u8[None].to(self.device).float().div_(127.5).sub_(1.0) for frames_u8 in videos)
+        vectors = torch.cat([self.network(frames, max_segments=self.max_segments).float() for frames in signed])
+        return {"synchformer_video": vectors.unflatten(1, (-1, SYNC_TOKENS_PER_SEGMENT))}
+
+
+def read(path: Path, duration_s: float) -> Tensor:
+    """The first int(25 · duration) frames of the synchronisation stream: (frames, 3, 224, 224) uint8.
+
+    Raises: MediaError for a file that is missing, damaged, without picture, or shorter.
+    """
+    end_s = exact_seconds(duration_s)
+    no_scene, sync = ExactPicker(CLIP_FPS, 0, end_s), ExactPicker(SYNC_FPS, int(end_s * SYNC_FPS), end_s)
+    with opened_media(path) as container:
+        picture = PictureTrack(container, *scene_and_sync(no_scene, sync))
+        decode_tracks(container, [picture])
+        picture.finish()
+    return picture.sync.frames_u8
+
+
+def load(places: Mapping[str, str | Path], device: torch.device) -> SyncVideo:
+    """The visual branch on a device. Raises: UserError for weights that are missing, torn or of another network."""
+    state = read_state_dict(locate("synchformer", places.get("synchformer")))
+    return SyncVideo(load_synchformer(state), device)
