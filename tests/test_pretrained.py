@@ -127,7 +127,7 @@ def test_training_and_generation(world, hub):
     assert (sound.rate_hz, len(sound.wave)) == (16_000, SPEC.num_samples)
     assert (world / f"out/{VIDEO_ID}.mp4").stat().st_size > 10_000
     run(world, hub, [sys.executable, ROOT / "evaluate.py", "exp_id=tuned", "device=cpu"])  # from where the run's settings say
-    sampled = sorted(path.name for path in (world / "output/tuned/test-sampled").iterdir())
+    sampled = sorted(path.name for path in (world / "output/tuned/example-sampled").glob("*.flac"))  # the source's tag
     assert sampled == [f"{name}.flac" for name in sorted(memmap(world, "vgg-example").ids)]
 
 

@@ -29,7 +29,7 @@ def main(words: Sequence[str]) -> int:
     if options.batch_size is not None and options.batch_size < 1:
         problems.add(f"--batch_size is {options.batch_size}; want a whole number above 0")
     from mmaudio.base.ranks import Ranks, pick_device, set_threads
-    from mmaudio.report.sweep import draw_sweep, sweep_table
+    from mmaudio.report.sweep import SWEEP_FILE, draw_sweep, sweep_table
     from mmaudio.trainer.sweep import sweep
 
     device = problems.check(lambda: pick_device(options.device, Ranks()))
@@ -43,12 +43,12 @@ def main(words: Sequence[str]) -> int:
     told, folder = sweep(averages, device, options.batch_size).entries(), averages.files.folder
     with atomic_path(folder / "ema_sweep.png") as temporary:
         draw_sweep(temporary, told, f"{averages.settings.name()} after {averages.n:,} EMA updates")
-    write_json(folder / "ema_sweep.json", told)
+    write_json(folder / SWEEP_FILE, told)
     print(sweep_table(told))
     at_step = "" if options.step is None else f" --step {options.step}"
     command = f"mmaudio ema synthesize {shlex.quote(options.run)} --sigma {told['best']['sigma']:g}{at_step}"
     edge = {min(told["sigmas"]): ", the narrowest tried", max(told["sigmas"]): ", the widest tried"}.get(told["best"]["sigma"], "")
     note_poor_fit(told["best"]["sigma"], told["fit_errors"][told["sigmas"].index(told["best"]["sigma"])])
     print(f"best is sigma {told['best']['sigma']:g}{edge}; write its weights with: {command}")
-    print(f"all in {folder / 'ema_sweep.json'} and {folder / 'ema_sweep.png'}")
+    print(f"all in {folder / SWEEP_FILE} and {folder / 'ema_sweep.png'}")
     return 0

@@ -127,5 +127,5 @@ def _score(options: argparse.Namespace, metrics: "MetricsSettings", chosen: "Eva
     duration_s = options.duration or _longest_s(generated)
     device = pick_device(options.device, Ranks())
     own_cache = (Path(options.output).with_suffix("") if options.output else generated / "scores").with_name("reference-cache")
-    scoring = Scoring(metrics, asked_metrics(metrics), duration_s, RATE_HZ, 0, device, metrics.places, own_cache, {})
+    scoring = Scoring(metrics, asked_metrics(metrics), duration_s, RATE_HZ, device, metrics.places, own_cache, {})
     return score_set(chosen, generated, scoring, Ranks())

@@ -68,12 +68,12 @@ def commands(num_iterations: int) -> dict[str, str]:
         "extract_heldout": extract_video("heldout", "learn_heldout"),
         "train": f"train.py exp_id={EXP_ID} model=nano_16k device=cpu backend=lite duration_s={DURATION_S} {sources}"
         f" data.train=[learn_video,learn_audio] data.val=[learn_heldout] data.test=[learn_heldout]"
-        f" batch_size=16 num_iterations={num_iterations} {schedule} {intervals} {heard} cfg_strength={GUIDANCE}",
+        f" batch_size=16 num_iterations={num_iterations} {schedule} {intervals} {heard} evaluate.test=False cfg_strength={GUIDANCE}",
         "generate_right": generate("right", "heldout.tsv"),
         "generate_wrong": generate("wrong", "heldout_wrong.tsv"),
         "score_right": score("right", "heldout.tsv"),
         "score_wrong": score("wrong", "heldout_wrong.tsv"),
-        "report": f"{MMAUDIO} report {RUN} --samples {RUN}/samples/right --reference {DATA}/heldout --scores {RUN}/scores_right.json",
+        "report": f"{MMAUDIO} report {RUN}",
     }
 
 

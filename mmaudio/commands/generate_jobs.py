@@ -1,55 +1,105 @@
-"""What `mmaudio generate` is asked to make: the name, prompt and video of every sample, and that none replaces anything."""
+"""What `mmaudio generate` is asked to make: a job for every sample, and that none replaces anything."""
 
 import argparse
+import glob
 import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mmaudio.base.errors import UserError
+from mmaudio.base.errors import Problems, UserError
 from mmaudio.commands.captions import read_captions
+from mmaudio.commands.generate_lines import read_lines
+from mmaudio.generate.jobs import Job
 
-NamedPrompt = tuple[str, str, Path | None]  # name and prompt of a sample, and its video if there is one
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-MAX_NAME = 80  # characters of a prompt that make a file name
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MOST_NAME_BYTES = 80  # of a prompt that make a file name
+PATTERN = re.compile(r"[*?\[]")
 
 
-def _file_name(prompt: str) -> str:
-    return re.sub(r"[^\w-]+", "_", prompt).strip("_")[:MAX_NAME] or "unnamed"
+def file_name(prompt: str) -> str:
+    """A name for the files of a prompt: letters, digits and dashes of any script, and underscores for all else."""
+    name = re.sub(r"[^\w-]+", "_", prompt).strip("_").encode("utf-8", "replace")[:MOST_NAME_BYTES]
+    return name.decode("utf-8", "ignore").strip("_") or "unnamed"
 
 
-def jobs_asked_for(options: argparse.Namespace) -> list[NamedPrompt]:
-    """Name, prompt and video of every sample asked for."""
-    if options.video is None:
-        if not options.prompt or options.captions:
-            raise UserError("nothing to generate from: give --video FILE (or a folder, perhaps with --captions TABLE), or --prompt TEXT")
-        return [(_file_name(options.prompt), options.prompt, None)]
-    video = Path(options.video)
-    if video.is_file():
-        return [(video.stem, options.prompt, video)]
-    if not video.is_dir():
-        raise UserError(f"--video is {video}, which is neither a file nor a folder")
+def jobs_asked_for(options: argparse.Namespace) -> list[Job]:
+    """Every sample asked for, each name once. Raises: UserError with everything wrong with the inputs."""
+    if not (options.video or options.image or options.jsonl) and (not options.prompt or options.captions):
+        raise UserError(
+            "nothing to generate from: give --video FILE (or a folder, perhaps with --captions TABLE), --image FILE, --jsonl FILE, "
+            "or --prompt TEXT"
+        )
+    problems, jobs = Problems(), list[Job]()
     if options.captions is not None:
-        return _captioned(video, Path(options.captions))
-    found = sorted(path for path in video.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not found:
-        raise UserError(f"--video is {video}, a folder without a video ({', '.join(VIDEO_SUFFIXES)})")
-    return [(path.stem, options.prompt, path) for path in found]
+        jobs += problems.check(lambda: _captioned(options.video, Path(options.captions))) or []
+    else:
+        for path in _found(options.video, "--video", VIDEO_SUFFIXES, problems):
+            jobs.append(Job(path.stem, options.prompt, video=path))
+    for path in _found(options.image, "--image", IMAGE_SUFFIXES, problems):
+        jobs.append(Job(path.stem, options.prompt, image=path))
+    if options.jsonl is not None:
+        jobs += problems.check(lambda: read_lines(Path(options.jsonl), options.prompt)) or []
+    problems.raise_any()
+    return _named(jobs or [Job("", options.prompt)])
 
 
-def _captioned(folder: Path, table_path: Path) -> list[NamedPrompt]:
-    named = read_captions(table_path).items()
-    jobs: list[NamedPrompt] = [(name, prompt, folder / f"{name}.mp4") for name, prompt in named]
-    missing = [name for name, _, path in jobs if path is not None and not path.is_file()]
+def _named(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs without a name get one of their prompt, with a number where that is taken."""
+    taken, named = {job.name for job in jobs}, list[Job]()
+    for job in jobs:
+        name, first = job.name, file_name(job.prompt)
+        number = 1
+        while not job.name and (not name or name in taken):
+            name, number = first if number == 1 else f"{first}_{number}", number + 1
+        taken.add(name)
+        named.append(Job(name, job.prompt, job.video, job.image, job.negative_prompt, job.duration_s, job.seed))
+    return named
+
+
+def _found(words: Iterable[str], option: str, suffixes: Sequence[str], problems: Problems) -> list[Path]:
+    """The files that words name, in order, each once."""
+    files = [path for word in words for path in problems.check(lambda word=word: _files(word, option, suffixes)) or []]  # type: ignore[misc]
+    return list({path.resolve(): path for path in reversed(files)}.values())[::-1]
+
+
+def _files(word: str, option: str, suffixes: Sequence[str]) -> list[Path]:
+    path = Path(word)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found, what = list(path.iterdir()), "a folder"
+    elif PATTERN.search(word):
+        found, what = [Path(name) for name in glob.glob(word, recursive=True)], "a pattern"
+    else:
+        raise UserError(f"{option} is {path}, which is neither a file nor a folder")
+    kept = sorted(file for file in found if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file())
+    if not kept:
+        raise UserError(f"{option} is {path}, {what} without any of {', '.join(suffixes)}")
+    return kept
+
+
+def _captioned(folders: Sequence[str], table_path: Path) -> list[Job]:
+    if len(folders) != 1 or not Path(folders[0]).is_dir():
+        raise UserError("--captions is about the videos of a folder: give one --video FOLDER with it")
+    folder = Path(folders[0])
+    there = {path.stem: path for suffix in reversed(VIDEO_SUFFIXES) for path in sorted(folder.glob(f"*{suffix}"))}
+    named = read_captions(table_path)
+    missing = [name for name in named if name not in there]
     if missing:
-        raise UserError(f"{len(missing)} of the {len(jobs)} ids of {table_path} have no .mp4 in {folder}, the first is {missing[0]!r}")
-    return jobs
+        raise UserError(f"{len(missing)} of the {len(named)} ids of {table_path} have no .mp4 in {folder}, the first is {missing[0]!r}")
+    return [Job(name, prompt, video=there[name]) for name, prompt in named.items()]
 
 
-def check_outputs(jobs: list[NamedPrompt], output: Path) -> None:
+def check_outputs(jobs: Sequence[Job], output: Path) -> None:
     """Raises: UserError where samples would replace one another, or a video they are made from."""
-    names = [name for name, _, _ in jobs]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = [name for name, count in Counter(job.name for job in jobs).items() if count > 1]
     if twice:
-        raise UserError(f"--video holds several files named {twice[0]!r} that differ only in their suffix; keep one of each name")
-    for name, _, video in jobs:
-        if video is not None and (output / f"{name}.mp4").resolve() == video.resolve():
-            raise UserError(f"--output is {output}, where {video.name} would be replaced by its copy with new sound; name another folder")
+        raise UserError(f"there are several files named {twice[0]!r}, whose samples would replace one another; keep one of each name")
+    made = {(output / f"{job.name}.mp4").resolve() for job in jobs if job.source is not None}
+    for job in jobs:
+        if job.video is not None and job.video.resolve() in made:
+            raise UserError(
+                f"--output is {output}, where {job.video.name} would be replaced by its copy with new sound; name another folder"
+            )

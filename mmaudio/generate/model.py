@@ -49,13 +49,26 @@ class ModelChoice:
     backend_keywords: Mapping[str, Any] = field(default_factory=dict)  # of a BackendPlan: dtype, places, memory_gb, compiled
 
 
-def load_model(choice: ModelChoice, device: torch.device, needs: Collection[str] = FOR_GENERATION) -> Model:
-    """Load weights and build the backend that belongs to them.
+@dataclass(frozen=True)
+class ModelPlan:
+    """What is to be loaded, as the user and the record beside the weights say; nothing has been."""
 
-    Args:
-        needs: what the backend has to do, of mmaudio.features.plan.ABILITIES.
-    Raises: UserError for weights that are missing or of another variant, and where neither the user nor a record says
-    which variant they are.
+    weights: Path
+    variant: str
+    final_cond: str
+    dropped: tuple[str, ...]
+    backend: BackendPlan
+
+    @property
+    def spec(self) -> AudioSpec:
+        return self.backend.spec
+
+
+def plan_model(choice: ModelChoice) -> ModelPlan:
+    """Decide what to load; of files, no more than the record is read.
+
+    Raises: UserError for weights that are missing, what contradicts their record, and where neither the user nor a record
+    says which variant they are.
     """
     if not choice.weights.is_file():
         raise UserError(f"no weights at {choice.weights}; training writes output/<exp_id>/<exp_id>_ema_final.pth")
@@ -72,12 +85,27 @@ def load_model(choice: ModelChoice, device: torch.device, needs: Collection[str]
         problems.add(f"{choice.weights.name} was trained on features of the {record.backend} backend, not of {choice.backend}")
     row = problems.check(lambda: find_variant(variant))
     spec = problems.check(lambda: spec_of(row.mode if row else "16k", duration_s))
-    plan = problems.check(lambda: BackendPlan(backend_name, spec or AudioSpec(), **choice.backend_keywords))
-    state = problems.check(lambda: load_weights(choice.weights))
+    backend = problems.check(lambda: BackendPlan(backend_name, spec or AudioSpec(), **choice.backend_keywords))
     problems.raise_any()
-    assert plan is not None
-    assert state is not None
-    final_cond = record.final_cond if record else find_variant(variant).final_cond
-    network = load_network(state, variant, duration_s=duration_s, final_cond=final_cond)
-    backend = Backend.load(plan, device, needs)  # may download, so everything else is known to be right before
-    return Model(network.eval().requires_grad_(False).to(device), backend, record.dropped if record else ())
+    assert row is not None
+    assert backend is not None
+    final_cond = record.final_cond if record else row.final_cond
+    return ModelPlan(choice.weights, variant, final_cond, record.dropped if record else (), backend)
+
+
+def load_model(choice: ModelChoice, device: torch.device, needs: Collection[str] = FOR_GENERATION) -> Model:
+    """Load weights and build the backend that belongs to them: `load_planned` of `plan_model`, with their arguments and errors."""
+    return load_planned(plan_model(choice), device, needs)
+
+
+def load_planned(plan: ModelPlan, device: torch.device, needs: Collection[str] = FOR_GENERATION) -> Model:
+    """Load what was planned.
+
+    Args:
+        needs: what the backend has to do, of mmaudio.features.plan.ABILITIES.
+    Raises: UserError for weights that are damaged or of another variant, and for a backend whose weights cannot be had.
+    """
+    state = load_weights(plan.weights)
+    network = load_network(state, plan.variant, duration_s=plan.spec.duration_s, final_cond=plan.final_cond)
+    backend = Backend.load(plan.backend, device, needs)  # may download, so everything else is known to be right before
+    return Model(network.eval().requires_grad_(False).to(device), backend, plan.dropped)

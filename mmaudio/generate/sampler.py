@@ -1,27 +1,29 @@
 """Conditions to latents: noise of each item's own, guidance, and a solver. Axes: b batch, n latent token, c channel."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmaudio.base.draws import Draws, text_item
-from mmaudio.flow.guidance import guided
+from mmaudio.flow.guidance import guided_as_one_batch, uses_guidance
+from mmaudio.flow.methods import ADAPTIVE
 from mmaudio.flow.nulls import Told, ToldConditions
-from mmaudio.flow.ode import integrate
+from mmaudio.flow.ode import Solution, solve
 from mmaudio.network import Conditions, FlowTransformer
 
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How to sample; defaults are the published ones."""
+    """How to sample; defaults are the published ones, but for `amp`: bf16 autocast, which "adaptive" goes without."""
 
     num_steps: int = 25
     cfg_strength: float = 4.5
     method: str = "euler"
     min_sigma: float = 0.0
     seed: int = 42
+    amp: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class ConditionBatch:
     """Features to sample from: one id a row, text (b, 77, width), and video (b, tokens, width) or None for no video.
 
     `negative_text` (1 or b, 77, width) replaces the empty caption in guidance. `video_exist` (b,) bool marks the rows that
-    have a video where not all have; None means all.
+    have a video where not all have; None means all. `seeds` are the rows' own; None: that of the settings for all.
     """
 
     ids: list[str]
@@ -38,14 +40,84 @@ class ConditionBatch:
     sync: Tensor | None = None
     negative_text: Tensor | None = None
     video_exist: Tensor | None = None
+    seeds: list[int] | None = None
+
+
+def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: SampleSettings, dropped: Collection[str] = ()) -> Tensor:
+    """Unnormalised latents (b, n, c), float32: those of `sample`."""
+    return sample(network, batch, settings, dropped).x_bnc
 
 
 @torch.inference_mode()
-def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: SampleSettings, dropped: Collection[str] = ()) -> Tensor:
-    """Unnormalised latents (b, n, c), float32. Conditions in `dropped`, which the network was trained without, are not told.
+def sample(network: FlowTransformer, batch: ConditionBatch, settings: SampleSettings, dropped: Collection[str] = ()) -> Solution:
+    """Unnormalised latents (b, n, c), float32, and evaluations of each row's velocity, guidance as one.
 
-    The starting noise of a row is a function of (seed, id), so neither the batch nor the number of processes matters.
+    The starting noise of a row is a function of (seed, id), so neither the batch nor the number of processes matters: in
+    float32 latents of unit scale are the same to 1e-5. What is left is that a CPU adds up products of one or two rows (of
+    time and of pooled conditions) in another order than those of more, and that bf16 rounds likewise on a GPU.
+    Conditions are projected once, before the first step. Those in `dropped`, which the network was trained without, are not told.
+    Raises: UserError as `solve`.
     """
+    device = network.sync_pos_emb.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp and settings.method != ADAPTIVE):
+        velocity = GuidedVelocity.of_batch(network, batch, settings.cfg_strength, dropped)
+        solution = solve(
+            velocity,
+            starting_noise(network, batch, settings.seed),
+            method=settings.method,
+            num_steps=settings.num_steps,
+            min_sigma=settings.min_sigma,
+            of_rows=velocity.of_rows,
+        )
+    return Solution(network.unnormalize(solution.x_bnc), solution.num_evaluations_b)
+
+
+def starting_noise(network: FlowTransformer, batch: ConditionBatch, seed: int) -> Tensor:
+    """The state at t = 0 (b, n, c), float32: for each row a function of its id, and of its seed or the common one."""
+    device, shape = network.sync_pos_emb.device, (network.latent_seq_len, network.latent_mean.shape[-1])
+    items = torch.tensor([text_item(name) for name in batch.ids], device=device)
+    seeds = [seed] * len(items) if batch.seeds is None else batch.seeds
+    if len(set(seeds)) == 1:
+        return Draws(seeds[0], 0, items).normals("noise", *shape)
+    return torch.cat([Draws(own, 0, item).normals("noise", *shape) for own, item in zip(seeds, items.split(1), strict=True)])
+
+
+@dataclass(frozen=True)
+class GuidedVelocity:
+    """The velocity of a batch: `told` are the conditions of its rows, followed, with guidance, by as many that are told the null."""
+
+    network: FlowTransformer
+    told: Conditions
+    strength: float
+
+    @classmethod
+    def of_batch(cls, network: FlowTransformer, batch: ConditionBatch, strength: float, dropped: Collection[str] = ()) -> "GuidedVelocity":
+        """Conditions projected, and with guidance stacked, once for all steps."""
+        told = told_conditions(network, batch, dropped)
+        if not uses_guidance(strength):
+            return cls(network, told, strength)
+        return cls(network, stacked(told, null_conditions(network, batch)), strength)
+
+    def __call__(self, t: Tensor, x_bnc: Tensor) -> Tensor:
+        """At time t, a scalar or (b,), and state (b, n, c), in whose dtype it is."""
+        if not uses_guidance(self.strength):
+            return self._plain(t, x_bnc)
+        return guided_as_one_batch(self._plain, self.strength)(t, x_bnc)
+
+    def _plain(self, t: Tensor, x_bnc: Tensor) -> Tensor:
+        return self.network.predict_flow(x_bnc, t.expand(len(x_bnc)), self.told)
+
+    def of_rows(self, rows: Tensor) -> "GuidedVelocity":
+        """For some rows of the batch, (k,) int64."""
+        num = len(self.told.text_f) // (2 if uses_guidance(self.strength) else 1)
+        if len(rows) == num:
+            return self
+        chosen = torch.cat([rows, rows + num]) if uses_guidance(self.strength) else rows
+        return GuidedVelocity(self.network, self.told.pick(chosen, chosen, chosen), self.strength)
+
+
+def told_conditions(network: FlowTransformer, batch: ConditionBatch, dropped: Collection[str] = ()) -> Conditions:
+    """The projected conditions of every row: what it has and the network knows, and nulls for the rest."""
     num, device = len(batch.ids), network.sync_pos_emb.device
     has_video = torch.ones(num, dtype=torch.bool) if batch.video_exist is None else batch.video_exist.cpu()
 
@@ -55,7 +127,7 @@ def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: Sa
     def told(name: str, features: Tensor | None, who_has_it: Tensor) -> Told:
         return Told.of(who_has_it & (features is not None and name not in dropped))
 
-    conditions = network.told_conditions(
+    return network.told_conditions(
         given("clip", batch.clip),
         given("sync", batch.sync),
         given("text", batch.text),
@@ -63,14 +135,15 @@ def sample_latents(network: FlowTransformer, batch: ConditionBatch, settings: Sa
             told("clip", batch.clip, has_video), told("sync", batch.sync, has_video), told("text", batch.text, torch.ones_like(has_video))
         ).to(device),
     )
-    negative = None if batch.negative_text is None else batch.negative_text.to(device, torch.float32)
-    null = network.empty_conditions(negative).expand(num)
 
-    def velocity(told_so: Conditions) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda t, x: network.predict_flow(x, t.expand(num), told_so)
 
-    items = torch.tensor([text_item(name) for name in batch.ids], device=device)
-    x0_bnc = Draws(settings.seed, 0, items).normals("noise", network.latent_seq_len, network.latent_mean.shape[-1])
-    way = guided(velocity(conditions), velocity(null), settings.cfg_strength)
-    x1_bnc = integrate(way, x0_bnc, method=settings.method, num_steps=settings.num_steps, min_sigma=settings.min_sigma)
-    return network.unnormalize(x1_bnc)
+def null_conditions(network: FlowTransformer, batch: ConditionBatch) -> Conditions:
+    """What guidance leads each row away from."""
+    negative = None if batch.negative_text is None else batch.negative_text.to(network.sync_pos_emb.device, torch.float32)
+    return network.empty_conditions(negative).expand(len(batch.ids))
+
+
+def stacked(first: Conditions, second: Conditions) -> Conditions:
+    """The rows of both, one after the other; their tensors are copied."""
+    names = ("clip_f", "sync_rows", "text_f", "clip_f_c", "text_f_c")
+    return Conditions(**{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names}, sync_row_n=first.sync_row_n)

@@ -1,80 +1,108 @@
 """What a page shows, as plain values: the caller fills these in, the page only lays them out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
+Better = Literal["higher", "lower", "nearer 0", ""]  # "": neither, it is there to compare with
 
 
 @dataclass(frozen=True)
-class Metric:
-    """One row of the table of metrics. `value` None means it cannot be told; then `note` says why."""
+class Value:
+    """A metric of one column. `value` None means that it cannot be told; then `reason` says why."""
 
-    name: str
     value: float | None
     interval: tuple[float, float] | None = None
     unit: str = ""
-    note: str = ""
+    better: Better = ""
+    num: int | None = None  # clips it rests on
+    reason: str = ""
 
 
 @dataclass(frozen=True)
-class Track:
-    """One sound of a sample: the file a browser plays, and the wave its spectrogram is drawn from."""
+class Clips:
+    """How many clips a column's numbers rest on, and how many are left out of them. None: not told."""
 
-    media: Path  # .mp4 or .webm with sound, or an audio file; copied into the page's folder
-    wave: npt.NDArray[np.float32]  # (samples,), full scale is 1
-    rate_hz: int
+    paired: int
+    reference: int
+    failed: int = 0
+    missing: int | None = None
+    unexpected: int | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """The scores of one set of samples: a column of the table of metrics, and a sound in the samples."""
+
+    label: str
+    values: Mapping[str, Value]
+    clips: Clips
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One sound of a sample. `file` None means that there is none to play; then `lack` says why."""
+
+    label: str
+    file: Path | None
     onsets_s: Sequence[float] = ()
+    numbers: Mapping[str, float | None] = field(default_factory=dict)  # per-clip metrics
+    caption: str = ""
+    lack: str = ""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip: its generated sound and, where there is one, its real sound. `numbers` are what cards are sorted by."""
+    """One clip: the sounds to switch between, in the order of the keys that switch, and the picture they belong to.
+
+    `duration_s` is how much of each sound was compared, which is what is shown; None: all of it.
+    """
 
     id: str
-    caption: str
-    generated: Track
-    real: Track | None = None
-    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    sounds: Sequence[Sound]
+    picture: Path | None = None
+    duration_s: float | None = None
+    lack: str = ""  # why there is no picture, where there should be one
+
+    @property
+    def captions(self) -> dict[str, list[str]]:
+        """Caption → labels of the sounds that were made for it."""
+        told: dict[str, list[str]] = {}
+        for sound in self.sounds:
+            if sound.caption:
+                told.setdefault(sound.caption, []).append(sound.label)
+        return told
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run left of its training: JSON lines of its numbers, and the JSON of its sweep over averages."""
+
+    label: str
+    metrics_log: Path | None = None
+    sweep: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole page. `headline` are the few numbers that stand at the top, label → text."""
+    """A whole page. `samples` are taken one by one; `sound_labels` are all their sounds' labels, in the order of the keys."""
 
     title: str
     subtitle: str = ""
-    headline: Mapping[str, str] = field(default_factory=dict)
-    metrics: Sequence[Metric] = ()
-    samples: Sequence[Sample] = ()
-    metrics_log: Path | None = None  # JSON lines of a run; its losses are drawn
+    runs: Sequence[RunRecord] = ()
+    columns: Sequence[Column] = ()
+    samples: Iterable[Sample] = ()
+    sound_labels: Sequence[str] = ()
+    notes: Sequence[str] = ()  # what was found and could not be used
 
 
-def score_metrics(scores: Mapping[str, Any]) -> list[Metric]:
-    """Rows for the dictionary that scoring a folder gives (and that its JSON holds)."""
-    onsets, counts = scores["onset_f1"], scores["counts"]
-    tolerance = f"within {1000 * onsets['tolerance_s']:.0f} ms"
-    difference = None
-    if onsets["shuffled"] is not None:
-        difference = onsets["generated"] - onsets["shuffled"]
-    interval = tuple(onsets["interval"]) if onsets["interval"] else None
-    frechet = scores["mel_frechet"]
-    shuffled_note = onsets.get("reason", "against other clips' real sounds: what chance gives")
-    frechet_note = frechet.get("reason", "between the sets of mel frames; lower is nearer")
-    return [
-        Metric("Onset F1, generated", onsets["generated"], note=f"generated against real sound of the same clip, {tolerance}"),
-        Metric("Onset F1, shuffled", onsets["shuffled"], note=shuffled_note),
-        Metric("Onset F1, difference", difference, interval, note="generated less shuffled, with its 95 % bootstrap interval"),
-        Metric("Mean onset offset", onsets["mean_offset_s"], unit="s", note="of the onsets that agree; above 0: generated late"),
-        Metric("Spectral distance", scores["spectral_distance"]["mean"], unit="dB", note="between average spectra; lower is nearer"),
-        Metric(
-            "Mel Fréchet distance",
-            frechet["value"],
-            unit="dB²",
-            note=frechet_note,
-        ),
-        Metric("Clips scored", counts["paired"], note=f"of {counts['reference']} real and {counts['predicted']} generated sounds"),
-    ]
+@dataclass(frozen=True)
+class Written:
+    """A page that stands: its index.html, the samples shown, and what they lack (one line for each file)."""
+
+    index: Path
+    num_samples: int
+    num_bytes: int
+    lacks: Sequence[str]

@@ -1,4 +1,4 @@
-"""A run's numbers over its steps: read from its JSON lines, drawn as SVG that follows the page's colours."""
+"""Runs' numbers over their steps: read from their JSON lines, drawn as SVG that follows the page's colours."""
 
 import json
 import math
@@ -8,13 +8,29 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-WIDTH, HEIGHT = 920, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 32, 14, 40
+from mmaudio.report.axes import HEIGHT, WIDTH, Axis, marks_across, step_axis, step_marks, value_axis, value_rules
+
+NUM_COLOURS, NUM_DASHES = 6, 4  # what the page's style knows
 _MAX_POINTS = 400
-_LOG_RATIO = 20  # a larger span of positive values is drawn on a logarithmic scale
 _FEW_POINTS = 60  # a series with fewer is drawn with its points
+_FIRST_STAGES = ("train", "valid")
 
 Points = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: what the legend calls it, and how it looks. Colours and dashes are counted from 0 and repeat."""
+
+    label: str
+    points: Points
+    colour: int
+    dash: int = 0
+
+    @property
+    def style(self) -> str:
+        """The classes of its looks; where colours repeat, the dash goes on."""
+        return f"s{self.colour % NUM_COLOURS} d{(self.dash + self.colour // NUM_COLOURS) % NUM_DASHES}"
 
 
 def read_curves(path: Path) -> dict[str, Points]:
@@ -54,83 +70,66 @@ def thin(points: Sequence[tuple[int, float]], most: int = _MAX_POINTS) -> Points
     return [(group[-1][0], math.fsum(value for _, value in group) / len(group)) for group in groups]
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) inside [low, high]."""
-    raw = (high - low) / most
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+def _kind(name: str) -> tuple[str, str]:
+    stage, _, kind = name.partition("/")
+    return stage, kind
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Maps values onto pixels, linearly or by their logarithm."""
+def lines_by_kind(curves_of: Mapping[str, Mapping[str, Points]]) -> dict[str, list[Line]]:
+    """What goes into one chart: kind (`loss`) → a line for each run and stage, kinds by name.
 
-    low: float
-    high: float
-    start_px: float
-    end_px: float
-    is_log: bool = False
-
-    def place(self, value: float) -> float:
-        low, high, value = (math.log(x) if self.is_log else x for x in (self.low, self.high, value))
-        return self.start_px + (value - low) / (high - low) * (self.end_px - self.start_px)
-
-    def marks(self) -> list[float]:
-        if not self.is_log:
-            return ticks(self.low, self.high)
-        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        marks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-        return [mark for mark in marks if self.low <= mark <= self.high]
+    Of one run, a colour stands for a stage; of several, a colour stands for a run, and a dash for a stage.
+    """
+    names = {name for curves in curves_of.values() for name in curves}
+    rank = {stage: place for place, stage in enumerate(_FIRST_STAGES)}
+    stages = sorted({_kind(name)[0] for name in names}, key=lambda stage: (rank.get(stage, len(rank)), stage))
+    charts: dict[str, list[Line]] = {kind: [] for kind in sorted({_kind(name)[1] for name in names})}
+    is_single = len(curves_of) == 1
+    for run_place, (run, curves) in enumerate(curves_of.items()):
+        for stage_place, stage in enumerate(stages):
+            for kind, lines in charts.items():
+                if points := curves.get(f"{stage}/{kind}"):
+                    looks = (stage_place, 0) if is_single else (run_place, stage_place)
+                    lines.append(Line(stage if is_single else f"{run} · {stage}", points, *looks))
+    return charts
 
 
-def _value_axis(values: Sequence[float]) -> _Axis:
-    low, high = min(values), max(values)
-    if low > 0 and high / low > _LOG_RATIO:
-        return _Axis(low / 1.15, high * 1.15, HEIGHT - _BOTTOM, _TOP, is_log=True)
-    margin = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
-    return _Axis(0.0 if 0 <= low < 3 * (high - low) else low - margin, high + margin, HEIGHT - _BOTTOM, _TOP)
-
-
-def _grid(across: _Axis, upward: _Axis) -> str:
-    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
-    parts = []
-    for mark in upward.marks():
-        y = upward.place(mark)
-        parts.append(
-            f'<path class="rule" d="M{_LEFT} {y:.1f}H{right}"/><text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>'
-        )
-    for mark in across.marks():
-        parts.append(f'<text x="{across.place(mark):.1f}" y="{bottom + 18}" text-anchor="middle">{mark:,.0f}</text>')
-    parts.append(f'<text class="unit" x="{(_LEFT + right) / 2}" y="{HEIGHT - 4}" text-anchor="middle">steps</text>')
-    return "".join(parts)
-
-
-def _line(points: Points, across: _Axis, upward: _Axis, colour: int) -> str:
-    places = [(across.place(step), upward.place(value)) for step, value in points]
+def _drawn(line: Line, across: Axis, upward: Axis) -> str:
+    places = [(across.place(step), upward.place(value)) for step, value in thin(line.points)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places) if len(places) < _FEW_POINTS else ""
-    return f'<g class="series s{colour % 4}"><path d="{path}"/>{dots}</g>'
+    return f'<g class="series {line.style}"><path d="{path}"/>{dots}</g>'
 
 
-def chart(series: Mapping[str, Points], title: str) -> str:
-    """A line chart as inline SVG with its legend; "" if no series has a point. Names are escaped.
+def legend_key(label: str, style: str) -> str:
+    """An entry of a legend: a piece of the line itself, and its name."""
+    swatch = f'<svg class="swatch" viewBox="0 0 30 8" aria-hidden="true"><g class="series {style}"><path d="M1 4H29"/></g></svg>'
+    return f"<li>{swatch}{escape(label)}</li>"
+
+
+def framed(title: str, legend: str, spoken: str, drawing: str) -> str:
+    """A chart's figure: its title, its legend, and the drawing with a text for those who do not see it."""
+    return (
+        f'<figure class="chart"><figcaption>{escape(title)}<ul class="legend">{legend}</ul></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(spoken)}">{drawing}</svg></figure>'
+    )
+
+
+def chart(lines: Sequence[Line], title: str) -> str:
+    """A line chart as inline SVG with its legend; "" if no line has a point. Names are escaped.
 
     The value axis is logarithmic where all values are positive and span more than a factor of 20, and it says so.
     """
-    shown = {name: thin(points) for name, points in series.items() if points}
+    shown = [line for line in lines if line.points]
     if not shown:
         return ""
-    steps = [step for points in shown.values() for step, _ in points]
-    across = _Axis(min(steps), max(max(steps), min(steps) + 1), _LEFT, WIDTH - _RIGHT)
-    upward = _value_axis([value for points in shown.values() for _, value in points])
-    lines = "".join(_line(points, across, upward, colour) for colour, points in enumerate(shown.values()))
-    told = "; ".join(f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in series.items() if points)
-    keys = "".join(f'<li class="s{colour % 4}">{escape(name)}</li>' for colour, name in enumerate(shown))
-    scale = " (logarithmic scale)" if upward.is_log else ""
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)}{scale}<ul class="legend">{keys}</ul></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title} over training steps: {told}")}">'
-        f"{_grid(across, upward)}{lines}</svg></figure>"
+    across = step_axis([step for line in shown for step, _ in line.points])
+    upward = value_axis([value for line in shown for _, value in thin(line.points)])
+    told = "; ".join(f"{line.label} from {line.points[0][1]:.4g} to {line.points[-1][1]:.4g}" for line in shown)
+    grid = value_rules(upward) + marks_across([(across.place(mark), f"{mark:,}") for mark in step_marks(across)], "steps")
+    return framed(
+        f"{title}{' (logarithmic scale)' if upward.is_log else ''}",
+        "".join(legend_key(line.label, line.style) for line in shown),
+        f"{title} over training steps: {told}",
+        grid + "".join(_drawn(line, across, upward) for line in shown),
     )

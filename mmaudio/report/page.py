@@ -1,143 +1,107 @@
 """Writes the page: one folder with index.html, its media and its pictures, whole or not at all."""
 
-import json
-import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from mmaudio.base.files import atomic_folder
-from mmaudio.report.content import Metric, Report, Sample, Track
-from mmaudio.report.curves import chart, read_curves
-from mmaudio.report.spectrograms import draw, shared_top_db, spectrogram
-from mmaudio.report.template import PAGE, SCRIPT, STYLE
+from mmaudio.report.cards import card
+from mmaudio.report.content import Column, Report, RunRecord, Written
+from mmaudio.report.curves import chart, lines_by_kind, read_curves
+from mmaudio.report.list_script import LIST_SCRIPT
+from mmaudio.report.media_folder import FOLDER, PlacedSample, place_sample
+from mmaudio.report.metric_names import in_order, title_of
+from mmaudio.report.metric_table import metric_table
+from mmaudio.report.numbers import number_text
+from mmaudio.report.player_script import PLAYER_SCRIPT
+from mmaudio.report.style import STYLE
+from mmaudio.report.sweep_chart import sweep_chart
+from mmaudio.report.template import LEGEND, PAGE, TOOLBAR
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".m4a")
-LOSS_NAME = "loss"
-
-
-def number_text(value: float | None) -> str:
-    """A number for reading: three digits, a dash for one that cannot be told."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    is_whole = float(value).is_integer() or abs(value) >= 1000
-    return f"{value:,.0f}" if is_whole and abs(value) < 1e9 else f"{value:.3g}"
-
-
-def _headline(report: Report) -> str:
-    tiles = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>" for label, text in report.headline.items())
-    return f'<dl class="tiles">{tiles}</dl>' if tiles else ""
+LOSS = "loss"
+PAGE_FILES = ("index.html", FOLDER)
+_TILES = ("onset_f1", "onset_f1_shuffled", "spectral_distance")
 
 
-def _metric_row(metric: Metric) -> str:
-    interval = "" if metric.interval is None else f"{number_text(metric.interval[0])} to {number_text(metric.interval[1])}"
-    value = f"{number_text(metric.value)} {escape(metric.unit)}".strip()
-    cells = f'<td class="number">{value}</td><td class="number">{interval}</td><td class="note">{escape(metric.note)}</td>'
-    return f'<tr><th scope="row">{escape(metric.name)}</th>{cells}</tr>'
-
-
-def _metrics_section(metrics: Sequence[Metric]) -> str:
-    if not metrics:
+def _headline(columns: Sequence[Column]) -> str:
+    """The few numbers that stand at the top of a page of one column; of several the table says it better."""
+    if len(columns) != 1:
         return ""
-    columns = '<th scope="col">Metric</th><th scope="col" class="number">Value</th><th scope="col" class="number">95 % interval</th>'
-    rows = "".join(_metric_row(metric) for metric in metrics)
-    table = f'<table><thead><tr>{columns}<th scope="col">What it is</th></tr></thead><tbody>{rows}</tbody></table>'
-    return f'<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2><div class="panel">{table}</div></section>'
+    values = columns[0].values
+    told = {title_of(name): f"{number_text(values[name].value)} {values[name].unit}".strip() for name in _TILES if name in values}
+    told["Clips scored"] = f"{columns[0].clips.paired} of {columns[0].clips.reference}"
+    tiles = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>" for label, text in told.items())
+    return f'<dl class="tiles">{tiles}</dl>'
 
 
-def _curves_section(metrics_log: Path | None) -> str:
-    curves = read_curves(metrics_log) if metrics_log else {}
-    kinds = sorted({name.rsplit("/", 1)[-1] for name in curves})
-    charts = {kind: chart({name: points for name, points in curves.items() if name.rsplit("/", 1)[-1] == kind}, kind) for kind in kinds}
-    loss = charts.pop(LOSS_NAME, "").replace(f"<figcaption>{LOSS_NAME}", "<figcaption>Loss", 1)
-    more = "".join(charts.values())
-    folded = f"<details><summary>More curves ({len(charts)})</summary>{more}</details>" if more else ""
-    if not loss and not folded:
+def _section(name: str, title: str, content: str) -> str:
+    return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{content}</section>' if content else ""
+
+
+def _metrics(columns: Sequence[Column], notes: Sequence[str]) -> str:
+    told = "".join(f'<p class="soft">{escape(note)}</p>' for note in notes)
+    content = metric_table(columns) + told
+    return _section("metrics", "Metrics", f'<div class="panel">{content}</div>' if content else "")
+
+
+def _curves(runs: Sequence[RunRecord]) -> str:
+    curves = {run.label: read_curves(run.metrics_log) for run in runs if run.metrics_log}
+    kinds = lines_by_kind({label: points for label, points in curves.items() if points})
+    loss = chart(kinds.pop(LOSS, []), "Loss")
+    more = "".join(chart(lines, kind) for kind, lines in kinds.items())
+    folded = f"<details><summary>More curves ({len(kinds)})</summary>{more}</details>" if more else ""
+    return _section("training", "Training", f'<div class="panel">{loss}{folded}</div>' if loss or folded else "")
+
+
+def _sweeps(runs: Sequence[RunRecord]) -> str:
+    drawn = sweep_chart({run.label: run.sweep for run in runs if run.sweep is not None})
+    return _section("averages", "Averages of weights", f'<div class="panel">{drawn}</div>' if drawn else "")
+
+
+def _choices(samples: Sequence[PlacedSample], labels: Sequence[str]) -> str:
+    """What samples can be sorted by: a group for each sound, in which its metrics are."""
+    groups = []
+    for key, label in enumerate(labels, start=1):
+        sounds = [placed.sound for sample in samples for placed in sample.sounds if placed.sound.label == label]
+        names = in_order({name for sound in sounds for name, value in sound.numbers.items() if value is not None})
+        options = "".join(f'<option value="{key}:{escape(name)}">{escape(title_of(name))}</option>' for name in names)
+        groups.append(f'<optgroup label="{escape(label)}">{options}</optgroup>' if options else "")
+    return "".join(groups)
+
+
+def _samples(samples: Sequence[PlacedSample], order: Sequence[str], units: Mapping[str, str]) -> str:
+    if not samples:
         return ""
-    return f'<section aria-labelledby="training"><h2 id="training">Training</h2><div class="panel">{loss}{folded}</div></section>'
+    present = {placed.sound.label for sample in samples for placed in sample.sounds}
+    labels = [*(label for label in order if label in present), *sorted(present - set(order))]
+    toolbar = TOOLBAR.substitute(choices=_choices(samples, labels), num_samples=len(samples))
+    cards = "".join(card(sample, labels, units) for sample in samples)
+    return _section("samples", "Samples", f'{LEGEND}{toolbar}<ul class="cards">{cards}</ul>')
 
 
-def _player(file: str, label: str) -> str:
-    kind = "audio" if Path(file).suffix in AUDIO_SUFFIXES else "video"
-    inline = " playsinline" if kind == "video" else ""
-    return f'<{kind} class="player" controls preload="none"{inline} src="{escape(file)}" aria-label="{escape(label)}"></{kind}>'
-
-
-def _picture_text(label: str, track: Track) -> str:
-    heard = ", ".join(f"{time:.2f}" for time in track.onsets_s)
-    return f"Spectrogram of the {label}; onsets at {heard} seconds" if heard else f"Spectrogram of the {label}; no onsets"
-
-
-def _add_track(folder: Path, stem: str, label: str, track: Track) -> str:
-    """Copy a track's media into the folder; the figure that shows it beside its spectrogram."""
-    media = f"media/{stem}{track.media.suffix.lower()}"
-    shutil.copyfile(track.media, folder / media)
-    image = f'<img loading="lazy" src="media/{stem}.png" alt="{escape(_picture_text(label, track))}">'
-    return f"<figure><figcaption>{escape(label.capitalize())}</figcaption>{_player(media, label)}{image}</figure>"
-
-
-def _draw_tracks(folder: Path, stems: Sequence[str], tracks: Sequence[Track]) -> None:
-    pictures = [spectrogram(track.wave, track.rate_hz) for track in tracks]
-    top_db, duration_s = shared_top_db(pictures), max(picture.duration_s for picture in pictures)
-    for place, (stem, track, picture) in enumerate(zip(stems, tracks, pictures, strict=True)):
-        other = [onset for index, twin in enumerate(tracks) if index != place for onset in twin.onsets_s]
-        draw(folder / f"media/{stem}.png", picture, top_db, duration_s, track.onsets_s, other)
-
-
-def _add_card(folder: Path, index: int, sample: Sample) -> str:
-    """Write a sample's files; its card. Files are named by place, so that any id will do."""
-    tracks = {"generated sound": sample.generated} | ({"real sound": sample.real} if sample.real else {})
-    stems = [f"{index:03d}_{label.split()[0]}" for label in tracks]
-    _draw_tracks(folder, stems, list(tracks.values()))
-    figures = "".join(_add_track(folder, stem, label, track) for stem, (label, track) in zip(stems, tracks.items(), strict=True))
-    numbers = "".join(f"<div><dt>{escape(name)}</dt><dd>{number_text(value)}</dd></div>" for name, value in sample.numbers.items())
-    finite = {name: value for name, value in sample.numbers.items() if value is not None and math.isfinite(value)}
-    return (
-        f'<li class="card" data-numbers="{escape(json.dumps(finite))}"><article aria-labelledby="sample-{index}">'
-        f'<h3 id="sample-{index}">{escape(sample.id)}</h3><p class="caption">{escape(sample.caption)}</p>'
-        f'<dl class="numbers">{numbers}</dl><div class="tracks">{figures}</div></article></li>'
-    )
-
-
-def _samples_section(folder: Path, samples: Sequence[Sample]) -> str:
-    cards = "".join(_add_card(folder, index, sample) for index, sample in enumerate(samples))
-    names = dict.fromkeys(name for sample in samples for name in sample.numbers)
-    choices = "".join(f'<option value="{escape(name)}">{escape(name)}</option>' for name in names)
-    toolbar = (
-        '<div class="toolbar" hidden><label for="sort">Sort by</label>'
-        f'<select id="sort"><option value="">order given</option>{choices}</select><button type="button">Lowest first</button>'
-        '<output class="soft"></output></div>'
-    )
-    legend = "Triangles mark onsets heard in a sound, dotted lines those of the sound beside it; both pictures share one colour scale."
-    heading = f'<h2 id="samples">Samples</h2><p class="soft">{legend}</p>'
-    return f'<section aria-labelledby="samples">{heading}{toolbar if names else ""}<ul class="cards">{cards}</ul></section>'
-
-
-PAGE_FILES = ("index.html", "media")
-
-
-def write_page(folder: Path, report: Report) -> Path:
+def write_page(folder: Path, report: Report) -> Written:
     """Write the page into `folder`, replacing it whole; an earlier page stays until the new one is complete.
 
     Args:
-        folder: made if missing; everything the page needs is copied into it.
+        folder: made if missing; everything the page needs is copied into it, so that it can be moved.
         report: what to show.
-    Returns: the path of index.html, which opens from disk.
+    Returns: the page, whose index.html opens from disk, and what its samples lack.
     Raises: UserError for a folder that holds anything but a page. OSError if a sample's media cannot be copied.
     """
     with atomic_folder(folder, PAGE_FILES) as temporary:
-        (temporary / "media").mkdir()
-        samples = _samples_section(temporary, report.samples) if report.samples else ""
-        subtitle = f'<p class="soft">{escape(report.subtitle)}</p>' if report.subtitle else ""
+        (temporary / FOLDER).mkdir()
+        placed = [place_sample(temporary, index, sample) for index, sample in enumerate(report.samples)]
+        units = {name: value.unit for column in report.columns for name, value in column.values.items()}
+        samples = _samples(placed, report.sound_labels, units)
         page = PAGE.substitute(
             title=escape(report.title),
-            subtitle=subtitle,
+            subtitle=f'<p class="soft">{escape(report.subtitle)}</p>' if report.subtitle else "",
             skip='<a class="skip" href="#samples">Skip to the samples</a>' if samples else "",
-            headline=_headline(report),
-            sections=_curves_section(report.metrics_log) + _metrics_section(report.metrics) + samples,
+            headline=_headline(report.columns),
+            sections=_metrics(report.columns, report.notes) + _curves(report.runs) + _sweeps(report.runs) + samples,
             style=STYLE,
-            script=SCRIPT,
+            script=PLAYER_SCRIPT + LIST_SCRIPT,
         )
         (temporary / "index.html").write_text(page, encoding="utf-8")
-    return folder / "index.html"
+        num_bytes = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+    return Written(folder / "index.html", len(placed), num_bytes, [lack for sample in placed for lack in sample.lacks])

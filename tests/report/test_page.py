@@ -1,164 +1,148 @@
 """The page is one folder that needs nothing outside it, whatever is in the ids and captions."""
 
-from html.parser import HTMLParser
+import json
 
-import matplotlib.image
-import numpy as np
 import pytest
+import soundfile
 
-from mmaudio.report.content import Metric, Report, Sample, Track, score_metrics
-from mmaudio.report.page import number_text, write_page
-from mmaudio.report.spectrograms import spectrogram
-
-RATE_HZ = 16_000
-VOID = {"meta", "link", "img", "br", "input", "path", "circle"}
-
-
-class Page(HTMLParser):
-    """Collects tags, texts and files of a page, and checks that its tags close in order."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.open, self.tags, self.files, self.texts = [], [], [], []
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.files += [value for name, value in attrs if name in ("src", "href") and not value.startswith(("#", "data:"))]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, text):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.texts.append(text)
-
-    def named(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def tone(pitch_hz, duration_s=1.0):
-    return (0.5 * np.sin(2 * np.pi * pitch_hz * np.arange(round(duration_s * RATE_HZ)) / RATE_HZ)).astype(np.float32)
+from mmaudio.report.content import Clips, Column, Report, RunRecord, Sample, Sound, Value
+from mmaudio.report.page import write_page
+from tests.report.pages import Page, write_tone
 
 
 @pytest.fixture
-def media(tmp_path):
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(b"a video")
-    return path
+def sounds(tmp_path):
+    return [write_tone(tmp_path / "in" / name, pitch) for name, pitch in (("made.flac", 400), ("real.flac", 500))]
 
 
-def sample(media, clip_id="x", caption="a ball", numbers=None, real=True):
-    made, truth = Track(media, tone(400), RATE_HZ, [0.25]), Track(media, tone(500, 1.2), RATE_HZ, [0.3, 0.6])
-    return Sample(clip_id, caption, made, truth if real else None, numbers or {})
+def sample(sounds, clip_id="x", caption="a ball", numbers=None):
+    made = Sound("generated", sounds[0], [0.25], numbers or {}, caption)
+    return Sample(clip_id, [Sound("real", sounds[1], [0.3, 0.6]), made] if sounds[1] else [made], duration_s=1.0)
 
 
-def test_a_page_holds_all_it_needs(tmp_path, media):
+def page_of(tmp_path, *samples, **more):
+    return write_page(tmp_path / "page", Report("A run", samples=samples, sound_labels=("real", "generated"), **more))
+
+
+def test_a_page_holds_all_it_needs(tmp_path, sounds):
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"steps_done": 1, "train/loss": 2, "train/lr": 0.1}\n{"steps_done": 2, "train/loss": 1, "valid/loss": 1.5}\n')
-    metrics = [Metric("Onset F1", 0.62, (0.5, 0.7), note="of 50"), Metric("DeSync", None, note="no weights here")]
-    numbers = [{"F1": 0.5, "offset": None}, {"F1": 1.0, "offset": -0.01}]
-    samples = [sample(media, f"id{index}", numbers=entry) for index, entry in enumerate(numbers)]
-    index = write_page(tmp_path / "page", Report("A run", "of an hour", {"F1": "0.62"}, metrics, samples, log))
-    page = Page(index)
-    assert index == tmp_path / "page" / "index.html"
-    assert page.files
-    assert all((index.parent / file).is_file() for file in page.files)
-    assert {file.name for file in (index.parent / "media").iterdir()} == {
-        f"{place:03d}_{which}.{suffix}" for place in (0, 1) for which in ("generated", "real") for suffix in ("mp4", "png")
+    columns = [Column("scores", {"onset_f1": Value(0.62, (0.5, 0.7)), "DeSync": Value(None, reason="no weights here")}, Clips(50, 60))]
+    video = tmp_path / "in" / "clip.MP4"
+    video.write_bytes(b"a video")
+    numbers = [{"onset_f1": 0.5, "DeSync": None}, {"onset_f1": 1.0, "DeSync": -0.01}]
+    samples = [sample(sounds, f"id{index}", numbers=entry) for index, entry in enumerate(numbers)]
+    samples[0] = Sample("id0", samples[0].sounds, video, 1.0)
+    written = page_of(tmp_path, *samples, columns=columns, runs=[RunRecord("A run", log)])
+    page = Page(written.index)
+    assert (written.index, written.num_samples, written.lacks) == (tmp_path / "page" / "index.html", 2, [])
+    assert all((written.index.parent / file).is_file() for file in page.files)
+    names = {file.name for file in (written.index.parent / "media").iterdir()}
+    assert names == {
+        "000_picture.mp4",
+        *(f"{place:03d}_{sound}.{suffix}" for place in (0, 1) for sound in (0, 1) for suffix in ("wav", "png")),
     }
-    assert (index.parent / "media" / "000_real.mp4").read_bytes() == b"a video"
-    assert len(page.named("video")) == 4
-    assert len(page.named("svg")) == 2
-    assert "http" not in index.read_text(encoding="utf-8").replace("http-equiv", "")
-    assert {"A run", "of an hour", "0.62", "0.5 to 0.7", "no weights here", "–"} <= set(page.texts)
-    assert [option.get("value") for option in page.named("option")] == ["", "F1", "offset"]
-    assert [entry["data-numbers"] for entry in page.named("li") if "data-numbers" in entry] == [
-        '{"F1": 0.5}',
-        '{"F1": 1.0, "offset": -0.01}',
+    assert (written.index.parent / "media" / "000_picture.mp4").read_bytes() == b"a video"
+    assert soundfile.info(written.index.parent / "media" / "000_1.wav").duration == 1.0
+    assert written.num_bytes == sum(file.stat().st_size for file in written.index.parent.rglob("*") if file.is_file())
+    assert "http" not in written.index.read_text(encoding="utf-8")
+    assert {"A run", "0.62", "0.5 to 0.7", "no weights here", "50 of 60"} <= set(page.texts)
+    assert [option.get("value") for option in page.named("option")] == ["", "2:onset_f1", "2:DeSync"]
+    assert [json.loads(card["data-numbers"]) for card in page.named("li", "card")] == [
+        {"2:onset_f1": 0.5},
+        {"2:onset_f1": 1.0, "2:DeSync": -0.01},
     ]
-    assert all(image["alt"] for image in page.named("img"))
+    assert all(image["alt"] and image["loading"] == "lazy" for image in page.named("img"))
 
 
-def test_no_text_becomes_markup(tmp_path, media):
+def test_sounds_are_switched_by_buttons_with_keys_and_nothing_is_loaded_at_first(tmp_path, sounds):
+    video = tmp_path / "in" / "clip.mp4"
+    video.write_bytes(b"a video")
+    page = Page(page_of(tmp_path, Sample("x", sample(sounds).sounds, video, 1.0)).index)
+    assert [(button["data-label"], button["data-key"]) for button in page.named("button", "hear")] == [("real", "1"), ("generated", "2")]
+    assert [track["data-src"] for track in page.named("figure", "track")] == ["media/000_0.wav", "media/000_1.wav"]
+    (screen,) = page.named("video")
+    assert "src" not in screen and screen["preload"] == "none" and "muted" in screen
+    assert page.named("audio") == []
+    assert page.named("button", "play")[0]["aria-label"] == "Play x"
+    assert page.named("input", "seek")[0]["aria-label"]
+
+
+def test_a_file_is_copied_once_for_its_sound_and_its_picture(tmp_path):
+    import numpy as np
+
+    from mmaudio.media.write import write_video
+    from tests.report.pages import RATE_HZ, tone
+
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, np.zeros((4, 16, 16, 3), np.uint8), 8, tone(300, 0.5), RATE_HZ)
+    written = page_of(tmp_path, Sample("x", [Sound("real", clip)], clip))
+    assert [file.name for file in sorted((tmp_path / "page" / "media").iterdir())] == ["000_0.mp4", "000_0.png"]
+    assert Page(written.index).named("video")[0]["data-src"] == "media/000_0.mp4"
+
+
+def test_what_no_browser_shows_is_told_and_its_sound_is_kept(tmp_path, sounds):
+    clip = tmp_path / "clip.mkv"
+    clip.write_bytes(sounds[0].read_bytes())  # what it holds is looked at, not its name
+    written = page_of(tmp_path, Sample("x", [Sound("real", clip)], clip))
+    assert written.lacks == ["the picture is .mkv, which browsers do not show; only the sound is here"]
+    page = Page(written.index)
+    assert page.named("video") == [] and written.lacks[0] in page.texts
+    assert page.named("figure", "track")[0]["data-src"] == "media/000_0.wav"
+
+
+def test_what_is_gone_is_told_on_its_card(tmp_path, sounds):
+    broken = tmp_path / "broken.flac"
+    broken.write_bytes(b"no sound at all, none")
+    gone = Sound("real", None, lack="the real sound is gone: there is no file a.flac")
+    written = page_of(tmp_path, Sample("x", [gone, Sound("generated", broken)]), sample(sounds, "y"))
+    assert len(written.lacks) == 2 and written.lacks[1].startswith("the sound 'generated' cannot be read: ")
+    page = Page(written.index)
+    assert set(written.lacks) <= set(page.texts)
+    assert [("disabled" in button) for button in page.named("button", "hear")] == [False, False]
+    assert [button["aria-label"] for button in page.named("button", "play")] == ["Play y"], "there is nothing to play in the other"
+
+
+def test_one_sound_of_two_can_be_heard(tmp_path, sounds):
+    written = page_of(tmp_path, Sample("x", [Sound("real", None, lack="gone"), Sound("generated", sounds[0])]))
+    assert [("disabled" in button) for button in Page(written.index).named("button", "hear")] == [True, False]
+
+
+def test_captions_are_told_apart_where_sounds_have_their_own(tmp_path, sounds):
+    both = [Sound("right", sounds[0], caption="a ball"), Sound("wrong", sounds[1], caption="a <bell>")]
+    page = Page(page_of(tmp_path, Sample("x", both)).index)
+    captions = "".join(page.texts)
+    assert "right: a ball" in captions and "wrong: a <bell>" in captions
+
+
+def test_no_text_becomes_markup(tmp_path, sounds):
     nasty = "</p><script>alert('&')</script> $title \"quoted\" 🙂\ttab\nline"
-    metrics = [Metric(nasty, 1.0, unit=nasty, note=nasty)]
-    report = Report(nasty, nasty, {nasty: nasty}, metrics, [sample(media, nasty, nasty, {nasty: 1.0})])
-    page = Page(write_page(tmp_path / "page", report))
+    columns = [Column(nasty, {nasty: Value(None, unit=nasty, reason=nasty)}, Clips(1, 1), {nasty: nasty}), Column("b", {}, Clips(1, 1))]
+    made = Sound(nasty, sounds[0], numbers={nasty: 1.0}, caption=nasty, lack=nasty)
+    report = Report(nasty, nasty, columns=columns, samples=[Sample(nasty, [made])], sound_labels=[nasty], notes=[nasty])
+    page = Page(write_page(tmp_path / "page", report).index)
     assert len(page.named("script")) == 1
     assert page.texts.count(nasty) >= 8
-    assert [option["value"] for option in page.named("option")][1] == nasty
+    assert page.named("option")[1]["value"] == f"1:{nasty}"
 
 
-def test_a_page_of_little_is_a_page(tmp_path, media):
-    page = Page(write_page(tmp_path / "page", Report("Nothing yet", metrics_log=tmp_path / "none.jsonl")))
+def test_a_page_of_little_is_a_page(tmp_path):
+    page = Page(page_of(tmp_path, runs=[RunRecord("A run", tmp_path / "none.jsonl")]).index)
     assert page.named("section") == []
-    sound = tmp_path / "sound.FLAC"
-    sound.write_bytes(b"a sound")
-    alone = Sample("x", "", Track(sound, np.zeros(RATE_HZ, np.float32), RATE_HZ))
-    page = Page(write_page(tmp_path / "page", Report("One", samples=[alone])))
-    assert [audio["src"] for audio in page.named("audio")] == ["media/000_generated.flac"]
-    assert page.named("video") == []
 
 
-def test_a_page_that_fails_leaves_the_old_one(tmp_path, media):
-    index = write_page(tmp_path / "page", Report("First", samples=[sample(media)]))
+def test_a_page_that_fails_leaves_the_old_one(tmp_path, sounds):
+    index = page_of(tmp_path, sample(sounds)).index
     before = index.read_bytes()
-    with pytest.raises(FileNotFoundError):
-        write_page(tmp_path / "page", Report("Second", samples=[sample(tmp_path / "gone.mp4")]))
+
+    def torn():
+        yield sample(sounds)
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        write_page(tmp_path / "page", Report("Second", samples=torn()))
     assert index.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "page"]
-    write_page(tmp_path / "page", Report("Third", samples=[sample(index.parent / "media" / "000_real.mp4", real=False)]))
-    assert (index.parent / "media" / "000_generated.mp4").read_bytes() == b"a video"
-
-
-def test_pictures_share_size_time_and_colour(tmp_path, media):
-    folder = write_page(tmp_path / "page", Report("Two", samples=[sample(media)])).parent / "media"
-    made, truth = (matplotlib.image.imread(folder / f"000_{which}.png") for which in ("generated", "real"))
-    assert made.shape == truth.shape
-    brightest = [picture[..., :3].sum(axis=-1)[20:-40, 80:].max() for picture in (made, truth)]
-    assert brightest[0] == pytest.approx(brightest[1], abs=0.3)
-
-
-@pytest.mark.parametrize("pitch_hz", [120, 700, 4000])
-def test_a_tone_is_drawn_at_its_pitch(pitch_hz):
-    picture = spectrogram(tone(pitch_hz), RATE_HZ)
-    row = picture.level_db.mean(axis=1).argmax()
-    assert np.geomspace(picture.low_hz, picture.high_hz, 160)[row] == pytest.approx(pitch_hz, rel=0.06)
-    assert picture.level_db.max() == pytest.approx(20 * np.log10(0.5), abs=1.5)
-    assert picture.duration_s == 1.0
-
-
-def test_a_short_or_silent_sound_has_a_picture(tmp_path, media):
-    for wave in (np.zeros(0, np.float32), np.zeros(10, np.float32), np.zeros(RATE_HZ, np.float32)):
-        track = Track(media, wave, RATE_HZ)
-        write_page(tmp_path / "page", Report("Quiet", samples=[Sample("x", "", track, Track(media, tone(300), RATE_HZ))]))
-        assert len(list((tmp_path / "page").rglob("*.png"))) == 2
-
-
-def test_numbers_read_well():
-    texts = [number_text(value) for value in (0.61234, 1.0, 15234.0, -0.0033333, None, float("nan"), 1234.56)]
-    assert texts == ["0.612", "1", "15,234", "-0.00333", "–", "–", "1,235"]
-
-
-def test_scores_become_rows():
-    onsets = {"generated": 0.6, "shuffled": 0.25, "interval": [0.3, 0.4], "mean_offset_s": 0.01, "tolerance_s": 0.1}
-    scores = {
-        "counts": {"reference": 60, "predicted": 55, "paired": 50},
-        "onset_f1": onsets,
-        "spectral_distance": {"mean": 3.0},
-        "mel_frechet": {"value": None, "reason": "too little sound"},
-    }
-    rows = {row.name: row for row in score_metrics(scores)}
-    assert rows["Onset F1, difference"].value == pytest.approx(0.35)
-    assert rows["Onset F1, difference"].interval == (0.3, 0.4)
-    assert rows["Mel Fréchet distance"].note == "too little sound"
-    lonely = {**onsets, "shuffled": None, "interval": None, "reason": "only one clip"}
-    rows = {row.name: row for row in score_metrics({**scores, "onset_f1": lonely})}
-    assert rows["Onset F1, difference"].value is None
-    assert rows["Onset F1, shuffled"].note == "only one clip"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "page"]
+    copied = index.parent / "media" / "000_1.wav"
+    page_of(tmp_path, sample([copied, None]))
+    assert [file.name for file in (index.parent / "media").iterdir() if file.suffix == ".wav"] == ["000_0.wav"]

@@ -94,7 +94,6 @@ def _measure(names: Sequence[str], sides: "_Sides", scoring: "Scoring", chosen: 
         device=str(scoring.device),
         sync_weights=lambda: read_state_dict(locate("synchformer", scoring.places.get("synchformer"))),
         clean_names=scoring.metrics.clean_names,
-        seed=scoring.seed,
     )
 
 

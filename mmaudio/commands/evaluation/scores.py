@@ -34,11 +34,11 @@ class Scoring:
     rows: tuple[Metric, ...]
     duration_s: float
     rate_hz: int
-    seed: int
     device: torch.device
     places: Mapping[str, str]
     reference_cache: Path  # where features of the real sounds are made, those that the set does not bring
-    decoder: Mapping[str, Any]
+    decoder: Mapping[str, Any]  # with what latents were sounded, as far as it is known …
+    sampling_seed: int | None = None  # … and the seed of the noise they began as
     beat: Beat = lambda: None
 
     @classmethod
@@ -47,8 +47,8 @@ class Scoring:
         places = {**places_of(settings), **{name: str(place) for name, place in settings.metrics.places.items()}}
         decoder = {"backend": backend.name, "mode": backend.spec.mode, "weights": backend.weights}
         duration_s, rate_hz = backend.spec.duration_s, backend.spec.rate_hz
-        rows, device, seed = asked_metrics(settings.metrics), backend.device, settings.seed
-        return cls(settings.metrics, rows, duration_s, rate_hz, seed, device, places, reference_cache, decoder, beat)
+        rows = asked_metrics(settings.metrics)
+        return cls(settings.metrics, rows, duration_s, rate_hz, backend.device, places, reference_cache, decoder, settings.seed, beat)
 
 
 def asked_metrics(metrics: MetricsSettings) -> tuple[Metric, ...]:
@@ -114,7 +114,7 @@ def _protocol(chosen: EvalSet, scoring: Scoring, scores: Mapping[str, Any], foun
         "duration_s": scoring.duration_s,
         "sample_rate_hz": scoring.rate_hz,
         "decoder": dict(scoring.decoder),
-        "seed": scoring.seed,
+        "sampling_seed": scoring.sampling_seed,
         "reference_hash": text_hash([f"{name} {_size(path)}" for name, path in sorted(chosen.sounds.items())]),
         "clean_names": scoring.metrics.clean_names,
     }

@@ -1,0 +1,46 @@
+"""The options of `mmaudio report`, and what can be said of them before anything is read."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmaudio.base.errors import Problems
+from mmaudio.base.options import options_parser
+
+OF_ONE_RUN = ("samples", "reference", "scores")
+NUM_SAMPLES = 16
+
+
+def report_parser() -> argparse.ArgumentParser:
+    example = "mmaudio report output/birds\n  mmaudio report output/birds output/birds_v2 --num_samples 50 --output pages/birds"
+    about = "Make the page of a run, or of several to compare: curves, scores, and videos to listen to."
+    parser = options_parser("mmaudio report", about, example)
+    parser.add_argument("run", nargs="+", help="folder of a run, output/<exp_id>; its curves, EMA sweep and scores are found by themselves")
+    parser.add_argument("--samples", default=None, help="folder of generated {id}.flac and {id}.mp4, where the scores do not say")
+    parser.add_argument("--reference", default=None, help="folder of the real {id}.mp4, {id}.flac or {id}.wav, where the scores do not say")
+    parser.add_argument("--scores", default=None, help="JSON that mmaudio evaluate wrote, instead of those in the run's folder")
+    parser.add_argument("--num_samples", type=int, default=NUM_SAMPLES, help=f"samples shown at most (default {NUM_SAMPLES})")
+    parser.add_argument("--output", default=None, help="folder of the page (default: report in the first run's folder)")
+    return parser
+
+
+def check_options(options: argparse.Namespace, runs: Sequence[Path], problems: Problems) -> None:
+    """Collect what is wrong with runs and options."""
+    for run in runs:
+        if not run.is_dir():
+            problems.add(f"no run at {run}; a run's folder is output/<exp_id>")
+    if len({run.resolve() for run in runs}) < len(runs):
+        problems.add("a run is named twice; name each once")
+    given = [f"--{name}" for name in OF_ONE_RUN if getattr(options, name) is not None]
+    if len(runs) > 1 and given:
+        problems.add(
+            f"{', '.join(given)} with {len(runs)} runs: these are of one run; of several, scores and samples are found by themselves"
+        )
+    for name in ("samples", "reference"):
+        folder = getattr(options, name)
+        if folder is not None and not Path(folder).is_dir():
+            problems.add(f"--{name} is {folder}, which is not a folder")
+    if options.scores is not None and not Path(options.scores).is_file():
+        problems.add(f"--scores is {options.scores}, which is not a file; mmaudio evaluate writes it")
+    if options.num_samples < 0:
+        problems.add(f"--num_samples is {options.num_samples}; want a whole number, 0 for none")

@@ -1,0 +1,253 @@
+"""`mmaudio generate`: what may go in, what comes out, what goes on where it stopped, and what is said of mistakes."""
+
+import json
+import time
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from mmaudio.checkpoints.run_state import WeightsRecord
+from mmaudio.checkpoints.save import save_file
+from mmaudio.commands.generate_jobs import file_name
+from mmaudio.features import build_backend
+from mmaudio.network import build_network
+from tests.conftest import torchrun
+from tests.media.made_videos import make_video
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Weights that have learned nothing, two videos and an image."""
+    folder = tmp_path_factory.mktemp("world")
+    null = build_backend("lite", "16k").encode_text([""])[0]
+    torch.manual_seed(0)
+    network = build_network("nano_16k", duration_s=1.0, latent_mean=torch.zeros(20), latent_std=torch.ones(20), empty_string_feat=null)
+    torch.nn.init.normal_(network.final_layer.conv.weight, std=0.05)
+    for block in (network.joint_blocks[0].latent_block, network.fused_blocks[0], network.final_layer):
+        torch.nn.init.normal_(block.adaLN_modulation[1].weight, std=0.1)
+    save_file(folder / "some.pth", network.state_dict(), WeightsRecord("nano_16k", "16k", 1.0, "lite", 0, "world"))
+    for name, seconds in (("ball", 1.2), ("car", 1.1)):
+        make_video(folder / "videos" / f"{name}.mp4", seconds)
+    Image.new("L", (31, 21), 99).save(folder / "hill.png")
+    return folder
+
+
+@pytest.fixture
+def generate(run_command, world):
+    def run(output, *words):
+        return run_command("generate", "--weights", world / "some.pth", "--device", "cpu", "--num_steps", 2, "--output", output, *words)
+
+    return run
+
+
+def heard(path):
+    return soundfile.read(path)[0]
+
+
+def made(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_lines(path, *lines):
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
+    return path
+
+
+def test_files_folders_patterns_and_images_together(generate, world, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "sky.jpg")
+    words = ("--video", world / "videos" / "ball.mp4", "--video", f"{world}/videos/*.mp4", "--image", world / "hill.png")
+    ended = generate(tmp_path / "out", *words, "--image", tmp_path, "--prompt", "wind")
+    assert ended.code == 0, ended.err
+    assert made(tmp_path / "out") == [f"{name}.{kind}" for name in ("ball", "car", "hill", "sky") for kind in ("flac", "mp4")]
+    with av.open(str(tmp_path / "out" / "hill.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+        assert (container.streams.video[0].width, container.streams.video[0].frames) == (32, 1)
+    assert not np.allclose(heard(tmp_path / "out" / "hill.flac"), heard(tmp_path / "out" / "sky.flac"), atol=1e-3)
+
+
+def test_an_image_counts_as_a_scene_without_motion(generate, world, tmp_path):
+    name = write_lines(tmp_path / "a.jsonl", {"image": str(world / "hill.png"), "name": "x"})
+    generate(tmp_path / "seen", "--jsonl", name)
+    generate(tmp_path / "masked", "--jsonl", name, "--mask_away_clip", "--skip_video_composite")
+    alone = write_lines(tmp_path / "b.jsonl", {"name": "x", "prompt": "."})
+    generate(tmp_path / "alone", "--jsonl", alone)
+    assert made(tmp_path / "masked") == ["x.flac"]
+    assert not np.allclose(heard(tmp_path / "seen" / "x.flac"), heard(tmp_path / "masked" / "x.flac"), atol=1e-3)
+
+
+def test_lines(generate, world, tmp_path):
+    (tmp_path / "near.mp4").write_bytes((world / "videos" / "ball.mp4").read_bytes())
+    lines = write_lines(
+        tmp_path / "in.jsonl",
+        {"video": "near.mp4", "prompt": "a", "name": "é 🎈.b", "seed": 7},
+        "",
+        {"prompt": "rain / on a roof.", "duration": 2, "negative_prompt": None},
+        {"prompt": "rain: on a roof?", "negative_prompt": "music"},
+        {"name": "default"},
+    )
+    ended = generate(tmp_path / "out", "--jsonl", lines, "--prompt", "rain on a roof", "--negative_prompt", "noise")
+    assert ended.code == 0, ended.err
+    assert made(tmp_path / "out") == ["default.flac", "rain_on_a_roof.flac", "rain_on_a_roof_2.flac", "é 🎈.b.flac", "é 🎈.b.mp4"]
+    assert len(heard(tmp_path / "out" / "rain_on_a_roof.flac")) == 63 * 512
+    apart = write_lines(tmp_path / "one.jsonl", {"name": "rain_on_a_roof_2", "prompt": "rain: on a roof?", "negative_prompt": "music"})
+    generate(tmp_path / "one", "--jsonl", apart)
+    same = heard(tmp_path / "one" / "rain_on_a_roof_2.flac"), heard(tmp_path / "out" / "rain_on_a_roof_2.flac")
+    assert np.abs(same[0] - same[1]).mean() < 1e-3, "a sample is a function of its seed and name, and Griffin-Lim of little more"
+    generate(tmp_path / "seed", "--jsonl", apart, "--seed", 43)
+    assert np.abs(heard(tmp_path / "seed" / "rain_on_a_roof_2.flac") - same[0]).mean() > 1e-2
+
+
+def test_what_is_there_may_be_kept(generate, world, tmp_path):
+    words = ("--video", world / "videos", "--prompt", "x", "--keep_existing")
+    assert generate(tmp_path, *words).code == 0
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    (tmp_path / "car.mp4").unlink()
+    ended = generate(tmp_path, *words)
+    assert (ended.code, ended.out.strip().splitlines()[-1]) == (0, f"2 of 2 samples in {tmp_path}, 1 of them from before")
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"car.flac", "car.mp4"}
+    ended = generate(tmp_path, *words)
+    assert (ended.code, ended.out.strip().splitlines()[-1]) == (0, f"2 of 2 samples in {tmp_path}, 2 of them from before")
+
+
+@pytest.mark.parametrize("method", ["midpoint", "adaptive"])
+def test_solvers_and_precision(generate, world, tmp_path, method):
+    words = ("--prompt", "x", "--cfg_strength", 0, "--full_precision", "--duration", 0.64)
+    assert generate(tmp_path / "many", *words, "--num_steps", 40, "--method", "heun").code == 0
+    ended = generate(tmp_path / "out", *words, "--method", method, "--num_steps", 20)
+    assert ended.code == 0, ended.err
+    assert ("adaptive: " in ended.out) == (method == "adaptive")
+    assert np.abs(heard(tmp_path / "out" / "x.flac") - heard(tmp_path / "many" / "x.flac")).mean() < 0.02
+
+
+def test_what_an_mp4_cannot_hold_can_be_encoded_anew(generate, tmp_path):
+    source = tmp_path / "in" / "odd.webm"
+    source.parent.mkdir()
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libvpx", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 47, 33, "yuv420p"
+        for level in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((33, 47, 3), 4 * level, np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    ended = generate(tmp_path / "out", "--video", source, "--prompt", "x")
+    assert ended.code == 3
+    assert "no .mp4 of odd: only its sound is made: its picture is vp8, which an .mp4 cannot hold" in ended.out
+    assert "--reencode" in ended.out and made(tmp_path / "out") == ["odd.flac"]
+    ended = generate(tmp_path / "out", "--video", source, "--prompt", "x", "--reencode", "--keep_existing")
+    assert ended.code == 0, ended.err
+    with av.open(str(tmp_path / "out" / "odd.mp4")) as container:
+        picture, sound = container.streams
+        assert (picture.codec_context.name, picture.width, picture.height) == ("h264", 48, 34)
+        assert abs(sound.duration * sound.time_base - picture.duration * picture.time_base) <= 1 / 25
+
+
+def test_a_folder_without_anything_usable_ends_soon(generate, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for index in range(5):
+        (tmp_path / "in" / f"{index}.mp4").write_bytes(b"not a video at all, no")
+    make_video(tmp_path / "in" / "short.mp4", 0.3)
+    Image.new("L", (9000, 2)).save(tmp_path / "in" / "thin.png")
+    monkeypatch.setattr("mmaudio.generate.model.load_weights", lambda path: pytest.fail("a model was loaded in vain"))
+    began = time.monotonic()
+    ended = generate(tmp_path / "out", "--video", tmp_path / "in", "--image", tmp_path / "in")
+    assert ended.code == 3 and time.monotonic() - began < 30
+    assert ended.out.count("no sample for ") == 7 and "0 of 7 samples" in ended.out
+    assert "no sample for short: too short: 0." in ended.out
+
+
+def test_a_sample_that_is_no_number_is_not_written(generate, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmaudio.features.backend.Backend.decode", lambda self, latent: torch.full((len(latent), 512), torch.nan))
+    ended = generate(tmp_path / "out", "--prompt", "x")
+    assert ended.code == 3 and "no sample for x: the model made numbers that are not finite" in ended.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_are_told_all_at_once(run_command, world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = write_lines(
+        tmp_path / "in.jsonl",
+        {"promt": "x"},
+        {"video": "gone.mp4"},
+        {"prompt": 3},
+        {"duration": 0.1, "prompt": "x"},
+        {"name": "a/b", "prompt": "x"},
+        "{",
+        "[]",
+        {"seed": True, "prompt": "x"},
+        {"image": "a", "video": "b"},
+        {"seed": 3},
+        '{"duration": Infinity, "prompt": "x"}',
+        {"name": "n" * 200, "prompt": "x"},
+    )
+    ended = run_command(
+        *("generate", "--weights", "w.pth", "--jsonl", lines, "--video", "gone/*.mp4", "--image", "gone.png", "--num_steps", 0),
+        *("--method", "huen", "--duration", 0.1, "--full_precision", "--dtype", "bf16", "--reencode", "--skip_video_composite", "--sed", 1),
+    )
+    assert ended.code == 2 and "Traceback" not in ended.err
+    for sentence in (
+        "in.jsonl, line 1: unknown key 'promt' (did you mean 'prompt'?); known are video, image, prompt",
+        f"in.jsonl, line 2: no video at {tmp_path / 'gone.mp4'}",
+        "line 3: prompt is 3; want a text",
+        "line 4: duration is 0.1 s; want at least 0.64 s",
+        "line 5: name is 'a/b'; want a name of files, without slashes",
+        "line 6 is not JSON (",
+        "line 7 is no JSON object",
+        "line 8: seed is true; want a whole number",
+        "line 9 names both a video and an image",
+        "line 10 has neither video, image nor prompt",
+        "line 11: duration is inf s",
+        "line 12: name is",
+        "--video is gone/*.mp4, a pattern without any of .mp4",
+        "--image is gone.png, which is neither a file nor a folder",
+        "--num_steps 0 and --batch_size 16 have to be at least 1",
+        "--method is 'huen' (did you mean 'heun'?); known are euler, midpoint, heun, adaptive",
+        "--duration: duration is 0.1 s",
+        "--full_precision and --dtype bf16 contradict",
+        "--reencode is about the .mp4",
+        "unknown option --sed (did you mean '--seed'?)",
+        "w.pth, which is not a file",
+    ):
+        assert sentence in ended.err
+    assert made(tmp_path) == ["in.jsonl"]
+
+
+def test_captions_belong_to_one_folder(run_command, world, tmp_path):
+    ended = run_command("generate", "--variant", "small_16k", "--video", world / "videos" / "ball.mp4", "--captions", tmp_path / "a.tsv")
+    assert ended.code == 2 and "give one --video FOLDER with it" in ended.err
+
+
+def test_names_of_prompts():
+    assert file_name("a dog / barks. Twice!") == "a_dog_barks_Twice"
+    assert file_name("../../etc/passwd") == "etc_passwd"
+    assert file_name("犬が吠える") == "犬が吠える"
+    assert (file_name(""), file_name("?!"), file_name("\ud800 x")) == ("unnamed", "unnamed", "x")
+    assert len(file_name("雨" * 500).encode()) <= 80 and set(file_name("雨" * 500)) == {"雨"}
+
+
+@pytest.mark.slow
+def test_under_torchrun_each_process_makes_its_share(generate, world, tmp_path):
+    (tmp_path / "in").mkdir()
+    for index in range(5):
+        (tmp_path / "in" / f"{index}.mp4").write_bytes((world / "videos" / "ball.mp4").read_bytes())
+    (tmp_path / "in" / "bad.mp4").write_bytes(b"not a video at all, no")
+    words = ("--video", tmp_path / "in", "--prompt", "x")
+    assert generate(tmp_path / "one", *words).code == 3
+    common = ("--weights", world / "some.pth", "--device", "cpu", "--num_steps", 2)
+    ended = torchrun("-m", "mmaudio.commands.main", "generate", *common, *words, "--output", tmp_path / "two", OMP_NUM_THREADS="1")
+    assert ended.returncode == 1, "torchrun's own code for workers that left with 3"
+    assert "exitcode  : 3" in ended.stderr
+    assert ended.stdout.count("5 of 6 samples in") == 1 and ended.stdout.count("no sample for bad: not a media file") == 1
+    assert made(tmp_path / "two") == made(tmp_path / "one")
+    for index in range(5):
+        assert np.abs(heard(tmp_path / "one" / f"{index}.flac") - heard(tmp_path / "two" / f"{index}.flac")).mean() < 5e-3
+    ended = torchrun(
+        *("-m", "mmaudio.commands.main", "generate", *common, "--video", tmp_path / "in" / "[0-9].mp4", "--prompt", "x"),
+        *("--output", tmp_path / "two", "--keep_existing"),
+        OMP_NUM_THREADS="1",
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("5 of 5 samples in") == 1 and "5 of them from before" in ended.stdout

@@ -1,0 +1,87 @@
+"""`mmaudio report` finds what runs left, shows several beside each other, and says what cannot be."""
+
+import json
+
+from tests.report.pages import Page, row, scores, write_scores, write_tone
+
+SWEEP = {"sigmas": [0.1, 0.2], "losses": [1.0, 0.9], "fit_errors": [0.0, 0.0], "best": {"sigma": 0.2, "loss": 0.9}, "live": None}
+
+
+def make_run(folder, *, with_files=True, duration_s=1.0, name="scores.json"):
+    rows = []
+    for index, clip_id in enumerate(("x", "é.b")):
+        files = {"generated_file": write_tone(folder / "samples" / f"{clip_id}.flac", 300 + 100 * index)}
+        files["reference_file"] = write_tone(folder.parent / "real" / f"{clip_id}.flac", 350)
+        rows.append(row(clip_id, f1=0.3 + index / 10, **({key: str(path) for key, path in files.items()} if with_files else {})))
+    write_scores(folder / name, scores(rows, duration_s=duration_s))
+    (folder / "metrics.jsonl").write_text('{"steps_done": 5, "train/loss": 1.5}\n')
+    (folder / "ema_sweep.json").write_text(json.dumps(SWEEP))
+    return folder
+
+
+def test_a_run_alone_needs_no_options(run_command, tmp_path):
+    run = make_run(tmp_path / "birds")
+    ended = run_command("report", run)
+    index, said = run / "report" / "index.html", ended.out
+    assert ended.code == 0, ended.err
+    assert f"page: {index}\n" in said and "1 run, 2 samples" in said and "not there" not in said
+    page = Page(index)
+    assert {"Metrics", "Training", "Averages of weights", "Samples", "x", "é.b"} <= set(page.texts)
+    assert [button["data-label"] for button in page.named("button", "hear")][:2] == ["real", "generated"]
+    assert all((index.parent / file).is_file() for file in page.files)
+    assert run_command("report", run).code == 0, "the page is made anew where it stands"
+
+
+def test_runs_stand_beside_each_other(run_command, tmp_path):
+    runs = [make_run(tmp_path / name) for name in ("birds", "birds_v2")]
+    assert run_command("report", *runs, "--output", tmp_path / "page", "--num_samples", 1).code == 0
+    page = Page(tmp_path / "page" / "index.html")
+    assert [button["data-label"] for button in page.named("button", "hear")] == ["real", "birds", "birds_v2"]
+    assert {"birds · train", "birds_v2 · train"} <= set(page.texts)
+    assert "not comparable" not in "".join(page.texts)
+    make_run(tmp_path / "birds_v2", duration_s=0.5)
+    run_command("report", *runs, "--output", tmp_path / "page")
+    assert "These columns are not comparable." in Page(tmp_path / "page" / "index.html").texts
+
+
+def test_files_that_are_gone_are_counted_and_the_page_is_made(run_command, tmp_path):
+    run = make_run(tmp_path / "birds")
+    (run / "samples" / "x.flac").unlink()
+    ended = run_command("report", run)
+    assert ended.code == 0
+    assert "1 of the sounds and pictures are not there" in ended.out
+    assert "sample x: the sound 'generated' is gone" in ended.out, "it is logged"
+    assert any("there is no file" in text for text in Page(run / "report" / "index.html").texts)
+
+
+def test_scores_that_say_nothing_of_files_take_folders(run_command, tmp_path):
+    run = make_run(tmp_path / "birds", with_files=False)
+    run_command("report", run)
+    page = Page(run / "report" / "index.html")
+    assert page.named("li", "card") == []
+    assert any(text.startswith("No samples are shown") for text in page.texts)
+    run_command("report", run, "--samples", run / "samples", "--reference", tmp_path / "real")
+    assert len(Page(run / "report" / "index.html").named("figure", "track")) == 4
+
+
+def test_a_run_that_has_only_begun_has_a_page(run_command, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert run_command("report", tmp_path / "run").code == 0
+    assert Page(tmp_path / "run" / "report" / "index.html").named("section") == []
+
+
+def test_mistakes_are_told_all_at_once(run_command, tmp_path):
+    run = make_run(tmp_path / "birds")
+    wrong = ("--samples", "s", "--scores", "t.json", "--num_samples", -1, "--reference", tmp_path)
+    ended = run_command("report", run, "nowhere", *wrong)
+    assert (ended.code, ended.err.count("\n")) == (2, 5)
+    assert "no run at nowhere" in ended.err
+    assert "--samples, --reference, --scores with 2 runs: these are of one run" in ended.err
+    assert "--samples is s, which is not a folder" in ended.err and "--scores is t.json, which is not a file" in ended.err
+    assert "--num_samples is -1" in ended.err
+    ended = run_command("report", run, f"{run}/../birds")
+    assert ended.code == 2 and "a run is named twice" in ended.err
+    (run / "ema_sweep.json").write_text("{}")
+    ended = run_command("report", run)
+    assert ended.code == 2 and "is no sweep over averages" in ended.err
+    assert not (run / "report").exists()
