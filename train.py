@@ -6,7 +6,6 @@
 Settings are those of config/, results go to output/<exp_id>/; the same command goes on where a run stopped.
 """
 
-import logging
 import sys
 from pathlib import Path
 
@@ -14,26 +13,20 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from mmaudio.base.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_REQUEUE, Problems, run_entry_point
+from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.files import write_text
 from mmaudio.base.logs import start_logging
 from mmaudio.base.peers import watch_peers
-from mmaudio.base.ranks import patience, pick_device, process_group, read_ranks, set_threads, wait_for_all, watch_launcher
+from mmaudio.base.ranks import patience, pick_device, process_group, read_ranks, set_threads, watch_launcher
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
-from mmaudio.commands.added_stages import added_stages
-from mmaudio.commands.evaluation.stage import check_evaluations, evaluate_test
-from mmaudio.runs.folder import held, mark_requeue, unmark_requeue
+from mmaudio.commands.added_stages import check_stages
+from mmaudio.commands.training import train_and_evaluate
+from mmaudio.runs.folder import held, unmark_requeue
 from mmaudio.runs.names import CONFIG_FILE, LOG_FILE
 from mmaudio.runs.signature import record_signature, signature
-from mmaudio.trainer import engine
-from mmaudio.trainer.refusals import NonFiniteError
 from mmaudio.trainer.solver import solver_class
-from mmaudio.trainer.stopping import Asked
 
 CONFIG_DIR = Path(__file__).resolve().parent / "config"
-EXITS = {Asked.NOTHING: 0, Asked.STOP: EXIT_INTERRUPTED, Asked.REQUEUE: EXIT_REQUEUE}
-
-log = logging.getLogger(__name__)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="train_config")
@@ -62,18 +55,7 @@ def train_as(config: DictConfig) -> int:
             unmark_requeue(run_dir)
             record_signature(run_dir, settings)
             write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
-        try:
-            asked = engine.train(kind(settings, run_dir, ranks, device, pulse.beat, added_stages(kind, settings)))
-            if asked is Asked.NOTHING and not settings.only_stage():
-                evaluate_test(kind, settings, run_dir, ranks, device, pulse.beat)
-        except NonFiniteError as error:  # raised on every rank at once
-            if ranks.is_first:
-                log.error("%s", error)
-            wait_for_all()
-            return EXIT_BUG
-    if ranks.is_first and asked is Asked.REQUEUE:
-        mark_requeue(run_dir)
-    return EXITS[asked]
+        return train_and_evaluate(kind, settings, run_dir, ranks, device, pulse.beat)
 
 
 def main() -> int:
@@ -83,7 +65,7 @@ def main() -> int:
     solver = problems.check(lambda: solver_class(command.settings.solver.target))
     if solver is not None and not command.only_shows:
         solver.check(command.settings, command.run_dir, ranks, problems)
-        check_evaluations(solver, command.settings, problems)
+        check_stages(solver, command.settings, problems)
     problems.raise_any()
     for note in command.notes if ranks.is_first else ():
         print(f"note: {note}", flush=True)

@@ -18,12 +18,12 @@ from mmaudio.base.specs import DEFAULT_DURATION_S, TEXT_WIDTH
 from mmaudio.flow.guidance import Velocity, guided
 from mmaudio.generate.sampler import (
     ConditionBatch,
-    GuidedVelocity,
     SampleSettings,
     null_conditions,
     sample_latents,
     starting_noise,
     told_conditions,
+    velocity_of,
 )
 from mmaudio.network import CONDITION_ROWS, Conditions, FlowTransformer, find_variant
 from mmaudio.trainer.costs import MatrixProduct
@@ -123,10 +123,10 @@ def measure(case: Case, device: torch.device) -> Parts:
     t, x = torch.tensor(0.5, device=device), starting_noise(network, batch, HOW.seed)
     product = MatrixProduct.on(device, case.dtype)
     with torch.autocast(device.type, torch.bfloat16, enabled=case.amp):
-        velocity = GuidedVelocity.of_batch(network, batch, HOW.cfg_strength)
+        velocity = velocity_of(network, batch, HOW.cfg_strength)
         told, null = told_conditions(network, batch), null_conditions(network, batch)
         calls: list[Callable[[], object]] = [
-            lambda: GuidedVelocity.of_batch(network, batch, HOW.cfg_strength),
+            lambda: velocity_of(network, batch, HOW.cfg_strength),
             lambda: velocity(t, x),
             lambda: _two_calls(network, told, null)(t, x),
             lambda: _two_calls(network, told_conditions(network, batch), null_conditions(network, batch))(t, x),

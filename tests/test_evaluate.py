@@ -49,6 +49,7 @@ def test_one_and_two_processes_sample_every_row_alike(run_script, run, monkeypat
     assert scores["counts"]["paired"] == scores["counts"]["reference"] == 9
     assert scores["subject"]["step"] == 1
     assert scores["protocol"]["decoder"]["backend"] == "lite"
+    assert (scores["protocol"]["sample_rate_hz"], scores["protocol"]["compared_rate_hz"]) == (16_000, 16_000)
     again = torchrun(ROOT / "evaluate.py", "exp_id=one", "output_name=both", processes=2, cwd=run)
     assert again.returncode == 0, again.stderr
     both = samples(run, "test-both-sampled")
@@ -108,13 +109,15 @@ def test_a_set_of_videos_with_a_table(run_script, run, monkeypatch):
     [
         (["exp_di=one"], "unknown setting exp_di (did you mean 'exp_id'?)"),
         (["exp_id=two", "model=nano_16k", "dataset=audiocaps"], "no table at ../data/AudioCaps-test-audioldm-ver/data.csv"),
-        (["exp_id=two", "dataset=test"], "data/v1-16-memmap/vgg-test has no"),
+        (["exp_id=two"], "no run at output/two; for a published model say which: model=NAME"),
+        (["exp_id=two", "model=small_16k", "dataset=test"], "data/v1-16-memmap/vgg-test has no"),
         (["exp_id=one", "device=gpu", "batch_size=none"], "batch_size is 'none'"),
         (["exp_id=one", "device=mps"], "device is 'mps'; want cuda, cuda:N, cpu or auto"),
         (["exp_id=one", "reference=nowhere"], "no folder at nowhere"),
         (["exp_id=one", "metrics.names=[onset_f2]"], "there is no metric 'onset_f2' (did you mean 'onset_f1'?)"),
         (["exp_id=one", "dataset=hold"], "dataset is 'hold' (did you mean 'held'?)"),
         (["exp_id=one", "weights=none.pth"], "weights is none.pth, which is not a file"),
+        (["exp_id=one", "metrics.names=[DeSync]", "synchformer_ckpt=none.pth"], "none.pth"),
         (["exp_id=one", "metrics.engine=av_bench", "metrics.names=[FD-VGG]"], "is on no package registry"),
     ],
 )

@@ -40,7 +40,7 @@ LIVES_IN = {
     "hydra": ENTRY_POINTS | {"base/settings.py"},
     "omegaconf": ENTRY_POINTS | {"base/settings.py"},
 }
-READS_ENVIRONMENT = {"base/ranks.py", "runs/cluster.py", "weights"}
+READS_ENVIRONMENT = {"base/launcher.py", "base/ranks.py", "runs/cluster.py", "weights"}
 
 
 def sources():

@@ -1,4 +1,4 @@
-"""Which process this is, of how many, and what they do together. The one place that reads the launcher's environment."""
+"""What the processes of a run do together, and with what of the machine; which of them this is says `launcher`."""
 
 import datetime
 import os
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,7 +15,8 @@ from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.slurm import slurm_task
+from mmaudio.base.launcher import Ranks as Ranks
+from mmaudio.base.launcher import read_ranks as read_ranks
 
 _PARENT_POLL_S = 1.0
 _WATCH, _INIT = "launcher watch", 1
@@ -24,38 +24,6 @@ _COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
 _HANG_REPORT = datetime.timedelta(minutes=10)
 UNEVEN_WORK_TIMEOUT = datetime.timedelta(days=7)  # where processes wait for each other after hours of work that differs in length
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process's place. `rank` is global and decides who writes; `local_rank` only picks the device."""
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-    local_world_size: int = 1
-    is_launched: bool = False  # by torchrun or the like, whose end is this process's end
-    num_devices: int | None = None  # GPUs the job has on this machine, where the launcher says so
-    meeting: str | None = None  # where the processes meet, if it is rank 0 that receives them there and not the launcher
-
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
-
-
-def read_ranks() -> Ranks:
-    """The place that torchrun, or else srun, gave this process; the only one where no launcher did.
-
-    Raises: UserError for a launcher's environment that does not say what is needed.
-    """
-    if "RANK" not in os.environ and (task := slurm_task(os.environ)):
-        allotted = os.environ.get("SLURM_GPUS_ON_NODE", "")
-        num_devices = int(allotted) if allotted.isdecimal() else None
-        meeting = f"tcp://{task.address}:{task.port}?rank={task.rank}&world_size={task.num_tasks}"
-        return Ranks(task.rank, task.num_tasks, task.local_rank, task.num_local_tasks, True, num_devices, meeting)
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    rank, world_size, local_rank, local_world_size = (int(os.environ.get(name, alone)) for name, alone in zip(names, "0101", strict=True))
-    return Ranks(rank, world_size, local_rank, local_world_size, is_launched="RANK" in os.environ)
 
 
 def pick_device(name: str, ranks: Ranks) -> torch.device:

@@ -15,6 +15,7 @@ TEXT_TOKENS = 77
 SYNC_SEGMENT_FRAMES = 16  # a segment of the sync stream …
 SYNC_SEGMENT_STEP = 8  # … starts every 8 frames …
 SYNC_TOKENS_PER_SEGMENT = 8  # … and gives 8 tokens, one per pair of frames
+SYNC_AUDIO_TOKENS_PER_SEGMENT = 6  # of the sound that goes with it, for telling how far both are apart
 
 LATENT_DOWNSAMPLING = 2  # mel frames per latent
 PEAK_LEVEL = 0.95  # largest sample of a normalised training file

@@ -25,7 +25,8 @@ def save_file(path: Path, content: Any, record: WeightsRecord, shadow: Path | No
     come first: after a kill between the two, the older file has the record of the newer one, of another step.
     """
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        with open(temporary, "wb") as file:  # given a path, torch would put the temporary name into the file, and no two were equal
+            torch.save(content, file)
         sync_file(temporary)  # now, so that `path` is without a file for a moment only
         if shadow is not None and path.exists():
             _move(path, shadow)

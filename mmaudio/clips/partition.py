@@ -14,7 +14,8 @@ from mmaudio.clips.cutting import PUBLISHED, ClipPlan, Cutting, plan_clips
 from mmaudio.clips.rejects import Reject
 from mmaudio.clips.table import AudioClip
 from mmaudio.media.ahead import read_ahead
-from mmaudio.media.audio import AUDIO_SUFFIXES, MediaError, audio_header
+from mmaudio.media.audio import MediaError, audio_header
+from mmaudio.media.suffixes import AUDIO_SUFFIXES
 
 MOST_WORKERS = 16
 _FILES_AT_ONCE = 64  # that a thread is handed, so that handing over costs little

@@ -23,12 +23,12 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="compile the pretrained networks (pays in long runs on a GPU)")
 
 
-def read_places(words: list[str]) -> dict[str, str]:
-    """Weight → place. Raises: UserError for a word that does not read NAME=PLACE."""
+def read_places(words: list[str], option: str = "--pretrained") -> dict[str, str]:
+    """Weight → place, as an option that may be repeated names them. Raises: UserError for a word that does not read NAME=PLACE."""
     pairs = [word.partition("=") for word in words]
     for name, _, place in pairs:
         if not name or not place:
-            raise UserError(f"--pretrained is {name!r}; want {_PLACE}, such as clip=models/my_clip")
+            raise UserError(f"{option} is {name!r}; want {_PLACE}, such as synchformer=models/my_weights.pth")
     return {name: place for name, _, place in pairs}
 
 

@@ -8,6 +8,7 @@ from mmaudio.base.files import atomic_path, write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import parse_options
 from mmaudio.commands.ema_options import averages_parser, note_poor_fit, open_averages
+from mmaudio.runs.names import SWEEP_FILE
 
 SIGMAS = (0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.18, 0.25)
 
@@ -29,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     if options.batch_size is not None and options.batch_size < 1:
         problems.add(f"--batch_size is {options.batch_size}; want a whole number above 0")
     from mmaudio.base.ranks import Ranks, pick_device, set_threads
-    from mmaudio.report.sweep import SWEEP_FILE, draw_sweep, sweep_table
+    from mmaudio.report.sweep import draw_sweep, sweep_table
     from mmaudio.trainer.sweep import sweep
 
     device = problems.check(lambda: pick_device(options.device, Ranks()))

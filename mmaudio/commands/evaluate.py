@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     if any(word.split("=")[0] == "--generated_cache" for word in argv):
         from mmaudio.commands.evaluate_caches import main as of_caches
 
-        return of_caches(argv)
+        return of_caches(["--help"] if "--help" in argv else argv)
     from mmaudio.commands.evaluate_folder import main as of_folder
 
     return of_folder(argv)

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems
-from mmaudio.base.files import text_hash, write_json
+from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
+from mmaudio.commands.backend_options import read_places
 from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
-from mmaudio.metrics.registry import Metric, metric_versions, metrics_named
+from mmaudio.metrics.registry import Metric, metrics_named
+from mmaudio.metrics.result import is_incomplete, metric_values, result
+from mmaudio.runs.names import SCORES_ENDING
 
 if TYPE_CHECKING:
     from mmaudio.metrics.cached import Measured
+
+_WEIGHTS = "synchformer"  # all that cached features need of weights
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--unpaired", action="store_true", help="the two sides are of different clips: no metric of pairs")
     parser.add_argument("--clean_names", action="store_true", help="rename ids by their length, as av-bench does")
     parser.add_argument("--min_coverage", type=float, default=0.5, help="share of the reference that has to be there (default 0.5)")
-    parser.add_argument("--place", action="append", default=[], metavar="synchformer=PATH", help="weights for DeSync (default: fetched)")
+    parser.add_argument("--place", action="append", default=[], metavar=f"{_WEIGHTS}=PATH", help="weights for DeSync (default: fetched)")
     parser.add_argument("--device", default="auto", help="for DeSync: cuda, cpu or auto (default auto)")
     parser.add_argument("--output", default=None, help="JSON file of the scores (default: output_metrics.json in the generated cache)")
     return parser
@@ -42,26 +47,33 @@ def main(argv: Sequence[str]) -> int:
     for name in ("generated_cache", "reference_cache"):
         if not Path(getattr(options, name)).is_dir():
             problems.add(f"--{name} is {getattr(options, name)}, which is not a folder")
-    output = Path(options.output or Path(options.generated_cache) / "output_metrics.json")
+    if not 0 <= options.min_coverage <= 1:
+        problems.add(f"--min_coverage is {options.min_coverage}; want a share between 0 and 1")
+    places = problems.check(lambda: read_places(options.place, "--place")) or {}
+    for name in places.keys() - {_WEIGHTS}:
+        problems.add(f"--place names {name!r}, and of cached features only DeSync loads weights; want {_WEIGHTS}=PATH")
+    output = Path(options.output or Path(options.generated_cache) / SCORES_ENDING)
     if output.suffix != ".json":
         problems.add(f"--output is {output}; want a .json file")
     problems.raise_any()
     start_logging()
-    measured = _measure(options, [row.name for row in rows])
-    write_json(output, _scores(options, rows, measured))
-    told = {name: entry["value"] for name, entry in measured.values.items() if entry["value"] is not None}
+    measured = _measure(options, [row.name for row in rows], places.get(_WEIGHTS))
+    scores = _scores(options, rows, measured)
+    write_json(output, scores)
+    told = metric_values(scores)
     print("\n".join(f"{name:<20} {value:.6g}" for name, value in told.items()) or "nothing can be told")
     print(f"{len(told)} of {len(rows)} metrics told, {measured.counts['paired']} pairs; all in {output}")
-    return EXIT_REJECTS if measured.counts["missing_ids"] and not options.unpaired else 0
+    names = [word.strip() for word in options.metrics.split(",")]
+    counted = {**scores, "counts": {**scores["counts"], "missing_ids": []}} if options.unpaired else scores
+    return EXIT_REJECTS if is_incomplete(counted, names) else 0
 
 
-def _measure(options: argparse.Namespace, names: Sequence[str]) -> "Measured":
+def _measure(options: argparse.Namespace, names: Sequence[str], sync_place: str | None) -> "Measured":
     from mmaudio.base.ranks import Ranks, pick_device
     from mmaudio.base.tensor_files import read_state_dict
     from mmaudio.metrics.cached import measure
     from mmaudio.weights import locate
 
-    places = dict(word.partition("=")[::2] for word in options.place)
     return measure(
         names,
         Path(options.reference_cache),
@@ -69,7 +81,7 @@ def _measure(options: argparse.Namespace, names: Sequence[str]) -> "Measured":
         paired=not options.unpaired,
         min_coverage=0.0 if options.unpaired else options.min_coverage,
         device=str(pick_device(options.device, Ranks())),
-        sync_weights=lambda: read_state_dict(locate("synchformer", places.get("synchformer"))),
+        sync_weights=lambda: read_state_dict(locate(_WEIGHTS, sync_place)),
         clean_names=options.clean_names,
     )
 
@@ -82,17 +94,10 @@ def _scores(options: argparse.Namespace, rows: Sequence[Metric], measured: "Meas
     stems = [stem for stem in CACHE_FILES if any(stem in row.reference_stems for row in rows) and cache_path(reference, stem).is_file()]
     ids = sorted({name for by_id in measured.per_clip.values() for name in by_id})
     clips = [{"id": name, "metrics": {metric: by_id.get(name) for metric, by_id in measured.per_clip.items()}} for name in ids]
-    return {
-        "counts": {**measured.counts, "failed": 0},
-        "metrics": measured.values,
-        "clips": clips,
-        "failed": [],
-        "protocol": {
-            "engine": "own",
-            "metrics": metric_versions(rows),
-            "judges": {f"reference/{stem}": f"sha256:{read_fingerprint(cache_path(reference, stem)).sha256}" for stem in stems},
-            "ids_hash": text_hash(ids),
-            "paired": not options.unpaired,
-            "clean_names": options.clean_names,
-        },
+    protocol = {
+        "engine": "own",
+        "judges": {f"reference/{stem}": f"sha256:{read_fingerprint(cache_path(reference, stem)).sha256}" for stem in stems},
+        "paired": not options.unpaired,
+        "clean_names": options.clean_names,
     }
+    return result(rows, counts=measured.counts, metrics=measured.values, clips=clips, protocol=protocol)

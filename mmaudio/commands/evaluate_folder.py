@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,17 @@ from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.specs import DEFAULT_DURATION_S
+from mmaudio.commands.backend_options import read_places
 from mmaudio.commands.captions import read_captions
 from mmaudio.commands.evaluate import HELP
+from mmaudio.metrics.result import headline, is_incomplete
+from mmaudio.runs.names import REAL_FEATURES_FOLDER, SCORES_FILE
 
 if TYPE_CHECKING:
+    import torch
+
     from mmaudio.base.setting_groups import MetricsSettings
     from mmaudio.commands.evaluation.sets import EvalSet
-
-RATE_HZ = 16_000  # at which sounds are compared
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,44 +45,50 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(_parser(), argv, problems)
-    generated = Path(options.generated)
-    output = Path(options.output) if options.output else generated / "scores.json"
+    output = Path(options.output) if options.output else Path(options.generated) / SCORES_FILE
     captions = problems.check(lambda: read_captions(Path(options.captions))) if options.captions else None
-    if options.duration is not None and not options.duration > 0:
-        problems.add(f"--duration is {options.duration}; want a number of seconds above 0")
+    _check(options, output, problems)
+    metrics = _metrics(options, problems)
+    duration_s = _duration_s(options, problems)
+    from mmaudio.base.ranks import Ranks, pick_device
+    from mmaudio.commands.evaluation.scoring import check_metrics
+
+    problems.check(lambda: check_metrics(metrics, duration_s, metrics.places))
+    device = problems.check(lambda: pick_device(options.device, Ranks()))
+    chosen = None if problems.sentences else problems.check(lambda: _set(options, captions))
+    problems.raise_any()
+    assert chosen is not None
+    assert device is not None
+    start_logging()
+    scores = _score(chosen, output, metrics, duration_s, device)
+    write_json(output, scores)
+    print(f"{headline(scores)}; all in {output}")
+    return EXIT_REJECTS if is_incomplete(scores, metrics.names) else 0
+
+
+def _check(options: argparse.Namespace, output: Path, problems: Problems) -> None:
+    """Add a sentence for every option that cannot be meant."""
     if not 0 <= options.min_coverage <= 1:
         problems.add(f"--min_coverage is {options.min_coverage}; want a share between 0 and 1")
-    if not generated.is_dir():
-        problems.add(f"--generated is {generated}, which is not a folder")
+    if not Path(options.generated).is_dir():
+        problems.add(f"--generated is {options.generated}, which is not a folder")
     if options.reference is not None and not Path(options.reference).is_dir():
         problems.add(f"--reference is {options.reference}, which is not a folder")
-    if options.reference is None and captions is None:
+    if options.reference is None and not options.captions:
         problems.add(
             "what are they compared with? give --reference FOLDER, or --captions TABLE (for a text score, or with --reference_cache)"
         )
     if output.suffix != ".json":
         problems.add(f"--output is {output}; want a .json file")
-    problems.raise_any()
-    from mmaudio.commands.evaluation.scores import check_scoring, headline
-
-    metrics, chosen = _metrics(options, problems), problems.check(lambda: _set(options, captions))
-    problems.check(lambda: check_scoring(metrics))
-    problems.raise_any()
-    assert chosen is not None
-    start_logging()
-    scores = _score(options, metrics, chosen)
-    write_json(output, scores)
-    print(f"{headline(scores)}; all in {output}")
-    return EXIT_REJECTS if scores["failed"] or scores["counts"]["missing_ids"] else 0
 
 
 def _metrics(options: argparse.Namespace, problems: Problems) -> "MetricsSettings":
     from mmaudio.base.setting_groups import MetricsSettings
+    from mmaudio.weights.catalogue import find_row
 
-    places = dict(word.partition("=")[::2] for word in options.place)
-    for name, place in places.items():
-        if not place:
-            problems.add(f"--place is {name!r}; want NAME=PATH")
+    places = problems.check(lambda: read_places(options.place, "--place")) or {}
+    for name in places:
+        problems.check(partial(find_row, name))
     return MetricsSettings(
         names=tuple(name.strip() for name in options.metrics.split(",") if name.strip()),
         engine=options.engine,
@@ -91,7 +101,8 @@ def _metrics(options: argparse.Namespace, problems: Problems) -> "MetricsSetting
 
 def _set(options: argparse.Namespace, captions: dict[str, str] | None) -> "EvalSet":
     """The clips to score: those of the table, or all that the reference folder holds. Raises: UserError where that is none."""
-    from mmaudio.commands.evaluation.sets import SOUND_SUFFIXES, VIDEO_SUFFIXES, EvalSet, files_by_id
+    from mmaudio.commands.evaluation.sets import EvalSet
+    from mmaudio.media.suffixes import SOUND_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 
     if options.reference is None:
         return EvalSet(options.generated, captions or {})
@@ -104,9 +115,18 @@ def _set(options: argparse.Namespace, captions: dict[str, str] | None) -> "EvalS
     return EvalSet(options.generated, wanted, files_by_id(folder, wanted, VIDEO_SUFFIXES), sounds)
 
 
+def _duration_s(options: argparse.Namespace, problems: Problems) -> float:
+    """Seconds of each sound that are compared."""
+    if options.duration is not None and not options.duration > 0:
+        problems.add(f"--duration is {options.duration}; want a number of seconds above 0")
+        return DEFAULT_DURATION_S
+    return options.duration or (_longest_s(Path(options.generated)) if Path(options.generated).is_dir() else DEFAULT_DURATION_S)
+
+
 def _longest_s(generated: Path) -> float:
     """Seconds of the longest generated sound that can be read, at most those of a published sample."""
-    from mmaudio.media.audio import AUDIO_SUFFIXES, MediaError, audio_header
+    from mmaudio.media.audio import MediaError, audio_header
+    from mmaudio.media.suffixes import AUDIO_SUFFIXES
 
     longest_s = 0.0
     for path in generated.iterdir():
@@ -119,13 +139,11 @@ def _longest_s(generated: Path) -> float:
     return min(DEFAULT_DURATION_S, longest_s or DEFAULT_DURATION_S)
 
 
-def _score(options: argparse.Namespace, metrics: "MetricsSettings", chosen: "EvalSet") -> dict[str, Any]:
-    from mmaudio.base.ranks import Ranks, pick_device
-    from mmaudio.commands.evaluation.scores import Scoring, asked_metrics, score_set
+def _score(chosen: "EvalSet", output: Path, metrics: "MetricsSettings", duration_s: float, device: "torch.device") -> dict[str, Any]:
+    """The scores; features of the real sounds that nobody gave are made beside them."""
+    from mmaudio.base.ranks import Ranks
+    from mmaudio.commands.evaluation.scores import score_set
+    from mmaudio.commands.evaluation.scoring import Scoring, Terms
 
-    generated = Path(options.generated)
-    duration_s = options.duration or _longest_s(generated)
-    device = pick_device(options.device, Ranks())
-    own_cache = (Path(options.output).with_suffix("") if options.output else generated / "scores").with_name("reference-cache")
-    scoring = Scoring(metrics, asked_metrics(metrics), duration_s, RATE_HZ, device, metrics.places, own_cache, {})
-    return score_set(chosen, generated, scoring, Ranks())
+    terms, made = Terms.of(metrics, duration_s), output.with_name(REAL_FEATURES_FOLDER)
+    return score_set(chosen, Path(chosen.name), Scoring.by(terms, metrics, device, made, places=metrics.places), Ranks())

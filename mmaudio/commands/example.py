@@ -35,6 +35,10 @@ MMAUDIO = "-m mmaudio.commands.main"
 KIB_PER_GB = 1e9 / 1024
 
 
+def _scores(name: str) -> Path:
+    return RUN / f"scores_{name}.json"
+
+
 def commands(num_iterations: int) -> dict[str, str]:
     """Every stage's name and command, in order, as a user would type it after `python`."""
     lite = f"--device cpu --backend lite --duration {DURATION_S}"
@@ -57,7 +61,7 @@ def commands(num_iterations: int) -> dict[str, str]:
 
     def score(name: str, captions: str) -> str:
         real = f"--reference {DATA}/heldout --captions {DATA}/{captions} --duration {DURATION_S}"
-        return f"{MMAUDIO} evaluate --generated {RUN}/samples/{name} {real} --output {RUN}/scores_{name}.json"
+        return f"{MMAUDIO} evaluate --generated {RUN}/samples/{name} {real} --output {_scores(name)}"
 
     return {
         "make_media": f"training/make_example_data.py --learning_set {DATA}",
@@ -114,14 +118,15 @@ def _losses() -> list[tuple[int, float]]:
 
 def summarise(wall_s: dict[str, float], page: Path) -> dict[str, Any]:
     """Everything the example measured, ready for JSON."""
-    right, wrong = (json.loads((RUN / f"scores_{name}.json").read_text()) for name in ("right", "wrong"))
+    right, wrong = (json.loads(_scores(name).read_text()) for name in ("right", "wrong"))
+    distances = [scores["metrics"]["spectral_distance"] for scores in (right, wrong)]
     losses = _losses()
     peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return {
         "clips": _counts(),
         "val_loss": {"first": losses[0][1], "last": losses[-1][1]},
         "onset_f1": {key: right["onset_f1"][key] for key in ("generated", "shuffled", "interval")},
-        "caption": {"right": right["spectral_distance"]["mean"], "wrong": wrong["spectral_distance"]["mean"], "unit": "dB"},
+        "caption": {"right": distances[0]["value"], "wrong": distances[1]["value"], "unit": distances[0]["unit"]},
         "wall_s": {**{name: round(seconds, 1) for name, seconds in wall_s.items()}, "total": round(sum(wall_s.values()), 1)},
         "peak_memory_gb": round(peak_kib / KIB_PER_GB, 2),
         "page": str(page.resolve()),

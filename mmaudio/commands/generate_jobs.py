@@ -5,15 +5,15 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.commands.captions import read_captions
 from mmaudio.commands.generate_lines import read_lines
 from mmaudio.generate.jobs import Job
+from mmaudio.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST_NAME_BYTES = 80  # of a prompt that make a file name
 PATTERN = re.compile(r"[*?\[]")
 
@@ -54,7 +54,7 @@ def _named(jobs: Sequence[Job]) -> list[Job]:
         while not job.name and (not name or name in taken):
             name, number = first if number == 1 else f"{first}_{number}", number + 1
         taken.add(name)
-        named.append(Job(name, job.prompt, job.video, job.image, job.negative_prompt, job.duration_s, job.seed))
+        named.append(replace(job, name=name))
     return named
 
 
@@ -84,11 +84,11 @@ def _captioned(folders: Sequence[str], table_path: Path) -> list[Job]:
     if len(folders) != 1 or not Path(folders[0]).is_dir():
         raise UserError("--captions is about the videos of a folder: give one --video FOLDER with it")
     folder = Path(folders[0])
-    there = {path.stem: path for suffix in reversed(VIDEO_SUFFIXES) for path in sorted(folder.glob(f"*{suffix}"))}
     named = read_captions(table_path)
+    there = files_by_id(folder, named, VIDEO_SUFFIXES)
     missing = [name for name in named if name not in there]
     if missing:
-        raise UserError(f"{len(missing)} of the {len(named)} ids of {table_path} have no .mp4 in {folder}, the first is {missing[0]!r}")
+        raise UserError(f"{len(missing)} of the {len(named)} ids of {table_path} have no video in {folder}, the first is {missing[0]!r}")
     return [Job(name, prompt, video=there[name]) for name, prompt in named.items()]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import Problems, UserError, nearest
-from mmaudio.commands.generate_options import check_duration
+from mmaudio.commands.generate_options import check_duration, check_seed
 from mmaudio.generate.jobs import Job
 
 KEYS: dict[str, tuple[type, ...]] = {
@@ -58,10 +58,9 @@ def _job(line: str, where: str, folder: Path, prompt: str) -> Job:
     if not files and not prompt:
         raise UserError(f"{where} has neither video, image nor prompt; there is nothing to generate from")
     if "duration" in told:
-        try:
-            check_duration(float(told["duration"]))
-        except UserError as error:
-            raise UserError(f"{where}: {str(error).removeprefix('--duration: ')}") from None
+        check_duration(float(told["duration"]), where)
+    if "seed" in told:
+        check_seed(told["seed"], f"{where}: seed")
     name = _name(told["name"], where) if "name" in told else next((file.stem for file in files.values()), "")
     duration_s = float(told["duration"]) if "duration" in told else None
     return Job(name, prompt, files.get("video"), files.get("image"), told.get("negative_prompt"), duration_s, told.get("seed"))

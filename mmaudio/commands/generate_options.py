@@ -5,8 +5,9 @@ import math
 from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError, nearest
-from mmaudio.base.options import options_parser, spec_of
+from mmaudio.base.options import options_parser
 from mmaudio.base.places import check_writable
+from mmaudio.base.specs import AudioSpec
 from mmaudio.commands.backend_options import add_backend_options, read_places
 from mmaudio.flow.methods import METHODS
 from mmaudio.weights import VARIANTS
@@ -23,7 +24,9 @@ def generate_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", default="./output/generated", help="folder of the samples (default ./output/generated)")
     parser.add_argument("--skip_video_composite", action="store_true", help="write no .mp4")
     parser.add_argument("--reencode", action="store_true", help="encode pictures anew as H.264 instead of copying them as they are")
-    parser.add_argument("--keep_existing", action="store_true", help="leave out what is complete in the output folder")
+    parser.add_argument(
+        "--keep_existing", action="store_true", help="leave out what is complete in the output folder and made the same way"
+    )
     return parser
 
 
@@ -56,14 +59,21 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_steps", type=int, default=25, help="solver steps (default 25)")
     parser.add_argument("--method", default="euler", help=f"solver, of {', '.join(METHODS)} (default euler); adaptive counts no steps")
     parser.add_argument("--seed", type=int, default=42, help="of the starting noise, together with the sample's name (default 42)")
-    parser.add_argument("--batch_size", type=int, default=16, help="samples at once (default 16); does not change them")
+    parser.add_argument("--batch_size", type=int, default=16, help="samples at once (default 16); changes them by rounding alone")
     parser.add_argument("--mask_away_clip", action="store_true", help="withhold the scene, keep the synchronisation stream")
+
+
+def check_seed(seed: int, name: str) -> None:
+    """Raises: UserError for one that the draws cannot be keyed by."""
+    if not 0 <= seed < 2**63:
+        raise UserError(f"{name} is {seed}; want a whole number from 0 to 2^63 - 1")
 
 
 def check_options(options: argparse.Namespace, problems: Problems) -> None:
     """Add a sentence for everything wrong with the options themselves; inputs are for `jobs_asked_for`."""
     if options.num_steps < 1 or options.batch_size < 1:
         problems.add(f"--num_steps {options.num_steps} and --batch_size {options.batch_size} have to be at least 1")
+    problems.check(lambda: check_seed(options.seed, "--seed"))
     if not math.isfinite(options.cfg_strength):
         problems.add(f"--cfg_strength is {options.cfg_strength}; want a number, such as 4.5")
     if options.method not in METHODS:
@@ -79,11 +89,14 @@ def check_options(options: argparse.Namespace, problems: Problems) -> None:
     problems.check(lambda: check_writable(Path(options.output)))
 
 
-def check_duration(duration_s: float) -> None:
-    """Raises: UserError for seconds that no sample can have."""
+def check_duration(duration_s: float, where: str = "--duration") -> None:
+    """Raises: UserError for seconds that no sample can have; its sentence begins with `where`, which names what says so."""
     if math.isinf(duration_s):
-        raise UserError(f"--duration: duration is {duration_s} s; want a number of seconds")
-    spec_of(ANY_MODE, duration_s)
+        raise UserError(f"{where}: duration is {duration_s} s; want a number of seconds")
+    try:
+        AudioSpec(ANY_MODE, duration_s)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _check_weights(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ import sys
 
 from mmaudio import __version__
 from mmaudio.base.errors import UserError, nearest, run_entry_point
+from mmaudio.base.launcher import read_ranks
 
 SUBCOMMANDS = {
     "generate": "give a video, or many, the sound a prompt describes",
@@ -21,7 +22,7 @@ SUBCOMMANDS = {
 
 def main() -> None:
     """Entry point of the installed command."""
-    run_entry_point(_run)
+    run_entry_point(_run, speaks=lambda: read_ranks().is_first)
 
 
 def _run() -> int:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import torchaudio.functional
 from torch import Tensor, nn
 
-from mmaudio.base.specs import SYNC_WIDTH
+from mmaudio.base.specs import SYNC_AUDIO_TOKENS_PER_SEGMENT, SYNC_WIDTH
 from mmaudio.base.tensor_files import mismatches, refusal, shapes_of
 from mmaudio.encoders.assign import assign_
 from mmaudio.encoders.synchformer import SpatialSummary
@@ -22,7 +22,6 @@ PREFIX = "afeat_extractor."
 RATE_HZ = 16_000
 SEGMENT_SAMPLES = 10_240  # 0.64 s, as long as a segment of frames …
 SEGMENT_STEP = 5_120  # … and starting as often
-AUDIO_TOKENS_PER_SEGMENT = 6
 
 WINDOW_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 1024
 NUM_BANDS, NUM_FRAMES = 128, 66
@@ -67,7 +66,7 @@ class Embeddings(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        places = NUM_SPECIAL + PATCH_ROWS * AUDIO_TOKENS_PER_SEGMENT
+        places = NUM_SPECIAL + PATCH_ROWS * SYNC_AUDIO_TOKENS_PER_SEGMENT
         self.cls_token = nn.Parameter(torch.zeros(1, 1, SYNC_WIDTH))
         self.distillation_token = nn.Parameter(torch.zeros(1, 1, SYNC_WIDTH))
         self.position_embeddings = nn.Parameter(torch.zeros(1, places, SYNC_WIDTH))
@@ -133,7 +132,7 @@ class SoundSegmentEncoder(nn.Module):
         self.freq_attn_agg = SpatialSummary()
 
     def forward(self, pictures_nmf: Tensor) -> Tensor:
-        columns = self.ast(pictures_nmf).unflatten(1, (PATCH_ROWS, AUDIO_TOKENS_PER_SEGMENT)).transpose(1, 2)  # (n, 6, 12, c)
+        columns = self.ast(pictures_nmf).unflatten(1, (PATCH_ROWS, SYNC_AUDIO_TOKENS_PER_SEGMENT)).transpose(1, 2)  # (n, 6, 12, c)
         return self.freq_attn_agg(columns.flatten(0, 1)).unflatten(0, columns.shape[:2])
 
 

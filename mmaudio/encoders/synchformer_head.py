@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmaudio.base.specs import SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH
+from mmaudio.base.specs import SYNC_AUDIO_TOKENS_PER_SEGMENT, SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH
 from mmaudio.base.tensor_files import mismatches, refusal, shapes_of
 from mmaudio.encoders.assign import assign_
-from mmaudio.encoders.synchformer_audio import AUDIO_TOKENS_PER_SEGMENT
 
 GROUPS = ("vproj.", "aproj.", "transformer.")
 HEAD_SEGMENTS = 14  # the position table fixes it
@@ -22,7 +21,7 @@ NUM_OFFSETS = 21  # from -2 s to 2 s
 DEPTH = 3
 NUM_HEADS = 8
 MLP_WIDTH = 4 * SYNC_WIDTH
-NUM_PLACES = 2 + HEAD_SEGMENTS * (SYNC_TOKENS_PER_SEGMENT + AUDIO_TOKENS_PER_SEGMENT)
+NUM_PLACES = 2 + HEAD_SEGMENTS * (SYNC_TOKENS_PER_SEGMENT + SYNC_AUDIO_TOKENS_PER_SEGMENT)
 
 
 def by_segment(tokens_btc: Tensor) -> Tensor:
@@ -112,7 +111,8 @@ class SyncHead(nn.Module):
         Returns: (b, 21); index 10 is in sync.
         Raises: ValueError for other shapes.
         """
-        want = [(len(video), HEAD_SEGMENTS, per_segment, SYNC_WIDTH) for per_segment in (SYNC_TOKENS_PER_SEGMENT, AUDIO_TOKENS_PER_SEGMENT)]
+        widths = (SYNC_TOKENS_PER_SEGMENT, SYNC_AUDIO_TOKENS_PER_SEGMENT)
+        want = [(len(video), HEAD_SEGMENTS, per_segment, SYNC_WIDTH) for per_segment in widths]
         if [tuple(video.shape), tuple(audio.shape)] != want:
             raise ValueError(f"vectors of video {tuple(video.shape)} and audio {tuple(audio.shape)}; want {want[0]} and {want[1]}")
         return self.transformer(self.vproj(video).flatten(1, 2), self.aproj(audio).flatten(1, 2))

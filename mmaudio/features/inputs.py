@@ -1,6 +1,5 @@
 """What there is to extract: the clips or videos of a table, each with its file, and those that have to be left out."""
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -10,9 +9,8 @@ from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.files import text_hash
 from mmaudio.clips.rejects import Reject
 from mmaudio.clips.table import read_captions, read_clips, read_videos
-from mmaudio.media.audio import AUDIO_SUFFIXES
+from mmaudio.media.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES, FolderIndex
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")  # in the order in which an id is looked up
 CAME_LATER = "it came after this extraction was begun; run it with --append once the store stands"
 _STAGE = "find"
 
@@ -87,27 +85,21 @@ class Inputs:
 
 
 class _Finder:
-    """Sorts rows of a table into items and rejects; looks at the folder once, not once a row."""
+    """Sorts rows of a table into items and rejects."""
 
     def __init__(self, data_dir: Path, suffixes: tuple[str, ...]) -> None:
         if not data_dir.is_dir():
             raise UserError(f"--data_dir is {data_dir}, which is not a folder")
         self.data_dir, self.suffixes = data_dir, suffixes
-        self.present = frozenset(os.listdir(data_dir))
+        self.index = FolderIndex(data_dir, suffixes)
         self.seen: set[str] = set()
         self.items: list[Input] = []
         self.rejects: list[Reject] = []
         self.absent: list[tuple[Input, Reject]] = []
 
-    def file_of(self, stem: str) -> str | None:
-        names = (f"{stem}{suffix}" for suffix in self.suffixes)
-        if "/" in stem:  # below the folder, where the listing does not reach
-            return next((name for name in names if os.path.isfile(self.data_dir / name)), None)  # False also for a name that cannot be
-        return next((name for name in names if name in self.present), None)
-
     def take(self, row_id: str, stem: str, make: Callable[[str], Input], problem: str | None = None) -> None:
         """Sort a row in: `make` makes its input, of its file; with a reject instead where it has none, or `problem` says what is wrong."""
-        file, is_absent = self.file_of(stem), False
+        file, is_absent = self.index.find(stem), False
         if row_id in self.seen:
             problem = "this id is listed more than once; the first is kept"
         elif problem is None and file is None:
@@ -122,6 +114,7 @@ class _Finder:
             self.absent.append((make(""), self.rejects[-1]))
 
     def found(self, kind: str) -> Inputs:
+        """All that was sorted in."""
         return Inputs(kind, self.data_dir, self.items, self.rejects, self.absent)
 
 

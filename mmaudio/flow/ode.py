@@ -12,7 +12,7 @@ from mmaudio.flow.dormand_prince import integrate_adaptively
 from mmaudio.flow.guidance import Velocity
 from mmaudio.flow.methods import ADAPTIVE, METHODS
 
-__all__ = ["METHODS", "Solution", "integrate", "solve"]
+__all__ = ["METHODS", "Solution", "solve"]
 
 Increment = Callable[[Velocity, Tensor, Tensor, Tensor], Tensor]  # (velocity, time now, step, state) → what is added to the state
 
@@ -75,18 +75,3 @@ def solve(
     for now, after in itertools.pairwise(times):
         x_bnc = x_bnc + increment(velocity, now, after - now, x_bnc).to(x_bnc.dtype)
     return Solution(x_bnc, torch.full((len(x_bnc),), num_steps * evaluations_a_step))
-
-
-def integrate(
-    velocity: Velocity,
-    x_bnc: Tensor,
-    *,
-    method: str = "euler",
-    num_steps: int = 25,
-    min_sigma: float = 0.0,
-    reverse: bool = False,
-    of_rows: Callable[[Tensor], Velocity] | None = None,
-) -> Tensor:
-    """The state at the end of the way alone; arguments and errors are those of `solve`."""
-    ways = {"method": method, "num_steps": num_steps, "min_sigma": min_sigma, "reverse": reverse}
-    return solve(velocity, x_bnc, of_rows=of_rows, **ways).x_bnc  # type: ignore[arg-type]

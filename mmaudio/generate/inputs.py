@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from mmaudio.generate.jobs import Job
+from mmaudio.generate.jobs import Failure, Job
 from mmaudio.media.ahead import read_ahead
 from mmaudio.media.audio import MediaError
 from mmaudio.media.stills import Still, read_still
@@ -30,14 +30,14 @@ def read_inputs(jobs: Sequence[Job], duration_s: float, num_workers: int = 1) ->
     return read_ahead(read, jobs, min(num_workers, MOST_WORKERS))
 
 
-def from_first_readable(inputs: Inputs) -> tuple[dict[str, str], Inputs | None]:
-    """Read until there is something to sample from: the names that failed before it, with reasons, and the rest with it.
+def from_first_readable(inputs: Inputs) -> tuple[dict[str, Failure], Inputs | None]:
+    """Read until there is something to sample from: the names that failed before it, with what failed, and the rest with it.
 
     None for the rest if nothing can be read, so that nobody loads a model for it.
     """
-    failed: dict[str, str] = {}
+    failed: dict[str, Failure] = {}
     for job, media in inputs:
         if not isinstance(media, MediaError):
             return failed, chain([(job, media)], inputs)
-        failed[job.name] = str(media)
+        failed[job.name] = Failure(str(media))
     return failed, None

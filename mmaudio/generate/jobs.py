@@ -1,7 +1,11 @@
-"""What a person asks to be made, one sample each. Nothing here is heavy: command lines are read with it."""
+"""What a person asks to be made, one sample each, and what failed. Nothing here is heavy: command lines are read with it."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # it comes with torch
+    from mmaudio.generate.sampler import SampleSettings
 
 
 @dataclass(frozen=True)
@@ -23,3 +27,51 @@ class Job:
     def source(self) -> Path | None:
         """The file it is made from, if there is one."""
         return self.video if self.video is not None else self.image
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What holds for all samples of a call.
+
+    `reencode`: encode the picture of an .mp4 anew instead of copying its packets. `made_by`: what says which weights, backend and
+    arithmetic make the samples, so that each can carry a mark of what made it; None: they carry none.
+    """
+
+    output_dir: Path
+    duration_s: float
+    sampling: "SampleSettings"
+    negative_prompt: str = ""
+    mask_clip: bool = False
+    with_video: bool = True
+    batch_size: int = 16
+    num_workers: int = 1
+    reencode: bool = False
+    made_by: str | None = None
+
+    def sound_of(self, job: Job) -> Path:
+        """Where its sound goes."""
+        return self.output_dir / f"{job.name}.flac"
+
+    def video_of(self, job: Job) -> Path | None:
+        """Where its picture with the new sound goes; None if it is to have none."""
+        return self.output_dir / f"{job.name}.mp4" if self.with_video and job.source is not None else None
+
+    def duration_of(self, job: Job) -> float:
+        """Seconds of sound, unless its video is shorter."""
+        return self.duration_s if job.duration_s is None else job.duration_s
+
+    def negative_of(self, job: Job) -> str:
+        """What is not to be heard."""
+        return self.negative_prompt if job.negative_prompt is None else job.negative_prompt
+
+    def seed_of(self, job: Job) -> int:
+        """The seed of its starting noise."""
+        return self.sampling.seed if job.seed is None else job.seed
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a sample was not made, or with `has_sound`, why its sound is there without its video."""
+
+    reason: str
+    has_sound: bool = False

@@ -60,7 +60,7 @@ def sample(network: FlowTransformer, batch: ConditionBatch, settings: SampleSett
     """
     device = network.sync_pos_emb.device
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp and settings.method != ADAPTIVE):
-        velocity = GuidedVelocity.of_batch(network, batch, settings.cfg_strength, dropped)
+        velocity = velocity_of(network, batch, settings.cfg_strength, dropped)
         solution = solve(
             velocity,
             starting_noise(network, batch, settings.seed),
@@ -83,37 +83,46 @@ def starting_noise(network: FlowTransformer, batch: ConditionBatch, seed: int) -
 
 
 @dataclass(frozen=True)
-class GuidedVelocity:
-    """The velocity of a batch: `told` are the conditions of its rows, followed, with guidance, by as many that are told the null."""
+class PlainVelocity:
+    """The velocity of a batch by the conditions its rows are told."""
 
     network: FlowTransformer
     told: Conditions
-    strength: float
 
-    @classmethod
-    def of_batch(cls, network: FlowTransformer, batch: ConditionBatch, strength: float, dropped: Collection[str] = ()) -> "GuidedVelocity":
-        """Conditions projected, and with guidance stacked, once for all steps."""
-        told = told_conditions(network, batch, dropped)
-        if not uses_guidance(strength):
-            return cls(network, told, strength)
-        return cls(network, stacked(told, null_conditions(network, batch)), strength)
+    def __call__(self, t: Tensor, x_bnc: Tensor) -> Tensor:
+        """At time t, a scalar or (b,), and state (b, n, c)."""
+        return self.network.predict_flow(x_bnc, t.expand(len(x_bnc)), self.told)
+
+    def of_rows(self, rows: Tensor) -> "PlainVelocity":
+        """For some rows of the batch, (k,) int64."""
+        return self if len(rows) == len(self.told.text_f) else PlainVelocity(self.network, self.told.pick(rows, rows, rows))
+
+
+@dataclass(frozen=True)
+class GuidedVelocity:
+    """The velocity of a batch, led away from the null: `both` is that of its rows, followed by as many that are told the null."""
+
+    both: PlainVelocity
+    strength: float
 
     def __call__(self, t: Tensor, x_bnc: Tensor) -> Tensor:
         """At time t, a scalar or (b,), and state (b, n, c), in whose dtype it is."""
-        if not uses_guidance(self.strength):
-            return self._plain(t, x_bnc)
-        return guided_as_one_batch(self._plain, self.strength)(t, x_bnc)
-
-    def _plain(self, t: Tensor, x_bnc: Tensor) -> Tensor:
-        return self.network.predict_flow(x_bnc, t.expand(len(x_bnc)), self.told)
+        return guided_as_one_batch(self.both, self.strength)(t, x_bnc)
 
     def of_rows(self, rows: Tensor) -> "GuidedVelocity":
         """For some rows of the batch, (k,) int64."""
-        num = len(self.told.text_f) // (2 if uses_guidance(self.strength) else 1)
-        if len(rows) == num:
-            return self
-        chosen = torch.cat([rows, rows + num]) if uses_guidance(self.strength) else rows
-        return GuidedVelocity(self.network, self.told.pick(chosen, chosen, chosen), self.strength)
+        num = len(self.both.told.text_f) // 2
+        return GuidedVelocity(self.both.of_rows(torch.cat([rows, rows + num])), self.strength)
+
+
+def velocity_of(
+    network: FlowTransformer, batch: ConditionBatch, strength: float, dropped: Collection[str] = ()
+) -> PlainVelocity | GuidedVelocity:
+    """Conditions projected once for all steps; with guidance where the strength asks for it."""
+    told = told_conditions(network, batch, dropped)
+    if not uses_guidance(strength):
+        return PlainVelocity(network, told)
+    return GuidedVelocity(PlainVelocity(network, told.followed_by(null_conditions(network, batch))), strength)
 
 
 def told_conditions(network: FlowTransformer, batch: ConditionBatch, dropped: Collection[str] = ()) -> Conditions:
@@ -141,9 +150,3 @@ def null_conditions(network: FlowTransformer, batch: ConditionBatch) -> Conditio
     """What guidance leads each row away from."""
     negative = None if batch.negative_text is None else batch.negative_text.to(network.sync_pos_emb.device, torch.float32)
     return network.empty_conditions(negative).expand(len(batch.ids))
-
-
-def stacked(first: Conditions, second: Conditions) -> Conditions:
-    """The rows of both, one after the other; their tensors are copied."""
-    names = ("clip_f", "sync_rows", "text_f", "clip_f_c", "text_f_c")
-    return Conditions(**{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names}, sync_row_n=first.sync_row_n)

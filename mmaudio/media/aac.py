@@ -1,4 +1,4 @@
-"""A wave on its way into an .mp4, and how such a file is written: the same input gives the same bytes."""
+"""A wave on its way into an .mp4."""
 
 from fractions import Fraction
 
@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 AAC_BITS_PER_S = 128_000
 AAC_FRAME_SAMPLES = 1024
-CONTAINER_OPTIONS = {"fflags": "+bitexact", "movflags": "+faststart"}
 
 
 class AacTrack:
@@ -26,6 +25,7 @@ class AacTrack:
         self.num_encoded = 0
 
     def encode_until(self, time_s: Fraction) -> None:
+        """Encode what begins before a time of the wave and is not encoded yet."""
         end = min(len(self.samples), int(time_s * self.rate_hz))
         while self.num_encoded < end:
             block = self.samples[None, self.num_encoded : self.num_encoded + AAC_FRAME_SAMPLES]
@@ -34,9 +34,9 @@ class AacTrack:
             self.container.mux(self.stream.encode(frame))
             self.num_encoded += block.shape[1]
 
-    def finish(self, length: int | None = None) -> None:
-        """Encode what is left; with `length`, cut the wave to so many samples, or follow it by silence."""
-        if length is not None:
-            self.samples = np.pad(self.samples[:length], (0, max(0, length - len(self.samples))))
+    def finish(self, num_samples: int | None = None) -> None:
+        """Encode what is left; with `num_samples`, cut the wave to so many, or follow it by silence."""
+        if num_samples is not None:
+            self.samples = np.pad(self.samples[:num_samples], (0, max(0, num_samples - len(self.samples))))
         self.encode_until(Fraction(len(self.samples), self.rate_hz))
         self.container.mux(self.stream.encode(None))

@@ -9,9 +9,10 @@ import av
 import numpy.typing as npt
 
 from mmaudio.base.files import atomic_path
-from mmaudio.media.aac import CONTAINER_OPTIONS, AacTrack
+from mmaudio.media.aac import AacTrack
 from mmaudio.media.audio import MediaError
 from mmaudio.media.containers import clock_origin_s, of_known_tracks, opened_media, picture_of
+from mmaudio.media.mp4 import CONTAINER_OPTIONS
 
 LONGEST_JUMP_S = 600  # time stamps that jump further are wrong
 ANEW = "have the picture encoded anew: --reencode"

@@ -9,11 +9,11 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from mmaudio.base.files import atomic_path
-from mmaudio.media.aac import CONTAINER_OPTIONS, AacTrack
+from mmaudio.media.aac import AacTrack
 from mmaudio.media.audio import MediaError
 from mmaudio.media.containers import clock_origin_s, decode_tracks, opened_media, picture_of
+from mmaudio.media.mp4 import CONTAINER_OPTIONS, add_h264
 from mmaudio.media.pictures import upright_rgb
-from mmaudio.media.write import add_h264
 
 USUAL_FPS = 25  # where a file does not say
 
@@ -43,6 +43,7 @@ class _Recoder:
         return False
 
     def take(self, frame: "av.VideoFrame") -> None:
+        """Encode a decoded frame and the sound up to it. Raises: MediaError for a frame without a time stamp."""
         if frame.pts is None or frame.time_base is None:
             raise MediaError("a frame has no time stamp")
         assert self.stream.time_base is not None
@@ -79,6 +80,7 @@ class _Recoder:
         return video
 
     def finish(self) -> None:
+        """Encode what is left, once all frames were taken. Raises: MediaError if there was none."""
         if self.video is None or self.sound is None:
             raise MediaError("the file has no picture")
         self.container.mux(self.video.encode(None))

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-AUDIO_SUFFIXES = (".flac", ".wav")  # in the order in which a name is looked up
 SHORTEST_FILE_BYTES = 16
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile tells a header without a length as a number beyond this
 HIGHEST_RATE_HZ = 1 << 20  # no recording has more; resampling a wild rate that a damaged header tells takes minutes
@@ -93,7 +92,7 @@ def _check_head(path: Path, handle: int) -> int | None:
         if not S_ISREG(status.st_mode):
             raise no_regular_file(path)
         if status.st_size < SHORTEST_FILE_BYTES:
-            raise MediaError(f"the file is empty ({status.st_size} bytes)")
+            raise MediaError("the file is empty (0 bytes)" if not status.st_size else f"the file is empty but for {status.st_size} bytes")
         head = os.pread(handle, _HEAD_BYTES, 0)
     except OSError as error:
         raise MediaError(f"cannot be read: {error.strerror}") from None
@@ -106,6 +105,12 @@ def audio_header(path: Path) -> tuple[int, int]:
     """(samples per channel, rate) from the header alone. Raises: MediaError for a file that is not audio."""
     with opened_sound(path) as file:
         return file.frames, file.samplerate
+
+
+def audio_comment(path: Path) -> str:
+    """The comment that `write_flac` was given; "" where there is none. Raises: MediaError for a file that is not audio."""
+    with opened_sound(path) as file:
+        return str(file.comment)
 
 
 def average_channels(channels: npt.NDArray[Any], axis: int) -> npt.NDArray[np.float32]:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.specs import CLIP_FPS, MIN_DURATION_S, SILENCE_PEAK, SYNC_FPS, AudioSpec
-from mmaudio.media.audio import AUDIO_SUFFIXES, MediaError, Sound, fit_length, normalise_peak, read_audio, resample
+from mmaudio.media.audio import MediaError, Sound, fit_length, normalise_peak, read_audio, resample
 from mmaudio.media.containers import decode_tracks, opened_media
 from mmaudio.media.frames import ExactPicker, FramePicker, covered_s, exact_seconds, new_picker
 from mmaudio.media.pictures import PictureTrack, Stream, scene_and_sync
 from mmaudio.media.soundtrack import SoundTrack
+from mmaudio.media.suffixes import AUDIO_SUFFIXES
 
 RESAMPLER_MARGIN_S = 0.1  # longer than the filter reaches, so that the end of a cut is not heard
 
@@ -127,7 +128,8 @@ def read_silent_video(path: Path, duration_s: float) -> SilentVideo:
         decode_tracks(container, [picture])
     covered = covered_s([clip, sync], wanted_s)
     if covered < exact_seconds(MIN_DURATION_S):
-        raise MediaError(f"too short: {float(covered):.2f} s of picture, want at least {MIN_DURATION_S} s")
+        found = f"{float(covered):.2f} s of picture" if covered else f"no picture within the first {duration_s:g} s"
+        raise MediaError(f"too short: {found}, want at least {MIN_DURATION_S} s")
     num_clip, num_sync = int(covered * CLIP_FPS), int(covered * SYNC_FPS)
     return SilentVideo(picture.clip.frames_u8[:num_clip], picture.sync.frames_u8[:num_sync], _as_float(covered))
 

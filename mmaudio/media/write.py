@@ -10,24 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaudio.base.files import atomic_path
-from mmaudio.media.aac import CONTAINER_OPTIONS, AacTrack
+from mmaudio.media.aac import AacTrack
 from mmaudio.media.audio import MediaError
+from mmaudio.media.mp4 import CONTAINER_OPTIONS, add_h264
 from mmaudio.media.muxing import mux_sound
 
-__all__ = ["X264_OPTIONS", "add_h264", "mux_sound", "write_video"]
-
-X264_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "1"}
-
-
-def add_h264(container: "av.container.OutputContainer", width: int, height: int, fps: Fraction | int) -> "av.VideoStream":
-    """A stream of H.264 (yuv420p) in a container. Raises: MediaError for odd sides, which yuv420p cannot hold."""
-    if height % 2 or width % 2:
-        raise MediaError(f"frames of {width} x {height} pixels; an H.264 video needs even sides")
-    video = container.add_stream("libx264", rate=fps, options=X264_OPTIONS)
-    assert isinstance(video, av.VideoStream)
-    video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-    video.codec_context.flags |= av.codec.context.Flags.bitexact
-    return video
+__all__ = ["mux_sound", "write_video"]
 
 
 def write_video(

@@ -14,6 +14,7 @@ from mmaudio.base.errors import RejectsError, UserError
 from mmaudio.base.files import scratch_folder
 from mmaudio.metrics.cached import Measured
 from mmaudio.metrics.registry import Metric
+from mmaudio.metrics.result import counted
 from mmaudio.metrics.sounds import GENERATED_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -39,11 +40,10 @@ def run_av_bench(
     reference_cache: Path | None,
     folder: Path,
     duration_s: float,
-    device: Any = "cuda",
+    device: Any,
     *,
-    is_paired: bool = True,
-    batch_size: int = 32,
-    num_workers: int = 8,
+    batch_size: int,
+    num_workers: int,
 ) -> Measured:
     """Let the package extract features of a folder's sounds, and compare them with the reference's cache.
 
@@ -56,7 +56,8 @@ def run_av_bench(
         folder: of .flac and .wav files, one for each id; the features go to `av_bench-cache` in it.
         duration_s: of each sound; a shorter one cannot be judged.
         device: what the package is to compute on; published versions know CUDA alone.
-        is_paired: clips of one id belong together; else only what needs no pairs is told.
+        batch_size: of its networks.
+        num_workers: its processes that read sounds.
 
     Returns: the metrics wanted, null with a reason where the package does not tell them. `num` counts the sounds, or the ids on both
         sides for what needs pairs. No intervals and nothing by clip. `counts["without_features"]["predicted"]`: id → reason.
@@ -76,7 +77,7 @@ def run_av_bench(
         for clip_id, path in sounds.items():
             (chosen / f"{clip_id}{path.suffix.lower()}").symlink_to(path.resolve())
         _extract(chosen, cache, skips, audio_length=duration_s, device=str(device), batch_size=batch_size, num_workers=num_workers)
-    told = _evaluate(reference_cache, cache, skips, is_paired)
+    told = _evaluate(reference_cache, cache, skips)
     counts = _counts(reference_cache, sounds, failures)
     nums = {row.name: counts["paired"] if row.needs_pairs else len(sounds) for row in wanted}
     return Measured({row.name: _entry(row, told, nums[row.name]) for row in wanted}, {}, counts)
@@ -114,10 +115,10 @@ def _extract(sounds: Path, cache: Path, skips: Mapping[str, bool], **how: Any) -
     extract(audio_path=sounds, output_path=cache, **how, **skips)
 
 
-def _evaluate(reference_cache: Path, cache: Path, skips: Mapping[str, bool], is_paired: bool) -> Mapping[str, Any]:
+def _evaluate(reference_cache: Path, cache: Path, skips: Mapping[str, bool]) -> Mapping[str, Any]:
     from av_bench.evaluate import evaluate
 
-    told: Mapping[str, Any] = evaluate(gt_audio_cache=reference_cache, pred_audio_cache=cache, is_paired=is_paired, num_samples=1, **skips)
+    told: Mapping[str, Any] = evaluate(gt_audio_cache=reference_cache, pred_audio_cache=cache, is_paired=True, num_samples=1, **skips)
     return told
 
 
@@ -125,26 +126,17 @@ def _counts(reference_cache: Path, sounds: Mapping[str, Path], failures: Mapping
     """How many clips there are. By exact ids: those that the package shortens before it pairs them count as missing."""
     from mmaudio.metrics.caches import read_features
 
-    reference, predicted = set(read_features(reference_cache, MARKER)), set(sounds)
-    return {
-        "reference": len(reference),
-        "predicted": len(predicted),
-        "paired": len(reference & predicted),
-        "missing_ids": sorted(reference - predicted),
-        "unexpected_ids": sorted(predicted - reference),
-        "without_features": {"predicted": dict(failures)},
-    }
+    return {**counted(read_features(reference_cache, MARKER), sounds), "without_features": {"predicted": dict(failures)}}
 
 
 def _entry(row: Metric, told: Mapping[str, Any], num: int) -> dict[str, Any]:
     """A metric as scores have it."""
-    entry: dict[str, Any] = {"value": None, "interval": None, "unit": row.unit, "better": row.better, "num": num}
     if row.name not in told:
-        return {**entry, "reason": "av_bench does not tell it: a cache has no features for it, or sides are compared unpaired"}
+        return row.entry(None, num=num, reason="av_bench does not tell it: a cache has no features for it")
     value = float(told[row.name])
     if not math.isfinite(value):
         few = f"; it takes at least {FEW_CLIPS} clips" if row.formula.startswith("inception") and num < FEW_CLIPS else ""
-        return {**entry, "reason": f"av_bench gives no finite number{few}"}
+        return row.entry(None, num=num, reason=f"av_bench gives no finite number{few}")
     if row.formula == "frechet" and value == NO_ROOT:
-        return {**entry, "reason": "av_bench finds no real matrix root: too few clips, or features of another kind"}
-    return {**entry, "value": value}
+        return row.entry(None, num=num, reason="av_bench finds no real matrix root: too few clips, or features of another kind")
+    return row.entry(value, num=num)

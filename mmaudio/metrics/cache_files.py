@@ -10,11 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mmaudio.base.errors import UserError, nearest
-from mmaudio.base.specs import SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH
+from mmaudio.base.specs import SYNC_AUDIO_TOKENS_PER_SEGMENT, SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH
 
 SUFFIX = ".pth"
 WHOLE = ""  # the part of a value that is one tensor
-SYNC_AUDIO_TOKENS = 6  # vectors a segment of sound
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ _ROWS = (
     _row("passt_features_embed", "sound", WIDTH),
     _row("passt_logits", "sound", WIDTH),
     _row("imagebind_audio", "sound", WIDTH),
-    _row("synchformer_audio", "sound", SEGMENTS, Axis("vectors", SYNC_AUDIO_TOKENS), Axis("width", SYNC_WIDTH)),
+    _row("synchformer_audio", "sound", SEGMENTS, Axis("vectors", SYNC_AUDIO_TOKENS_PER_SEGMENT), Axis("width", SYNC_WIDTH)),
     _row("clap_laion_audio", "sound", WIDTH),
     _row("clap_ms_audio", "sound", WIDTH),
     _row("imagebind_video", "video", WIDTH),

@@ -15,6 +15,7 @@ from mmaudio.base.naming import named
 from mmaudio.metrics.cached_formulas import FORMULAS, Conditions, Told
 from mmaudio.metrics.registry import Metric, metrics_named
 from mmaudio.metrics.sides import Side, Sides
+from mmaudio.metrics.untellable import UntellableError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,7 @@ SyncWeights = Path | Callable[[], "Mapping[str, Tensor]"] | None
 class Measured:
     """Numbers on cached features, ready for JSON.
 
-    `values`: metric → value, interval, unit, better, num, and reason where the value is null. `per_clip`: metric → id → number, of
+    `values`: metric → `Metric.entry`, with the reason where the value is null. `per_clip`: metric → id → number, of
     metrics that have one for each clip. `counts`: reference, predicted, paired, missing_ids, unexpected_ids, and
     without_features: "reference/<file>" or "predicted/<file>" → ids of its side that it lacks.
     """
@@ -59,7 +60,7 @@ def _ids_by_file(rows: Sequence[Metric], sides: Sides) -> dict[tuple[Side, str],
     for side, stem in needed:
         try:
             found[side, stem] = set(sides.features(side, stem))
-        except ValueError as error:
+        except UntellableError as error:
             log.warning("%s", error)
     return found
 
@@ -99,7 +100,7 @@ def _head_loader(weights: SyncWeights, device: str) -> Callable[[], "SyncHead"]:
         from mmaudio.encoders import load_sync_head
 
         if weights is None:
-            raise ValueError(
+            raise UntellableError(
                 "DeSync needs Synchformer's weights (synchformer_state_dict.pth), and none were named; fetch them, or name them"
             )
         return load_sync_head(read_state_dict(weights) if isinstance(weights, Path) else weights()).to(device)
@@ -111,16 +112,13 @@ def _tell(row: Metric, sides: Sides, conditions: Conditions) -> Told | str:
     """A metric's number, or why there is none."""
     try:
         told = FORMULAS[row.formula](row, sides, conditions)
-    except ValueError as error:
+    except UntellableError as error:
         return str(error)
     return told if math.isfinite(told.value) else f"{row.name} came out as {told.value}; look at the features"
 
 
 def _entry(row: Metric, told: Told | str) -> dict[str, Any]:
-    interval = None if isinstance(told, str) or told.interval is None else list(told.interval)
-    value, num = (None, 0) if isinstance(told, str) else (told.value, told.num)
-    entry = {"value": value, "interval": interval, "unit": row.unit, "better": row.better, "num": num}
-    return {**entry, "reason": told} if isinstance(told, str) else entry
+    return row.entry(None, reason=told) if isinstance(told, str) else row.entry(told.value, interval=told.interval, num=told.num)
 
 
 def measure(
@@ -134,7 +132,6 @@ def measure(
     device: str = "cpu",
     sync_weights: SyncWeights = None,
     clean_names: bool = False,
-    seed: int = 0,
 ) -> Measured:
     """Compare cached features.
 
@@ -149,7 +146,6 @@ def measure(
         device: where Synchformer's head compares.
         sync_weights: the published file, or what gives its tensors when called; for DeSync alone.
         clean_names: shorten the names of predicted clips by their length, as av-benchmark does for old caches.
-        seed: of the intervals.
     Returns: for each metric a number, or null and the reason.
     Raises: UserError for names that are no such metrics, no folder, too few pairs, or weights that are not Synchformer's.
     """
@@ -169,7 +165,7 @@ def measure(
         if {side for side, _ in by_file} == {"reference", "predicted"}:  # else each metric says what cannot be read
             _check_coverage(counts, min_coverage)
         min_pairs = math.ceil(min_coverage * counts["reference"])
-    conditions = Conditions(paired, min_pairs, seed, device, _head_loader(sync_weights, device))
+    conditions = Conditions(paired, min_pairs, device, _head_loader(sync_weights, device))
     told = {row: _tell(row, sides, conditions) for row in rows}
     for row, outcome in told.items():
         if isinstance(outcome, str):

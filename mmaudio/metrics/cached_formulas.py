@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mmaudio.metrics.class_scores import inception_scores, kl_divergences
+from mmaudio.metrics.bands import Floats
+from mmaudio.metrics.class_scores import SPLITS, inception_scores, kl_divergences
 from mmaudio.metrics.desync import absolute_offsets, check_segments
-from mmaudio.metrics.distances import cosines, frechet_of_rows
+from mmaudio.metrics.distances import FEWEST_ITEMS, cosines, frechet_of_rows
 from mmaudio.metrics.intervals import bootstrap_interval, redrawn, spread_interval
 from mmaudio.metrics.registry import Metric
 from mmaudio.metrics.sides import Side, Sides, stack
+from mmaudio.metrics.untellable import UntellableError
 
 if TYPE_CHECKING:
     from mmaudio.encoders import SyncHead
 
-Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 # Scores of a whole set have to be computed anew for each draw. With 512 clips and 2048 dims that takes a minute or so on two cores.
 FEWEST_REDRAWN, MOST_REDRAWN, NUM_REDRAWS = 10, 512, 200
+SEED = 0  # of all draws
+_ONE_MODEL = "make both by one model"
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,6 @@ class Conditions:
 
     paired: bool
     min_pairs: int  # fewer give no number
-    seed: int
     device: str
     sync_head: Callable[[], "SyncHead"]  # loads it
 
@@ -58,19 +60,23 @@ class Rows:
         """The rows of clips, each as often as its clip was drawn."""
         return self.values[np.repeat(np.arange(len(self.values)), counts[self.clip_of_row])]
 
+    def num_drawn(self, counts: npt.NDArray[np.int64]) -> int:
+        """How many rows those are."""
+        return int(counts[self.clip_of_row].sum())
+
 
 def _part(value: Any, metric: Metric) -> Any:
     return value[metric.part] if metric.part else value
 
 
 def _pairs(metric: Metric, sides: Sides, conditions: Conditions) -> list[str]:
-    """Ids of the clips a metric compares. Raises: ValueError if there are none, too few, or pairs mean nothing."""
+    """Ids of the clips a metric compares. Raises: UntellableError if there are none, too few, or pairs mean nothing."""
     assert metric.reference_stem is not None and metric.predicted_stem is not None, "a metric of pairs has two kinds of features"
     if not conditions.paired:
-        raise ValueError(f"{metric.name} compares clip by clip, and the two sets are compared unpaired; measure them paired")
+        raise UntellableError(f"{metric.name} compares clip by clip, and the two sets are compared unpaired; measure them paired")
     ids = sides.pairs(metric.reference_stem, metric.predicted_stem)
     if len(ids) < conditions.min_pairs:
-        raise ValueError(
+        raise UntellableError(
             f"only {len(ids)} clips have both {metric.reference_stem} and {metric.predicted_stem}, and at least {conditions.min_pairs} are"
             " wanted; make the missing features, or ask for less coverage"
         )
@@ -98,8 +104,19 @@ def _rows(metric: Metric, features: Mapping[str, Any]) -> Rows:
 def frechet(metric: Metric, sides: Sides, conditions: Conditions) -> Told:
     """Fréchet distance of all rows of both sides."""
     reference, predicted = (_rows(metric, features) for features in _sets(metric, sides, conditions, "reference", "predicted"))
+    _check_rows(reference, predicted)
     value = frechet_of_rows(predicted.values, reference.values)
     return Told(value, len(predicted.ids), _frechet_interval(value, reference, predicted, conditions))
+
+
+def _check_rows(reference: Rows, predicted: Rows) -> None:
+    """Raises: UntellableError for a set that has no spread, and for sets of features of two models."""
+    for words, rows in (("the reference", reference), ("what was predicted", predicted)):
+        if len(rows.values) < FEWEST_ITEMS:
+            raise UntellableError(f"{words} has {len(rows.values)} vectors; the spread of a set needs at least {FEWEST_ITEMS}")
+    widths = [rows.values.shape[1] for rows in (reference, predicted)]
+    if widths[0] != widths[1]:
+        raise UntellableError(f"vectors have {widths[0]} dims in the reference and {widths[1]} in what was predicted; {_ONE_MODEL}")
 
 
 def _frechet_interval(value: float, reference: Rows, predicted: Rows, conditions: Conditions) -> Interval | None:
@@ -108,17 +125,24 @@ def _frechet_interval(value: float, reference: Rows, predicted: Rows, conditions
     if min(sizes) < FEWEST_REDRAWN or max(sizes) > MOST_REDRAWN:
         return None
     together = conditions.paired and reference.ids == predicted.ids
-    drawn = list(redrawn(sizes[0], conditions.seed, NUM_REDRAWS))
-    of_predicted = drawn if together else list(redrawn(sizes[1], conditions.seed + 1, NUM_REDRAWS))
+    drawn = list(redrawn(sizes[0], SEED, NUM_REDRAWS))
+    of_predicted = drawn if together else list(redrawn(sizes[1], SEED + 1, NUM_REDRAWS))
+    if any(rows.num_drawn(counts) < FEWEST_ITEMS for rows, draws in ((reference, drawn), (predicted, of_predicted)) for counts in draws):
+        return None  # most clips have no vector at all
     values = [frechet_of_rows(predicted.drawn(b), reference.drawn(a)) for a, b in zip(drawn, of_predicted, strict=True)]
     low, high = spread_interval(value, values)
     return max(0.0, low), high
 
 
 def _inception(metric: Metric, sides: Sides, conditions: Conditions) -> tuple[Floats, Floats]:
-    """The predicted clips' logits, in their file's order, and the score of each part of them."""
+    """The predicted clips' logits, in their file's order, and the score of each part of them.
+
+    Raises: UntellableError for fewer clips than parts.
+    """
     (predicted,) = _sets(metric, sides, conditions, "predicted")
     logits_nc = stack([_part(value, metric) for value in predicted.values()])
+    if len(logits_nc) < SPLITS:
+        raise UntellableError(f"an inception score of {SPLITS} splits needs at least {SPLITS} clips; there are {len(logits_nc)}")
     return logits_nc, inception_scores(logits_nc)
 
 
@@ -128,7 +152,7 @@ def inception_mean(metric: Metric, sides: Sides, conditions: Conditions) -> Told
     value, num = float(scores.mean()), len(logits_nc)
     if not FEWEST_REDRAWN <= num <= MOST_REDRAWN:
         return Told(value, num)
-    draws = redrawn(num, conditions.seed, NUM_REDRAWS)
+    draws = redrawn(num, SEED, NUM_REDRAWS)
     values = [inception_scores(logits_nc[np.repeat(np.arange(num), counts)]).mean() for counts in draws]
     low, high = spread_interval(value, values)
     return Told(value, num, (max(1.0, low), high))
@@ -140,20 +164,25 @@ def inception_std(metric: Metric, sides: Sides, conditions: Conditions) -> Told:
     return Told(float(scores.std()), len(logits_nc))
 
 
-def _of_clips(ids: list[str], values: Floats, conditions: Conditions) -> Told:
+def _of_clips(ids: list[str], values: Floats) -> Told:
     """The mean over clips, its bootstrap interval, and the clips' own numbers."""
-    interval = bootstrap_interval(values, conditions.seed) if len(values) > 1 else None
+    interval = bootstrap_interval(values, SEED) if len(values) > 1 else None
     return Told(float(values.mean()), len(ids), interval, dict(zip(ids, values.tolist(), strict=True)))
 
 
-def _of_pairs(formula: Callable[[Floats, Floats], Floats]) -> Callable[[Metric, Sides, Conditions], Told]:
-    """A metric that is the mean of a formula of (reference, predicted) over pairs."""
+def _of_pairs(formula: Callable[[Floats, Floats], Floats], words: str) -> Callable[[Metric, Sides, Conditions], Told]:
+    """A metric that is the mean of a formula of (reference, predicted) over pairs; `words`: what their columns are."""
 
     def tell(metric: Metric, sides: Sides, conditions: Conditions) -> Told:
         ids = _pairs(metric, sides, conditions)
         stems: tuple[tuple[Side, str | None], ...] = (("reference", metric.reference_stem), ("predicted", metric.predicted_stem))
         real, generated = (stack([_part(sides.features(side, str(stem))[clip_id], metric) for clip_id in ids]) for side, stem in stems)
-        return _of_clips(ids, formula(real, generated), conditions)
+        if real.shape != generated.shape:
+            raise UntellableError(
+                f"{metric.reference_stem} and {metric.predicted_stem} are not of the same {words}: {real.shape[1]} in the reference and"
+                f" {generated.shape[1]} in what was predicted; {_ONE_MODEL}"
+            )
+        return _of_clips(ids, formula(real, generated))
 
     return tell
 
@@ -165,16 +194,16 @@ def desync(metric: Metric, sides: Sides, conditions: Conditions) -> Told:
     check_segments(ids, video, audio)
     head = conditions.sync_head()
     offsets_s = absolute_offsets(head, [video[clip_id] for clip_id in ids], [audio[clip_id] for clip_id in ids], conditions.device)
-    return _of_clips(ids, offsets_s.mean(axis=1), conditions)
+    return _of_clips(ids, offsets_s.mean(axis=1))
 
 
 FORMULAS: Mapping[str, Callable[[Metric, Sides, Conditions], Told]] = MappingProxyType(
     {
         "frechet": frechet,
-        "kl": _of_pairs(kl_divergences),
+        "kl": _of_pairs(kl_divergences, "classes"),
         "inception mean": inception_mean,
         "inception std": inception_std,
-        "cosine": _of_pairs(cosines),
+        "cosine": _of_pairs(cosines, "dims"),
         "desync": desync,
     }
 )

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
-Floats = npt.NDArray[np.float64]
+from mmaudio.metrics.bands import Floats
+
 SPLITS = 10
 PERMUTATION_SEED = 2020  # both are av-benchmark's
 

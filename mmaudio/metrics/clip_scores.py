@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaudio.base.ranks import Ranks, gather_objects
+from mmaudio.media.audio import MediaError
 from mmaudio.metrics.alignment import OnsetScore, onset_f1, onset_times
 from mmaudio.metrics.distances import MelTally, spectral_distance
 from mmaudio.metrics.sounds import Pairing, read_pair
@@ -19,6 +20,7 @@ from mmaudio.metrics.sounds import Pairing, read_pair
 log = logging.getLogger(__name__)
 
 MAX_SHIFTS = 64  # other clips each clip is scored against
+TOLD_FROM_S = 0.1  # of silence that is put in the place of sound
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class ScoredClips:
     failed: list[dict[str, str]] = field(default_factory=list)
     generated_mels: MelTally = field(default_factory=lambda: MelTally(0))
     real_mels: MelTally = field(default_factory=lambda: MelTally(0))
+    padded: list[str] = field(default_factory=list)  # ids whose generated sound ends early: silence followed it
 
 
 def score_clip(clip_id: str, wave: npt.ArrayLike, truth: npt.ArrayLike, rate_hz: int, tolerance_s: float = 0.1) -> ClipScore:
@@ -63,13 +66,15 @@ def score_pairs(
     for clip_id in pairing.paired[ranks.rank :: ranks.world_size]:
         beat()
         try:
-            wave, truth = read_pair(pairing.generated[clip_id], reference[clip_id], duration_s, rate_hz)
-        except ValueError as error:
+            pair = read_pair(pairing.generated[clip_id], reference[clip_id], duration_s, rate_hz)
+        except MediaError as error:
             mine.failed.append({"id": clip_id, "reason": str(error)})
             continue
-        mine.clips.append(score_clip(clip_id, wave, truth, rate_hz, tolerance_s))
-        mine.generated_mels.add(wave)
-        mine.real_mels.add(truth)
+        mine.clips.append(score_clip(clip_id, pair.generated, pair.real, rate_hz, tolerance_s))
+        mine.generated_mels.add(pair.generated)
+        mine.real_mels.add(pair.real)
+        if pair.added_s > TOLD_FROM_S:
+            mine.padded.append(clip_id)
     return _joined(gather_objects(mine), rate_hz)
 
 
@@ -77,7 +82,9 @@ def _joined(parts: Sequence[ScoredClips], rate_hz: int) -> ScoredClips:
     clips = sorted((clip for part in parts for clip in part.clips), key=lambda clip: clip.id)
     failed = sorted((entry for part in parts for entry in part.failed), key=lambda entry: entry["id"])
     mels = ([part.generated_mels for part in parts], [part.real_mels for part in parts])
-    return ScoredClips(clips, failed, *(MelTally.joined(tallies, rate_hz) for tallies in mels))
+    padded = sorted(name for part in parts for name in part.padded)
+    generated, real = (MelTally.joined(tallies, rate_hz) for tallies in mels)
+    return ScoredClips(clips, failed, generated, real, padded)
 
 
 def shifts(num_clips: int) -> list[int]:

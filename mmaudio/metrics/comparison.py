@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.protocols import unlike_fields
 from mmaudio.metrics.intervals import bootstrap_interval
-
-# Parts of a protocol that have an entry for each metric or judge: only what both results used has to be alike.
-SHARED_ENTRIES = ("metrics", "judges")
-_ABSENT = "nothing"
 
 
 @dataclass(frozen=True)
@@ -33,14 +30,6 @@ class ComparedMetric:
     note: str | None
 
 
-def _flat(protocol: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted name → value."""
-    flat: dict[str, Any] = {}
-    for name, value in protocol.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
-    return flat
-
-
 def _of(scores: Mapping[str, Any], part: str, kind: type, words: str) -> Any:
     value = scores.get(part)
     if not isinstance(value, kind):
@@ -48,25 +37,11 @@ def _of(scores: Mapping[str, Any], part: str, kind: type, words: str) -> Any:
     return value
 
 
-def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Dotted name, value in `a` and value in `b` of each field of two protocols that keeps results from being compared."""
-    flat_a, flat_b = _flat(a), _flat(b)
-    differing = []
-    for name in dict.fromkeys([*flat_a, *flat_b]):
-        is_shared = name in flat_a and name in flat_b
-        if name.split(".")[0] in SHARED_ENTRIES and not is_shared:
-            continue
-        ours, theirs = flat_a.get(name, _ABSENT), flat_b.get(name, _ABSENT)
-        if not is_shared or ours != theirs:
-            differing.append((name, ours, theirs))
-    return differing
-
-
 def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Whether two results may be compared. Raises: UserError, one sentence for each field of the protocols that differs."""
-    differing = protocol_differences(_of(a, "protocol", Mapping, "the first"), _of(b, "protocol", Mapping, "the second"))
-    if differing:
-        sentences = (f"{name} is {ours!r} in the first result and {theirs!r} in the second" for name, ours, theirs in differing)
+    unlike = unlike_fields([_of(a, "protocol", Mapping, "the first"), _of(b, "protocol", Mapping, "the second")])
+    if unlike:
+        sentences = (f"{name} is {ours} in the first result and {theirs} in the second" for name, (ours, theirs) in unlike.items())
         raise UserError(*(f"{sentence}; evaluate both alike to compare them" for sentence in sentences))
 
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from mmaudio.base.naming import named
+from mmaudio.metrics.bands import Floats
+from mmaudio.metrics.untellable import UntellableError
 
 if TYPE_CHECKING:
     import torch
@@ -14,28 +15,26 @@ if TYPE_CHECKING:
 
     from mmaudio.encoders import SyncHead
 
-OFFSETS_S = np.arange(-10, 11) / 5  # what the head's 21 logits stand for; positive or negative does not matter here
+OFFSETS_PER_S = 5  # the head's logits stand for offsets 0.2 s apart, as many before as after
 PAIRS_AT_ONCE = 16
 
 
 def check_segments(ids: Sequence[str], video: Mapping[str, "Tensor"], audio: Mapping[str, "Tensor"]) -> None:
-    """Raises: ValueError naming clips that the head cannot judge: shorter than its 14 segments, or of unlike lengths."""
+    """Raises: UntellableError naming clips that the head cannot judge: shorter than its 14 segments, or of unlike lengths."""
     from mmaudio.encoders.synchformer_head import HEAD_SEGMENTS
 
     unlike = [clip_id for clip_id in ids if len(video[clip_id]) != len(audio[clip_id])]
     if unlike:
         num_seen, num_heard = len(video[unlike[0]]), len(audio[unlike[0]])
-        raise ValueError(
+        raise UntellableError(
             f"video and sound of {named(unlike)} have unlike lengths ({num_seen} and {num_heard} segments); make both over one duration"
         )
     short = [clip_id for clip_id in ids if len(video[clip_id]) < HEAD_SEGMENTS]
     if short:
-        raise ValueError(f"{named(short)} have fewer than {HEAD_SEGMENTS} segments (4.8 s); evaluate clips of at least 4.8 s")
+        raise UntellableError(f"{named(short)} have fewer than {HEAD_SEGMENTS} segments (4.8 s); evaluate clips of at least 4.8 s")
 
 
-def absolute_offsets(
-    head: "SyncHead", video: Sequence["Tensor"], audio: Sequence["Tensor"], device: "torch.device | str"
-) -> npt.NDArray[np.float64]:
+def absolute_offsets(head: "SyncHead", video: Sequence["Tensor"], audio: Sequence["Tensor"], device: "torch.device | str") -> Floats:
     """The offset the head finds most likely over the first and over the last 4.8 s of each clip, without its sign.
 
     Args:
@@ -47,7 +46,7 @@ def absolute_offsets(
     """
     import torch
 
-    from mmaudio.encoders.synchformer_head import HEAD_SEGMENTS
+    from mmaudio.encoders.synchformer_head import HEAD_SEGMENTS, NUM_OFFSETS
 
     places = []
     with torch.inference_mode():
@@ -58,4 +57,4 @@ def absolute_offsets(
                 seen, heard = (torch.stack([clip[window] for clip in clips[batch]]).float().to(device) for clips in (video, audio))
                 ends.append(head(seen, heard).argmax(dim=1))
             places.append(torch.stack(ends, dim=1).cpu().numpy())
-    return np.abs(OFFSETS_S[np.concatenate(places)])
+    return np.abs(np.concatenate(places) - NUM_OFFSETS // 2) / OFFSETS_PER_S

@@ -19,8 +19,8 @@ _SPECTRUM = Analysis(window_s=0.064, hop_s=0.016, num_bands=40, low_hz=40.0, hig
 _TIMBRE_FLOOR_DB = -40.0  # below the loudest band
 _SILENCE_DB = -60.0  # below full scale, loudest band on average over time; a quieter sound has no timbre
 _STATISTICS_FLOOR_DB = -80.0  # below full scale
-_MIN_FRAMES = 2  # of a set: a covariance needs two
-_MIN_ITEMS = 2
+FEWEST_FRAMES = 2  # of a set: a covariance needs two
+FEWEST_ITEMS = 2
 _LEAST_LENGTH = 1e-8  # of a vector whose direction is asked for
 
 
@@ -90,8 +90,8 @@ class MelTally:
 
     def statistics(self) -> MelStatistics:
         """What was gathered. Raises: ValueError for fewer than two frames."""
-        if self.num_frames < _MIN_FRAMES:
-            raise ValueError(f"{self.num_frames} frames of sound in the set; its spread needs at least {_MIN_FRAMES}")
+        if self.num_frames < FEWEST_FRAMES:
+            raise ValueError(f"{self.num_frames} frames of sound in the set; its spread needs at least {FEWEST_FRAMES}")
         mean = self._sum / self.num_frames
         covariance = (self._products - self.num_frames * np.outer(mean, mean)) / (self.num_frames - 1)
         return MelStatistics(mean + _STATISTICS_FLOOR_DB, covariance, self.num_frames)
@@ -129,8 +129,8 @@ def _centred(rows: npt.ArrayLike, words: str) -> tuple[Floats, Floats]:
     values = np.asarray(rows, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"{words} set of features has shape {values.shape}; want (items, dims)")
-    if len(values) < _MIN_ITEMS:
-        raise ValueError(f"{words} set holds {len(values)} items; the spread of a set needs at least {_MIN_ITEMS}")
+    if len(values) < FEWEST_ITEMS:
+        raise ValueError(f"{words} set holds {len(values)} items; the spread of a set needs at least {FEWEST_ITEMS}")
     if not np.isfinite(values).all():
         raise ValueError(f"{words} set of features holds NaN or infinity; make them anew")
     mean = values.mean(axis=0)

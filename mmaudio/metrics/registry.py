@@ -5,12 +5,12 @@ Nothing is loaded for being listed here: a row names its formula, and whoever me
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mmaudio.base.errors import Problems, nearest
 from mmaudio.base.naming import listed
 
-Better = Literal["lower", "higher"]
+Better = Literal["lower", "higher", ""]  # "": neither; it tells how to read another number
 Scope = Literal["all", "paired subset", "pairs"]
 Formula = Literal["sounds", "frechet", "kl", "inception mean", "inception std", "cosine", "desync"]
 
@@ -50,6 +50,21 @@ class Metric:
     def predicted_stems(self) -> tuple[str, ...]:
         return () if self.predicted_stem is None else (self.predicted_stem,)
 
+    def entry(
+        self, value: float | None, *, interval: tuple[float, float] | None = None, num: int = 0, reason: str | None = None
+    ) -> dict[str, Any]:
+        """What a result says of it, ready for JSON.
+
+        Args:
+            value: the number; None where it cannot be told.
+            interval: its 95 % interval, where there is one.
+            num: how many clips it rests on.
+            reason: why there is no number.
+        """
+        bounds = None if interval is None else list(interval)
+        told = {"value": value, "interval": bounds, "unit": self.unit, "better": self.better, "num": num}
+        return told if reason is None else {**told, "reason": reason}
+
 
 def _sounds(name: str, better: Better, unit: str = "") -> Metric:
     return Metric(name, better, unit, 1, "sounds")
@@ -64,10 +79,10 @@ def _frechet(name: str, stem: str, part: str = "", scope: Scope = "all") -> Metr
 
 
 def _inception(name: str, stem: str, part: str = "", scope: Scope = "all") -> tuple[Metric, Metric]:
-    """Both rows. The spread is over ten parts of the set; a lower one is a surer mean."""
+    """Both rows. The spread is over ten parts of the set: how sure the mean is, so neither way of it is a better model."""
     reference = None if scope == "all" else stem
     mean = Metric(f"{name}-mean", "higher", "", 1, "inception mean", reference, stem, part, scope)
-    return mean, Metric(f"{name}-std", "lower", "", 1, "inception std", reference, stem, part, scope)
+    return mean, Metric(f"{name}-std", "", "", 1, "inception std", reference, stem, part, scope)
 
 
 def _cosine(name: str, reference_stem: str, predicted_stem: str) -> Metric:
@@ -76,8 +91,8 @@ def _cosine(name: str, reference_stem: str, predicted_stem: str) -> Metric:
 
 _ROWS = (
     _sounds("onset_f1", "higher"),
-    _sounds("onset_f1_shuffled", "lower"),  # what chance gives
-    _sounds("onset_offset", "lower", "s"),
+    _sounds("onset_f1_shuffled", ""),  # what chance gives
+    _sounds("onset_offset", "lower", "s"),  # without its sign
     _sounds("spectral_distance", "lower", "dB"),
     _sounds("mel_frechet", "lower", "dB^2"),
     # av-benchmark's names, in the order it reports them

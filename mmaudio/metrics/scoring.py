@@ -4,34 +4,31 @@ Nothing here needs weights. A number that cannot be told is null with a reason b
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import text_hash
+from mmaudio.base.naming import named
 from mmaudio.base.ranks import Ranks
-from mmaudio.metrics.clip_scores import ClipScore, ScoredClips, score_pairs, shuffled_f1
-from mmaudio.metrics.distances import MelTally, frechet_distance
+from mmaudio.metrics.clip_scores import ClipScore, score_pairs, shuffled_f1
+from mmaudio.metrics.distances import FEWEST_FRAMES, MelTally, frechet_distance
 from mmaudio.metrics.intervals import bootstrap_interval
-from mmaudio.metrics.registry import METRICS, Metric
+from mmaudio.metrics.registry import EMBEDDED, METRICS, Metric
+from mmaudio.metrics.result import counted, result
 from mmaudio.metrics.sounds import Pairing, pair_ids
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 1  # raised whenever one of these numbers comes to mean something else
+COMPARED_RATE_HZ = 16_000  # both sounds of a pair are brought to it
 ONE_CLIP = "only one clip was paired; it takes two to exchange their sounds and to tell an interval"
 NO_CLIP = "none of the pairs could be scored; `failed` says why"
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _interval(values: Sequence[float], seed: int) -> list[float] | None:
-    return list(bootstrap_interval(values, seed)) if len(values) > 1 else None
 
 
 def _onset_section(clips: Sequence[ClipScore], shuffled: Sequence[float] | None, tolerance_s: float, seed: int) -> dict[str, Any]:
@@ -49,31 +46,29 @@ def _onset_section(clips: Sequence[ClipScore], shuffled: Sequence[float] | None,
 
 
 def _frechet_section(generated: MelTally, real: MelTally) -> dict[str, Any]:
-    try:
-        a, b = generated.statistics(), real.statistics()
-    except ValueError as error:
-        return {"value": None, "unit": "dB^2", "reason": str(error)}
-    return {"value": frechet_distance(a.mean, a.covariance, b.mean, b.covariance), "unit": "dB^2"}
+    fewest = min(generated.num_frames, real.num_frames)
+    if fewest < FEWEST_FRAMES:
+        reason = f"{fewest} frames of sound in the set; its spread needs at least {FEWEST_FRAMES}"
+        return {"value": None, "unit": METRICS["mel_frechet"].unit, "reason": reason}
+    a, b = generated.statistics(), real.statistics()
+    return {"value": frechet_distance(a.mean, a.covariance, b.mean, b.covariance), "unit": METRICS["mel_frechet"].unit}
 
 
-def _measured(name: str, values: Sequence[float], seed: int, reason: str) -> dict[str, Any]:
-    """A mean over clips with its interval, in the shape that all metrics have."""
-    row = METRICS[name]
-    told = {"value": _mean(values), "interval": _interval(values, seed), "unit": row.unit, "better": row.better, "num": len(values)}
-    return told if values else {**told, "reason": reason}
+def _mean_entry(name: str, values: Sequence[float], seed: int, reason: str) -> dict[str, Any]:
+    """A metric that is a mean over clips; `reason`: why it is null where there are none."""
+    interval = bootstrap_interval(values, seed) if len(values) > 1 else None
+    return METRICS[name].entry(_mean(values), interval=interval, num=len(values), reason=None if values else reason)
 
 
 def _metrics(clips: Sequence[ClipScore], shuffled: Sequence[float] | None, frechet: Mapping[str, Any], seed: int) -> dict[str, Any]:
     offsets = [abs(clip.onsets.mean_offset_s) for clip in clips if clip.onsets.mean_offset_s is not None]
-    mel = METRICS["mel_frechet"]
-    distance = {"value": frechet["value"], "interval": None, "unit": mel.unit, "better": mel.better, "num": len(clips)}
     no_offset = "no onset of a generated sound agrees with one of the real sound"
     return {
-        "onset_f1": _measured("onset_f1", [clip.onsets.f1 for clip in clips], seed, NO_CLIP),
-        "onset_f1_shuffled": _measured("onset_f1_shuffled", shuffled or [], seed, ONE_CLIP if clips else NO_CLIP),
-        "onset_offset": _measured("onset_offset", offsets, seed, no_offset),
-        "spectral_distance": _measured("spectral_distance", [clip.spectral_distance for clip in clips], seed, NO_CLIP),
-        "mel_frechet": distance if frechet["value"] is not None else {**distance, "reason": frechet["reason"]},
+        "onset_f1": _mean_entry("onset_f1", [clip.onsets.f1 for clip in clips], seed, NO_CLIP),
+        "onset_f1_shuffled": _mean_entry("onset_f1_shuffled", shuffled or [], seed, ONE_CLIP if clips else NO_CLIP),
+        "onset_offset": _mean_entry("onset_offset", offsets, seed, no_offset),
+        "spectral_distance": _mean_entry("spectral_distance", [clip.spectral_distance for clip in clips], seed, NO_CLIP),
+        "mel_frechet": METRICS["mel_frechet"].entry(frechet["value"], num=len(clips), reason=frechet.get("reason")),
     }
 
 
@@ -117,7 +112,7 @@ def score_folder(
     reference: Mapping[str, Path],
     *,
     duration_s: float,
-    rate_hz: int = 16_000,
+    rate_hz: int = COMPARED_RATE_HZ,
     captions: Mapping[str, str] | None = None,
     tolerance_s: float = 0.1,
     seed: int = 0,
@@ -145,65 +140,55 @@ def score_folder(
     """
     pairing = paired_sounds(generated_dir, reference, min_coverage)
     scored = score_pairs(pairing, reference, duration_s=duration_s, rate_hz=rate_hz, tolerance_s=tolerance_s, ranks=ranks, beat=beat)
-    shuffled = shuffled_f1(scored.clips, tolerance_s, ranks).tolist() if len(scored.clips) > 1 else None
-    protocol = {
-        "version": PROTOCOL_VERSION,
-        "duration_s": duration_s,
-        "rate_hz": rate_hz,
-        "tolerance_s": tolerance_s,
-        "seed": seed,
-        "ids_hash": text_hash([clip.id for clip in scored.clips]),
-    }
-    return {**_scores(scored, shuffled, pairing, reference, captions or {}, tolerance_s, seed), "protocol": protocol}
-
-
-def _scores(
-    scored: ScoredClips,
-    shuffled: list[float] | None,
-    pairing: Pairing,
-    reference: Mapping[str, Path],
-    captions: Mapping[str, str],
-    tolerance_s: float,
-    seed: int,
-) -> dict[str, Any]:
     clips, failed = scored.clips, scored.failed
     if failed:
         log.warning("%d of %d pairs not scored, such as %r: %s", len(failed), len(pairing.paired), failed[0]["id"], failed[0]["reason"])
-    chance: Sequence[float | None] = shuffled or [None] * len(clips)
+    if scored.padded:
+        log.warning(
+            "%d generated sounds end before the real ones, and silence stands for the rest: %s", len(scored.padded), named(scored.padded)
+        )
+    shuffled = shuffled_f1(clips, tolerance_s, ranks).tolist() if len(clips) > 1 else None
     frechet = _frechet_section(scored.generated_mels, scored.real_mels)
-    counts = {"reference": len(reference), "predicted": len(pairing.generated), "paired": len(clips), "failed": len(failed)}
-    return {
-        "counts": {**counts, "missing_ids": pairing.missing, "unexpected_ids": pairing.unexpected},
-        "metrics": _metrics(clips, shuffled, frechet, seed),
-        "onset_f1": _onset_section(clips, shuffled, tolerance_s, seed),
-        "spectral_distance": {"mean": _mean([clip.spectral_distance for clip in clips]), "unit": "dB"},
-        "mel_frechet": frechet,
-        "clips": [
-            _row(clip, captions.get(clip.id), by_chance, pairing.generated[clip.id], reference[clip.id])
-            for clip, by_chance in zip(clips, chance, strict=True)
-        ],
-        "failed": failed,
-    }
+    return result(
+        [METRICS[name] for name in EMBEDDED],
+        counts={**counted(reference, pairing.generated), "ends_early_ids": scored.padded},
+        metrics=_metrics(clips, shuffled, frechet, seed),
+        clips=_clip_rows(clips, shuffled, pairing, reference, captions or {}),
+        failed=failed,
+        sections={
+            "onset_f1": _onset_section(clips, shuffled, tolerance_s, seed),
+            "spectral_distance": {"mean": _mean([clip.spectral_distance for clip in clips]), "unit": METRICS["spectral_distance"].unit},
+            "mel_frechet": frechet,
+        },
+        protocol={"duration_s": duration_s, "compared_rate_hz": rate_hz, "tolerance_s": tolerance_s, "seed": seed},
+    )
 
 
-def untold(
-    generated_dir: Path, captions: Mapping[str, str], rows: Iterable[Metric], reason: str, min_coverage: float = 0.0
+def _clip_rows(
+    clips: Sequence[ClipScore],
+    shuffled: Sequence[float] | None,
+    pairing: Pairing,
+    reference: Mapping[str, Path],
+    captions: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    chance: Sequence[float | None] = shuffled or [None] * len(clips)
+    return [
+        _row(clip, captions.get(clip.id), by_chance, pairing.generated[clip.id], reference[clip.id])
+        for clip, by_chance in zip(clips, chance, strict=True)
+    ]
+
+
+def without_reference(
+    generated_dir: Path, captions: Mapping[str, str], rows: Sequence[Metric], reason: str, min_coverage: float = 0.0
 ) -> dict[str, Any]:
     """The same dictionary for sounds that are not compared with real ones here: `rows` are null for a reason.
 
     Raises: UserError where too few of the captions' ids have a sound.
     """
     pairing = paired_sounds(generated_dir, dict.fromkeys(captions, generated_dir), min_coverage)
-    null = {"value": None, "interval": None, "num": 0, "reason": reason}
-    counts = {"reference": len(captions), "predicted": len(pairing.generated), "paired": len(pairing.paired), "failed": 0}
     clips: list[dict[str, Any]] = [
         {"id": name, "caption": captions[name], "generated_file": str(pairing.generated[name]), "reference_file": None, "metrics": {}}
         for name in pairing.paired
     ]
-    return {
-        "counts": {**counts, "missing_ids": pairing.missing, "unexpected_ids": pairing.unexpected},
-        "metrics": {row.name: {**null, "unit": row.unit, "better": row.better} for row in rows},
-        "clips": clips,
-        "failed": [],
-        "protocol": {"version": PROTOCOL_VERSION},
-    }
+    metrics = {row.name: row.entry(None, reason=reason) for row in rows}
+    return result(rows, counts=counted(captions, pairing.generated), metrics=metrics, clips=clips, protocol={})

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from mmaudio.base.errors import UserError
+from mmaudio.metrics.bands import Floats
 from mmaudio.metrics.caches import cache_path, read_features
+from mmaudio.metrics.untellable import UntellableError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Side = Literal["reference", "predicted"]
-Floats = npt.NDArray[np.float64]
 
 # How long a file's name is → the part of it that is the clip's id, by av-benchmark's rule.
 _ID_WITHIN = {30: slice(10, 28), 20: slice(0, 18), 21: slice(1, 19)}
@@ -71,27 +71,27 @@ class Sides:
         return {clip_id: value for clip_id, value in features.items() if self._ids is None or clip_id in self._ids}
 
     def features(self, side: Side, stem: str) -> dict[str, Any]:
-        """Id → value, of the clips to look at, in the file's order. Raises: ValueError saying why they cannot be had."""
+        """Id → value, of the clips to look at, in the file's order. Raises: UntellableError saying why they cannot be had."""
         if (side, stem) not in self._read:
             self._read[side, stem] = self._load(side, stem)
         found = self._read[side, stem]
         if isinstance(found, str):
-            raise ValueError(found)
+            raise UntellableError(found)
         if not found:
             asked_for = "" if self._ids is None else " asked for"
-            raise ValueError(f"{cache_path(self._folder(side, stem), stem)} holds no clip{asked_for}; make these features")
+            raise UntellableError(f"{cache_path(self._folder(side, stem), stem)} holds no clip{asked_for}; make these features")
         return found
 
     def pairs(self, reference_stem: str, predicted_stem: str) -> list[str]:
         """The clips that have features of the one kind in the reference and of the other in what was predicted, in the latter's order.
 
-        Raises: ValueError if there are none, or a file cannot be had.
+        Raises: UntellableError if there are none, or a file cannot be had.
         """
         real, generated = self.features("reference", reference_stem), self.features("predicted", predicted_stem)
         paired = [clip_id for clip_id in generated if clip_id in real]
         if not paired:
             theirs, ours = next(iter(real)), next(iter(generated))
-            raise ValueError(
+            raise UntellableError(
                 f"no clip has both {reference_stem} in {self._folder('reference', reference_stem)} (such as {theirs!r}) and"
                 f" {predicted_stem} in {self._folder('predicted', predicted_stem)} (such as {ours!r}); ids must be equal, so compare the"
                 " names of the files"

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaudio.base.errors import UserError
-from mmaudio.media.audio import resample
+from mmaudio.media.audio import MediaError, resample
 from mmaudio.media.video import read_sound
 
 Wave = npt.NDArray[np.float32]
+SHORTEST_S = 0.2  # of a sound that can be compared
 GENERATED_SUFFIXES = (".flac", ".wav")
 
 
@@ -55,24 +56,41 @@ def read_wave(path: Path, duration_s: float, rate_hz: int) -> Wave:
 
     Args:
         path: an audio file, or a video file with sound.
-    Raises: ValueError (media.MediaError among them) with a plain reason.
+    Raises: MediaError with a plain reason.
     """
     if not path.is_file():
-        raise ValueError(f"no file at {path}")
+        raise MediaError(f"no file at {path}")
     sound = read_sound(path)
     wave = np.asarray(resample(sound.wave, sound.rate_hz, rate_hz), dtype=np.float32)
     return wave[: round(duration_s * rate_hz)]
 
 
-def read_pair(generated: Path, real: Path, duration_s: float, rate_hz: int) -> tuple[Wave, Wave]:
+@dataclass(frozen=True)
+class Pair:
+    """A generated and a real sound of one length, (samples,) each; `added_s` of silence follow what was generated."""
+
+    generated: Wave
+    real: Wave
+    added_s: float
+
+
+def read_pair(generated: Path, real: Path, duration_s: float, rate_hz: int) -> Pair:
     """Both sounds at the real one's length (at most `duration_s`): a generated one is cut, or followed by silence.
 
-    Raises: ValueError for a sound that cannot be read, is empty, or holds NaN.
+    Raises: MediaError for a sound that cannot be read, holds NaN, or is too short to be compared: below 0.2 s, and for the generated
+        one below half of the real one.
     """
     wave, truth = read_wave(generated, duration_s, rate_hz), read_wave(real, duration_s, rate_hz)
     for path, samples in ((generated, wave), (real, truth)):
-        if not len(samples):
-            raise ValueError(f"{path.name} holds no sound")
+        if len(samples) < SHORTEST_S * rate_hz:
+            raise MediaError(
+                f"{path.name} is too short to be compared: {len(samples) / rate_hz:.2f} s of sound, want at least {SHORTEST_S} s"
+            )
         if not np.isfinite(samples).all():
-            raise ValueError(f"{path.name} holds samples that are not finite numbers")
-    return np.pad(wave, (0, max(0, len(truth) - len(wave))))[: len(truth)], truth
+            raise MediaError(f"{path.name} holds samples that are not finite numbers")
+    missing = max(0, len(truth) - len(wave))
+    if missing > len(truth) / 2:
+        raise MediaError(
+            f"{generated.name} is too short: {len(wave) / rate_hz:.2f} s of sound, and the real one has {len(truth) / rate_hz:.2f} s"
+        )
+    return Pair(np.pad(wave, (0, missing))[: len(truth)], truth, missing / rate_hz)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
@@ -61,6 +62,12 @@ class Conditions:
 
         clip_f, clip_f_c, text_f, text_f_c = map(grown, (self.clip_f, self.clip_f_c, self.text_f, self.text_f_c))
         return Conditions(clip_f, grown(self.sync_rows), text_f, clip_f_c, text_f_c, self.sync_row_n)
+
+    def followed_by(self, other: "Conditions") -> "Conditions":
+        """The rows of these and after them those of others, for latents of the same length; all tensors are copied."""
+        clip_f, clip_f_c = torch.cat([self.clip_f, other.clip_f]), torch.cat([self.clip_f_c, other.clip_f_c])
+        text_f, text_f_c = torch.cat([self.text_f, other.text_f]), torch.cat([self.text_f_c, other.text_f_c])
+        return Conditions(clip_f, torch.cat([self.sync_rows, other.sync_rows]), text_f, clip_f_c, text_f_c, self.sync_row_n)
 
     def pick(self, clip_b: Tensor, sync_b: Tensor, text_b: Tensor) -> "Conditions":
         """For each sample, the rows of clip, sync and text with these numbers, (b,) int64 each."""

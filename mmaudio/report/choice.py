@@ -1,15 +1,13 @@
 """Which of the scored clips a page shows: spread from the best to the worst, so that it does not flatter."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmaudio.report.content import Sample
 from mmaudio.report.media_files import GENERATED, REAL, Folders, sample_of
+from mmaudio.report.metric_names import in_order
 from mmaudio.report.scores import Scores, clip_numbers
-
-_LOWER_IS_BETTER = ("spectral_distance", "onset_offset", "DeSync")
-_HIGHER_IS_BETTER = ("onset_f1", "IB-Score", "LAION-CLAP-Score", "MS-CLAP-Score")
-_RANKED_BY = (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER)  # the first that the clips have
 
 Rows = dict[str, list[tuple[int, Mapping[str, Any]]]]  # id → (place of the file of scores, row)
 
@@ -36,20 +34,24 @@ def _rows(files: Sequence[Scores]) -> Rows:
     return everywhere or rows
 
 
-def _cost(row: Mapping[str, Any], name: str) -> float:
-    """What a clip is ranked by, the best first; one without the number comes last."""
-    value = clip_numbers(row).get(name)
-    if value is None:
-        return float("inf")
-    return -value if name in _HIGHER_IS_BETTER else abs(value)
+def _ranked_by(files: Sequence[Scores], rows: Rows) -> tuple[str, bool]:
+    """The metric that clips are ranked by, the first that they have and of which one way is better, and whether that is up; or ""."""
+    told = {name for found in rows.values() for name, value in clip_numbers(found[0][1]).items() if value is not None}
+    better = {name: value.better for file in reversed(files) for name, value in file.column.values.items() if value.better}
+    name = next((name for name in in_order(told) if name in better), "")
+    return name, better.get(name) == "higher"
 
 
 def chosen_ids(files: Sequence[Scores], most: int) -> list[str]:
     """At most `most` ids, spread evenly from the best to the worst by what the first file of scores says of each clip."""
     rows = _rows(files)
-    told = {name for found in rows.values() for name, value in clip_numbers(found[0][1]).items() if value is not None}
-    name = next((name for name in _RANKED_BY if name in told), "")
-    ranked = sorted(rows, key=lambda clip_id: _cost(rows[clip_id][0][1], name))
+    name, is_up = _ranked_by(files, rows)
+
+    def cost(clip_id: str) -> float:
+        value = clip_numbers(rows[clip_id][0][1]).get(name)
+        return math.inf if value is None else -value if is_up else value  # one without the number comes last
+
+    ranked = sorted(rows, key=cost)
     keep = min(most, len(ranked))
     return [ranked[index * (len(ranked) - 1) // max(1, keep - 1)] for index in range(keep)]
 

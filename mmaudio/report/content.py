@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Better = Literal["higher", "lower", "nearer 0", ""]  # "": neither, it is there to compare with
+Better = Literal["higher", "lower", ""]  # "": neither, it is there to compare with
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Clips:
     reference: int
     failed: int = 0
     missing: int | None = None
-    unexpected: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmaudio.media.suffixes import AUDIO_SUFFIXES, BROWSER_VIDEO_SUFFIXES, HIDDEN_VIDEO_SUFFIXES, MORE_AUDIO_SUFFIXES
 from mmaudio.report.content import Sample, Sound
 from mmaudio.report.scores import Scores, clip_numbers, number_of
 
-SOUND_SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".m4a")  # in the order in which a name is looked up
-SHOWN_SUFFIXES = (".mp4", ".webm", ".m4v", ".mov")  # videos that a browser can show
-HIDDEN_SUFFIXES = (".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")  # those that none can
-VIDEO_SUFFIXES = SHOWN_SUFFIXES + HIDDEN_SUFFIXES
+SOUND_SUFFIXES = AUDIO_SUFFIXES + MORE_AUDIO_SUFFIXES  # in the order in which a name is looked up
+PICTURE_SUFFIXES = BROWSER_VIDEO_SUFFIXES + HIDDEN_VIDEO_SUFFIXES  # those first that a browser shows
 REAL = "real"
 GENERATED = "generated"
 
@@ -33,10 +32,12 @@ class _Found:
 
 
 def _told_file(told: Any, scores: Path) -> Path | None:
-    """A file that a row names: as it stands, or seen from where the scores lie."""
+    """A file that a row names: as it stands, or seen from where the scores lie, also where both were moved with their folder."""
     if not isinstance(told, str) or not told:
         return None
-    return next((path for path in (Path(told), scores.parent / told) if path.is_file()), None)
+    path = Path(told)
+    places = (path, scores.parent / path, *(scores.parent / Path(*path.parts[-depth:]) for depth in (1, 2, 3)))
+    return next((place for place in places if place.is_file()), None)
 
 
 def _in_folder(folder: Path | None, clip_id: str, suffixes: Sequence[str]) -> Path | None:
@@ -47,7 +48,7 @@ def _in_folder(folder: Path | None, clip_id: str, suffixes: Sequence[str]) -> Pa
 
 def _found(row: Mapping[str, Any], key: str, scores: Path, folder: Path | None) -> _Found:
     """The file that a row names under a key, or the one of its id in a folder."""
-    file = _told_file(row.get(key), scores) or _in_folder(folder, row["id"], SOUND_SUFFIXES + VIDEO_SUFFIXES)
+    file = _told_file(row.get(key), scores) or _in_folder(folder, row["id"], SOUND_SUFFIXES + PICTURE_SUFFIXES)
     sought = row.get(key) or (f"{folder}/{row['id']}.*" if folder else "")
     return _Found(file, "" if file else str(sought))
 
@@ -55,13 +56,13 @@ def _found(row: Mapping[str, Any], key: str, scores: Path, folder: Path | None) 
 def _picture(row: Mapping[str, Any], scores: Path, folders: Folders, sounds: Sequence[Path | None]) -> _Found:
     """The video of a clip: the one named, that in the folder of real ones, or one that a sound is of or lies beside."""
     named = row.get("video_file")
-    if file := _told_file(named, scores) or _in_folder(folders.reference, row["id"], VIDEO_SUFFIXES):
+    if file := _told_file(named, scores) or _in_folder(folders.reference, row["id"], PICTURE_SUFFIXES):
         return _Found(file)
     for sound in sounds:
-        if sound and sound.suffix.lower() in VIDEO_SUFFIXES:
+        if sound and sound.suffix.lower() in PICTURE_SUFFIXES:
             return _Found(sound)
     for sound in sounds:
-        if beside := _in_folder(sound.parent if sound else None, row["id"], VIDEO_SUFFIXES):
+        if beside := _in_folder(sound.parent if sound else None, row["id"], PICTURE_SUFFIXES):
             return _Found(beside)
     return _Found(None, str(named or ""))
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmaudio.media.audio import MediaError, write_wav
+from mmaudio.media.suffixes import HIDDEN_VIDEO_SUFFIXES
 from mmaudio.media.video import read_sound
 from mmaudio.report.content import Sample, Sound
-from mmaudio.report.media_files import HIDDEN_SUFFIXES
 from mmaudio.report.pictures import Heard, draw_sounds, timeline_s
 
 log = logging.getLogger(__name__)
 FOLDER = "media"
-WRITTEN_ANEW = (".flac", *HIDDEN_SUFFIXES)  # a jump to some places of a short .flac never ends in Chromium; no browser plays the others
+# A jump to some places of a short .flac never ends in Chromium; no browser plays the others.
+WRITTEN_ANEW = (".flac", *HIDDEN_VIDEO_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,6 @@ def _place_picture(copies: _Copies, sample: Sample) -> tuple[str | None, str]:
     """The video to show, or why there is none."""
     if sample.picture is None:
         return None, sample.lack
-    if sample.picture.suffix.lower() in HIDDEN_SUFFIXES:
+    if sample.picture.suffix.lower() in HIDDEN_VIDEO_SUFFIXES:
         return None, f"the picture is {sample.picture.suffix.lower()}, which browsers do not show; only the sound is here"
     return copies.add(sample.picture, "picture"), ""

@@ -1,6 +1,4 @@
-"""How metrics are called on a page, and a line on what each of them is."""
-
-from mmaudio.report.content import Better
+"""How metrics are called on a page, and a line on what each of them is. Units and which way is better come from the scores."""
 
 DIFFERENCE = "onset_f1_difference"
 TITLES = {
@@ -12,10 +10,10 @@ TITLES = {
     "mel_frechet": "Mel Fréchet distance",
 }
 WHAT = {
-    "onset_f1": "onsets of a generated sound found in the real one of its clip",
-    "onset_f1_shuffled": "the same against other clips' real sounds: what chance gives",
+    "onset_f1": "onsets that a generated sound shares with the real one of its clip",
+    "onset_f1_shuffled": "the same against other clips’ real sounds: what chance gives",
     DIFFERENCE: "generated less shuffled",
-    "onset_offset": "of the onsets that agree; above 0: generated late",
+    "onset_offset": "how far apart in time the onsets are that agree, early or late",
     "spectral_distance": "between average spectra",
     "mel_frechet": "between the sets of mel frames",
     "FD-VGG": "Fréchet distance of VGGish features",
@@ -24,19 +22,18 @@ WHAT = {
     "KL-PANNS-softmax": "divergence of what PANNs hears",
     "KL-PASST-softmax": "divergence of what PaSST hears",
     "ISC-PANNS-mean": "Inception score of PANNs: clear and varied sounds",
-    "ISC-PANNS-std": "its spread over splits",
+    "ISC-PANNS-std": "its spread over parts of the set",
     "ISC-PASST-mean": "Inception score of PaSST: clear and varied sounds",
-    "ISC-PASST-std": "its spread over splits",
+    "ISC-PASST-std": "its spread over parts of the set",
     "IB-Score": "ImageBind: does the sound suit the picture",
-    "DeSync": "offset between sound and picture that Synchformer sees",
+    "DeSync": "how far apart in time Synchformer finds sound and picture",
     "LAION-CLAP-Score": "LAION-CLAP: does the sound suit the caption",
     "MS-CLAP-Score": "MS-CLAP: does the sound suit the caption",
 }
-BETTER: dict[str, Better] = {  # where it is not what a file of scores says
-    "onset_f1_shuffled": "",
-    "onset_offset": "nearer 0",
-    "ISC-PANNS-std": "",
-    "ISC-PASST-std": "",
+UNLIKE = {  # what differs, of fields of a protocol whose values say nothing to a person
+    "captions_hash": "the captions",
+    "ids_hash": "the clips that were scored",
+    "reference_hash": "the real sounds",
 }
 ORDER = tuple(dict.fromkeys((*TITLES, *WHAT)))
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from mmaudio.base.protocols import unlike_fields
 from mmaudio.report.content import Column, Value
-from mmaudio.report.metric_names import WHAT, in_order, title_of
+from mmaudio.report.metric_names import UNLIKE, WHAT, in_order, title_of
 from mmaudio.report.numbers import number_text
-from mmaudio.report.scores import unlike_fields
 
-_ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better", "nearer 0": "nearer 0 is better", "": ""}
+_ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better", "": ""}
 NOTHING = Value(None, reason="its scores do not have it")
 
 
@@ -35,9 +35,8 @@ def best_of(values: Sequence[Value]) -> set[int]:
     better = next((value.better for value in values if value.better), "")
     if len(told) < 2 or not better:
         return set()
-    cost = {place: {"higher": -value, "lower": value, "nearer 0": abs(value)}[better] for place, value in told.items()}
-    least = min(cost.values())
-    return {place for place, value in cost.items() if value == least}
+    best = max(told.values()) if better == "higher" else min(told.values())
+    return {place for place, value in told.items() if value == best}
 
 
 def _cell(value: Value, is_best: bool, notes: _Footnotes) -> str:
@@ -61,24 +60,29 @@ def _row(name: str, columns: Sequence[Column], is_comparable: bool, notes: _Foot
 
 
 def _clip_rows(columns: Sequence[Column]) -> str:
-    rows: Mapping[str, list[str]] = {
-        "Clips scored": [f"{column.clips.paired} of {column.clips.reference}" for column in columns],
-        "Clips that failed": [number_text(column.clips.failed) for column in columns],
-        "Clips without a generated sound": [number_text(column.clips.missing) for column in columns],
+    """How many clips the numbers rest on, and how many are left out of them, where there are any."""
+    left_out: Mapping[str, Sequence[int | None]] = {
+        "Clips that failed": [column.clips.failed for column in columns],
+        "Clips without a generated sound": [column.clips.missing for column in columns],
     }
+    rows = {"Clips scored": [f"{column.clips.paired} of {column.clips.reference}" for column in columns]}
+    rows |= {name: [number_text(num) for num in nums] for name, nums in left_out.items() if any(nums)}
     cells = {name: "".join(f'<td class="number">{escape(text)}</td>' for text in texts) for name, texts in rows.items()}
     return "".join(f'<tr class="clips"><th scope="row">{name}</th>{text}</tr>' for name, text in cells.items())
 
 
 def _banner(columns: Sequence[Column], unlike: Mapping[str, Sequence[str]]) -> str:
-    fields = "".join(
-        f"<li><code>{escape(name)}</code>: "
-        + "; ".join(f"{escape(column.label)} {escape(value)}" for column, value in zip(columns, told, strict=True))
-        + "</li>"
+    """Says that columns are unlike, and in what: in words where there are some, else field by field with its values."""
+    said = [words for name, words in UNLIKE.items() if name in unlike]
+    values = {
+        name: "; ".join(f"{escape(column.label)} {escape(value)}" for column, value in zip(columns, told, strict=True))
         for name, told in unlike.items()
-    )
-    said = "They were scored by different protocols, so no number is marked as the best. What differs:"
-    return f'<div class="banner" role="note"><p><strong>These columns are not comparable.</strong> {said}</p><ul>{fields}</ul></div>'
+        if name not in UNLIKE
+    }
+    fields = "".join(f"<li><code>{escape(name)}</code>: {text}</li>" for name, text in values.items())
+    ending = f" {', '.join(said)}{', and' if fields else '.'}" if said else ""
+    sentence = f"<strong>These columns were not scored alike</strong>, so no number is marked as the best. What differs:{ending}"
+    return f'<div class="banner" role="note"><p>{sentence}</p>{f"<ul>{fields}</ul>" if fields else ""}</div>'
 
 
 def metric_table(columns: Sequence[Column]) -> str:
@@ -88,7 +92,7 @@ def metric_table(columns: Sequence[Column]) -> str:
     """
     if not columns:
         return ""
-    notes, unlike = _Footnotes(), unlike_fields(columns)
+    notes, unlike = _Footnotes(), unlike_fields([column.protocol for column in columns])
     names = in_order({name for column in columns for name in column.values})
     heads = "".join(f'<th scope="col" class="number">{escape(column.label)}</th>' for column in columns)
     rows = "".join(_row(name, columns, not unlike, notes) for name in names)

@@ -8,7 +8,7 @@ def number_text(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     is_whole = float(value).is_integer() or abs(value) >= 1000
-    return f"{value:,.0f}" if is_whole and abs(value) < 1e9 else f"{value:.3g}"
+    return f"{value:,.0f}" if is_whole and abs(value) < 1e9 else f"{value:#.3g}".rstrip(".")
 
 
 def bytes_text(num_bytes: int) -> str:

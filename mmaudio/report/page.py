@@ -48,7 +48,7 @@ def _curves(runs: Sequence[RunRecord]) -> str:
     curves = {run.label: read_curves(run.metrics_log) for run in runs if run.metrics_log}
     kinds = lines_by_kind({label: points for label, points in curves.items() if points})
     loss = chart(kinds.pop(LOSS, []), "Loss")
-    more = "".join(chart(lines, kind) for kind, lines in kinds.items())
+    more = "".join(chart(lines, title_of(kind)) for kind, lines in kinds.items())
     folded = f"<details><summary>More curves ({len(kinds)})</summary>{more}</details>" if more else ""
     return _section("training", "Training", f'<div class="panel">{loss}{folded}</div>' if loss or folded else "")
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mmaudio.report.spectrograms import NUM_ROWS, Spectrogram, envelope, shared_top_db, spectrogram
+from mmaudio.report.spectrograms import NUM_ROWS, Levels, envelope, shared_top_db, spectrogram
 
 NUM_COLUMNS, WAVE_ROWS, GAP_ROWS = 800, 56, 4
 HEIGHT_PX = WAVE_ROWS + GAP_ROWS + NUM_ROWS
@@ -69,8 +69,8 @@ def _wave_pixels(sound: Heard, column_s: float, peak: float) -> Pixels:
     return pixels
 
 
-def _level_pixels(picture: Spectrogram, top_db: float) -> Pixels:
-    share = np.clip((picture.level_db[::-1] - (top_db - RANGE_DB)) / RANGE_DB, 0, 1)
+def _level_pixels(level_db: Levels, top_db: float) -> Pixels:
+    share = np.clip((level_db[::-1] - (top_db - RANGE_DB)) / RANGE_DB, 0, 1)
     return (_FIRST_LEVEL + np.round(share * (_NUM_LEVELS - 1))).astype(np.uint8)
 
 

@@ -4,31 +4,41 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import UserError
 from mmaudio.report.content import RunRecord
 from mmaudio.report.scores import Scores, read_scores
-from mmaudio.report.sweep import SWEEP_FILE
 
 log = logging.getLogger(__name__)
-SCORES_FILES = ("*output_metrics.json", "scores*.json")
+_MOST_IN_TITLE = 4
 _SWEEP_KEYS = {"sigmas", "losses", "fit_errors", "best", "live"}
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run's folder, what it is called on the page, and the files of scores to read."""
+    """A run's folder, what it is called on the page, and the files of scores to read, each with what its name says is scored."""
 
     folder: Path
     label: str
-    scores: Sequence[Path]
+    scores: Mapping[Path, str]
 
 
-def find_scores(folder: Path) -> list[Path]:
-    """Files of a run's folder that are called as scores are, by name."""
-    return sorted({path for pattern in SCORES_FILES for path in folder.glob(pattern) if path.is_file()})
+def what_is_scored(path: Path, patterns: Sequence[str]) -> str:
+    """What stands for the * of the first pattern that a name is of: `scores_right.json` → right by scores*.json. Else its stem."""
+    pattern = next((pattern for pattern in patterns if fnmatch(path.name, pattern)), None)
+    if pattern is None:
+        return path.stem
+    before, _, after = pattern.partition("*")
+    return path.name.removeprefix(before).removesuffix(after).strip("-_. ")
+
+
+def find_scores(folder: Path, patterns: Sequence[str]) -> dict[Path, str]:
+    """Files of a run's folder that are called as scores are, by name → what is scored; a pattern has one *."""
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return {path: what_is_scored(path, patterns) for path in sorted(found)}
 
 
 def labels_of(folders: Sequence[Path]) -> list[str]:
@@ -41,14 +51,16 @@ def labels_of(folders: Sequence[Path]) -> list[str]:
     return labels
 
 
-def _what_is_scored(path: Path) -> str:
-    """What the name of a file of scores says of it: `scores_right.json` → right, `test-output_metrics.json` → test."""
-    stem = path.stem.removesuffix("output_metrics") if path.stem.endswith("output_metrics") else path.stem.removeprefix("scores")
-    return stem.strip("-_. ")
+def heading(labels: Sequence[str]) -> tuple[str, str]:
+    """The page's title and the line below it, for runs that are called so."""
+    if len(labels) == 1:
+        return labels[0], "What was learned: losses, scores, and sound beside the real one."
+    shown = labels if len(labels) <= _MOST_IN_TITLE else [*labels[: _MOST_IN_TITLE - 1], f"{len(labels) - _MOST_IN_TITLE + 1} more"]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}", f"{len(labels)} runs compared: losses, scores, and sounds beside the real ones."
 
 
-def _column_label(run: FoundRun, path: Path, num_runs: int) -> str:
-    what = _what_is_scored(path) if num_runs == 1 or len(run.scores) > 1 else ""
+def _column_label(run: FoundRun, scored: str, num_runs: int) -> str:
+    what = scored if num_runs == 1 or len(run.scores) > 1 else ""
     return " · ".join(part for part in (run.label if num_runs > 1 or not what else "", what) if part)
 
 
@@ -59,24 +71,23 @@ def read_all_scores(runs: Sequence[FoundRun], *, must_read: bool) -> tuple[list[
     """
     found, notes, labels = [], [], set[str]()
     for run in runs:
-        for path in run.scores:
-            label = _column_label(run, path, len(runs))
+        for path, scored in run.scores.items():
+            label = _column_label(run, scored, len(runs))
             label = f"{label} ({path.name})" if label in labels else label
             try:
                 found.append(read_scores(path, label))
                 labels.add(label)
             except UserError as error:
                 if must_read:
-                    raise UserError(f"--scores is {path}, which is no file of scores; mmaudio evaluate writes it") from None
+                    raise
                 notes.append(f"Left out: {error}.")
                 log.warning("left out: %s", error)
     return found, notes
 
 
-def read_record(run: FoundRun, metrics_log: Path) -> RunRecord:
+def read_record(label: str, metrics_log: Path, sweep: Path) -> RunRecord:
     """A run's curves and sweep; what is not there is None. Raises: UserError for a sweep's file that is none."""
-    path = run.folder / SWEEP_FILE
-    return RunRecord(run.label, metrics_log if metrics_log.is_file() else None, _read_sweep(path) if path.is_file() else None)
+    return RunRecord(label, metrics_log if metrics_log.is_file() else None, _read_sweep(sweep) if sweep.is_file() else None)
 
 
 def _read_sweep(path: Path) -> Mapping[str, Any]:

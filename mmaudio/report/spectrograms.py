@@ -1,7 +1,6 @@
 """Sounds over time as arrays: log-frequency spectrograms and envelopes, a column per moment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -17,37 +16,25 @@ SILENCE_DB = -60.0  # below full scale: a pair of near-silent sounds is drawn da
 Levels = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Spectrogram:
-    """Levels in dB of full scale, (rows, columns); rows are frequencies spaced evenly by their logarithm, low first."""
-
-    level_db: Levels
-    low_hz: float
-    high_hz: float
-    duration_s: float
-
-
-def spectrogram(wave: npt.ArrayLike, rate_hz: int, column_s: float = 0.004) -> Spectrogram:
+def spectrogram(wave: npt.ArrayLike, rate_hz: int, column_s: float = 0.004) -> Levels:
     """Analyse a wave, (samples,), with 32 ms Hann windows, a column every `column_s`.
 
     Wide columns show the loudest of several windows. A sound shorter than a window is padded. Values that are not
     finite count as silence.
+
+    Returns: levels in dB of full scale, (rows, columns); rows are frequencies from `LOW_HZ` to `HIGH_HZ`, low first, spaced
+        evenly by their logarithm. Those above half of `rate_hz` are silent.
     """
     samples = np.nan_to_num(np.asarray(wave, dtype=np.float32))
-    duration_s = len(samples) / rate_hz
     window = max(2, round(WINDOW_S * rate_hz))
     per_column = max(1, ceil(column_s / _LONGEST_HOP_S))
-    num_columns = max(1, round(duration_s / column_s))
+    num_columns = max(1, round(len(samples) / rate_hz / column_s))
     centres_s = (np.arange(num_columns * per_column) + 0.5) * column_s / per_column
     starts = np.minimum(np.round(centres_s * rate_hz).astype(np.int64), len(samples))
     padded = np.pad(samples, (window // 2, window))
     power = _powers(np.lib.stride_tricks.sliding_window_view(padded, window)[starts])
     at_rows = _at_rows(power, rate_hz).reshape(num_columns, per_column, NUM_ROWS).max(axis=1)
-    return Spectrogram(10 * np.log10(np.maximum(at_rows.T, 1e-12)), LOW_HZ, _high_hz(rate_hz), duration_s)
-
-
-def _high_hz(rate_hz: int) -> float:
-    return min(HIGH_HZ, rate_hz / 2)
+    return np.asarray(10 * np.log10(np.maximum(at_rows.T, 1e-12)))
 
 
 def _powers(pieces: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -61,16 +48,16 @@ def _powers(pieces: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _at_rows(power: npt.NDArray[np.float32], rate_hz: int) -> npt.NDArray[np.float32]:
     """(windows, rows) the loudest power in each row's band, interpolated between the transform's frequencies."""
     last = power.shape[1] - 1
-    places = np.geomspace(LOW_HZ, _high_hz(rate_hz), NUM_ROWS * _FINER) / (rate_hz / 2) * last
+    places = np.geomspace(LOW_HZ, HIGH_HZ, NUM_ROWS * _FINER) / (rate_hz / 2) * last
     right = np.clip(np.ceil(places).astype(np.int64), 1, last)
     share = (places - (right - 1)).astype(np.float32)
-    levels = power[:, right - 1] * (1 - share) + power[:, right] * share
+    levels = np.where(places <= last, power[:, right - 1] * (1 - share) + power[:, right] * share, 0)
     return np.asarray(levels.reshape(len(power), NUM_ROWS, _FINER).max(axis=2))
 
 
-def shared_top_db(pictures: Sequence[Spectrogram]) -> float:
+def shared_top_db(pictures: Sequence[Levels]) -> float:
     """The level drawn brightest in all of them, so that equal colours mean equal levels."""
-    return max(SILENCE_DB, *(float(picture.level_db.max()) for picture in pictures))
+    return max(SILENCE_DB, *(float(levels.max()) for levels in pictures))
 
 
 def envelope(wave: npt.ArrayLike, rate_hz: int, column_s: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -127,11 +127,14 @@ select:hover, button:enabled:hover, input[type=search]:hover { border-color: var
   .card { contain-intrinsic-size: auto 55rem; scroll-margin-top: .5rem; }
 }
 @media (max-width: 44rem) {
-  .chart text { font-size: 22px; } .chart .unit { display: none; }
+  .chart text { font-size: 24px; } .chart .unit { display: none; } .chart > svg { overflow: visible; }
+  .chart > svg path:not(.rule) { stroke-width: 4; } .chart > svg circle:not(.ring) { r: 5px; }
   header, main { padding-left: .8rem; padding-right: .8rem; }
   .panel, .card { padding: .8rem; }
-  .metrics tbody th { min-width: 9rem; }
+  .metrics th, .metrics td { padding-right: .6rem; } .metrics tr > :last-child { padding-right: 0; }
+  .metrics tbody th { min-width: 7.5rem; } .metrics thead .number { min-width: 4rem; } .metrics .interval { white-space: normal; }
 }
+@media (hover: none) { .keys { display: none; } }
 @media (prefers-reduced-motion: no-preference) { .hear, .play { transition: background-color .12s; } }
 """
 

@@ -9,7 +9,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-SWEEP_FILE = "ema_sweep.json"  # in the folder of the run
 POOR_FIT = 0.05  # a larger fit error is marked: the average is not quite the one it stands for
 LOG_RATIO = 20  # losses that span more are drawn on a logarithmic scale
 _SIZE_IN, _DPI = (7.0, 4.2), 120

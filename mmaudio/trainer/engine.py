@@ -2,18 +2,18 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.ranks import patience, share_from_first, wait_for_all
+from mmaudio.base.ranks import share_from_first, wait_for_all
 from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.keeper import RunKeeper
 from mmaudio.trainer.meters import Meters
 from mmaudio.trainer.precision import compute_dtype
 from mmaudio.trainer.solver import Solver, closed_after
-from mmaudio.trainer.stopping import Asked, StopRequest
+from mmaudio.trainer.stopping import Asked, StoppedError
 from mmaudio.trainer.telemetry import Telemetry, eta_words
 from mmaudio.trainer.tracker import Tracker
 
@@ -57,9 +57,9 @@ def train(solver: Solver) -> Asked:
     try:
         if only:
             return _execute(solver, only, tracker)
-        with StopRequest(patience(solver.settings.hang_timeout_s)) as stop:  # around all that is saved: no signal may interrupt that
+        with solver.stop:  # around all that is saved: no signal may interrupt that
             with RunKeeper(solver) as keeper:
-                steps_done, asked = _take_steps(solver, keeper, tracker, stop)
+                steps_done, asked = _take_steps(solver, keeper, tracker)
                 if asked or not solver.settings.debug:
                     keeper.save_rest(steps_done)
                 if not asked:
@@ -82,19 +82,19 @@ def _execute(solver: Solver, stage: str, tracker: Tracker) -> Asked:
     return Asked.NOTHING
 
 
-def _take_steps(solver: Solver, keeper: RunKeeper, tracker: Tracker, stop: StopRequest) -> tuple[int, Asked]:
+def _take_steps(solver: Solver, keeper: RunKeeper, tracker: Tracker) -> tuple[int, Asked]:
     """Collective. The steps of a run, and what is due between them. Returns: finished iterations, and whether it was asked to stop."""
-    settings, steps_done, asked = solver.settings, solver.run.steps_done, Asked.NOTHING
+    settings, steps_done = solver.settings, solver.run.steps_done
     times, every_log = stage_times(solver), Cadence(settings.log_text_interval)
     meters = Meters({"loss": (), "grad_norm": (), "lr": (), **solver.meters}, solver.device)
-    if steps_done == 0:
-        _run_stages(solver, [name for name, each in times.items() if each.at_start], tracker, keeper, 0)
+    due = [name for name, each in times.items() if (each.at_start if steps_done == 0 else name in solver.run.unfinished.names)]
+    asked = _run_stages(solver, due, tracker, keeper, steps_done)
     if steps_done >= settings.num_iterations:
         log.info("all %d iterations are done already", settings.num_iterations)
     dtype, num_ranks = compute_dtype(amp=solver.amp), solver.ranks.world_size
     telemetry = Telemetry(solver.flops_per_row(), settings.batch_size, num_ranks, solver.device, dtype)
     with closed_after(solver.build_batches("train", steps_done)) as batches:
-        while steps_done < settings.num_iterations and not (asked := stop.agreed()):
+        while steps_done < settings.num_iterations and not (asked := asked or solver.stop.agreed()):
             batch, waited_s = _timed_next(batches)
             meters.add(solver.run_step(batch, steps_done))
             steps_done += 1
@@ -109,18 +109,26 @@ def _take_steps(solver: Solver, keeper: RunKeeper, tracker: Tracker, stop: StopR
                 pace = telemetry.pop()
                 eta = eta_words(pace["step_s"], settings.num_iterations - steps_done)
                 tracker.log("train", {**meters.pop(), **pace}, steps_done, eta)
-            _run_stages(solver, due, tracker, keeper, steps_done)
+            asked = _run_stages(solver, due, tracker, keeper, steps_done)
             keeper.save_due(steps_done)
         solver.refusals.look(solver.names_of)
-        stop.settle()
+        solver.stop.settle()
     return steps_done, asked
 
 
-def _run_stages(solver: Solver, names: list[str], tracker: Tracker, keeper: RunKeeper, steps_done: int) -> None:
-    for name in names:
-        values = share_from_first(dict(solver.stages()[name](steps_done)))  # what is best is the same for all ranks
+def _run_stages(solver: Solver, names: Sequence[str], tracker: Tracker, keeper: RunKeeper, steps_done: int) -> Asked:
+    """Collective. Returns: what the run was asked for, where a stage ended early because of it; the run that goes on does the rest."""
+    for place, name in enumerate(names):
+        solver.run.unfinished.names = tuple(names[place:])
+        try:
+            found = solver.stages()[name](steps_done)
+        except StoppedError as error:  # raised on every rank
+            return error.asked
+        values = share_from_first(dict(found))  # what is best is the same for all ranks
         tracker.log(name, values, steps_done)
         keeper.judge({f"{name}/{key}": value for key, value in values.items()}, steps_done)
+    solver.run.unfinished.names = ()
+    return Asked.NOTHING
 
 
 def _timed_next(batches: Iterator[Any]) -> tuple[Any, float]:

@@ -43,6 +43,11 @@ class FlowSolver(Solver):
         """As `check_training`."""
         check_training(settings, run_dir, ranks, problems)
 
+    @classmethod
+    def validated(cls, settings: TrainSettings) -> tuple[str, ...]:
+        """Nothing without held-out rows."""
+        return super().validated(settings) if settings.data.val else ()
+
     # ---- data
 
     def open_data(self) -> None:

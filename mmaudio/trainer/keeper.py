@@ -24,6 +24,7 @@ from mmaudio.trainer.run_settings import ema_constants, ema_folder
 from mmaudio.trainer.solver import Solver
 
 log = logging.getLogger(__name__)
+_NEVER = -1  # of what is not saved as it will be at the end
 
 
 class RunKeeper:
@@ -39,7 +40,7 @@ class RunKeeper:
         self._cadences = {"weights": Cadence(settings.save_weights_interval), "checkpoint": Cadence(settings.save_checkpoint_interval)}
         self._copies = Cadence(also=settings.save_copy_iterations)
         weights_at = share_from_first(_step_of(self.files.weights_last))  # after a kill it may be older than the checkpoint
-        self._saved = {"weights": weights_at, "checkpoint": self.run.steps_done}
+        self._saved = {"weights": weights_at, "checkpoint": self.run.steps_done if not self.run.unfinished.names else _NEVER}
         self._writer, self._host = BackgroundWriter(), HostCopies()
 
     def __enter__(self) -> "RunKeeper":
@@ -88,7 +89,7 @@ class RunKeeper:
         if value is None or not math.isfinite(value):
             return
         assert metric is not None
-        if not self.run.best.takes(metric, value, steps_done, higher_is_better=higher_is_better):
+        if not self.run.best.take(metric, value, steps_done, higher_is_better=higher_is_better):
             return
         self._write(dict(self.run.network.state_dict()), partial(save_file, self.files.weights_best), self._record(steps_done))
 

@@ -9,9 +9,20 @@ from mmaudio.base.settings import BaseSettings
 log = logging.getLogger(__name__)
 
 
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether a device computes in bf16 itself, instead of imitating it."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def allow_tf32() -> None:
+    """Process-wide: matrix products and convolutions of float32 may be in TF32, where a device has it."""
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+
+
 def uses_amp(settings: BaseSettings, device: torch.device) -> bool:
     """Whether to run in bf16: as asked, or where the device has units for it."""
-    has_units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    has_units = has_bf16_units(device)
     if settings.amp is True and not has_units:
         log.warning("amp=True: %s has no bf16 units, so this is slower than amp=False", device)
     return has_units if settings.amp == "auto" else settings.amp is True
@@ -31,6 +42,5 @@ def uses_compile(settings: BaseSettings, device: torch.device) -> bool:
 
 def set_backend_flags(settings: BaseSettings) -> None:
     """Process-wide choices of arithmetic: TF32 for what is not in bf16, and cuDNN's search for the fastest kernel."""
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+    allow_tf32()
     torch.backends.cudnn.benchmark = settings.cudnn_benchmark

@@ -1,7 +1,7 @@
 """What changes while a run trains: built anew, from weights, or from a checkpoint."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,13 +51,26 @@ class Best:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.value, self.steps_done, self.metric = state["value"], state["steps_done"], state.get("metric")
 
-    def takes(self, metric: str, value: float, steps_done: int, *, higher_is_better: bool) -> bool:
-        """Whether this value is better than it ever was, and is now the best. A value of another metric than before counts anew."""
+    def take(self, metric: str, value: float, steps_done: int, *, higher_is_better: bool) -> bool:
+        """Make this value the best one if none was better. Returns: whether it is. The first value of another metric always is."""
         known = self.value if self.metric in (None, metric) else None
         if known is not None and (value <= known if higher_is_better else value >= known):
             return False
         self.value, self.steps_done, self.metric = value, steps_done, metric
         return True
+
+
+@dataclass
+class Unfinished:
+    """Stages that were due after the last finished iteration and were not done, because the run was asked to stop."""
+
+    names: tuple[str, ...] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": list(self.names)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.names = tuple(state["names"])
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class Run:
     ema: PowerAverages | None  # on rank 0, or of a shared network on every rank, if the run keeps averages
     stateful: Mapping[str, Stateful]
     best: Best
+    unfinished: Unfinished
     steps_done: int
     updates_done: int  # of the averages, known on every rank
 
@@ -80,6 +94,9 @@ class Run:
     def is_shared(self) -> bool:
         """Whether every process has its share of the tensors, so that all take part where the whole is wanted."""
         return is_shared(list(self.network.parameters()))
+
+    def _kept(self) -> dict[str, Stateful]:
+        return {"best": self.best, "unfinished": self.unfinished, **self.stateful}
 
     def state(self, steps_done: int) -> RunState:
         """What training needs to go on: the live tensors, as shares where they are."""
@@ -89,8 +106,14 @@ class Run:
             optimizer_state(self.optimizer, trained_parameters(self.network)),
             self.schedule.published_state(steps_done),
             self.ema.state_dict() if self.ema else None,
-            {"best": self.best.state_dict(), **{name: each.state_dict() for name, each in self.stateful.items()}},
+            {name: each.state_dict() for name, each in self._kept().items()},
         )
+
+    def restore_(self, extra: Mapping[str, Any]) -> None:
+        """Take up what a checkpoint keeps besides network, optimizer and averages, as far as it is there."""
+        for name, each in self._kept().items():
+            if name in extra:
+                each.load_state_dict(extra[name])
 
 
 def find_state(settings: TrainSettings, files: RunFiles, ranks: Ranks) -> RunState | None:
@@ -157,6 +180,7 @@ def build_run(solver: "Solver") -> Run:
         _begin_averages(solver, network),
         solver.stateful(),
         Best(),
+        Unfinished(),
         state.steps_done if state else 0,
         updates_of(state.ema) if state else 0,
     )
@@ -177,10 +201,7 @@ def _begin_averages(solver: "Solver", network: nn.Module) -> PowerAverages | Non
 def _continue_(run: Run, state: RunState, stale_keys: Sequence[str]) -> None:
     """Raises: UserError where a part of the state is of another run."""
     load_optimizer_(run.optimizer, state.optimizer, trained_parameters(run.network))
-    known: dict[str, Callable[[Mapping[str, Any]], Any]] = {name: each.load_state_dict for name, each in run.stateful.items()}
-    for name, load in {"best": run.best.load_state_dict, **known}.items():
-        if name in state.extra:
-            load(state.extra[name])
+    run.restore_(state.extra)
     if run.ema is None:
         return
     if state.ema is None:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.places import check_writable
-from mmaudio.base.ranks import Ranks, pick_device
+from mmaudio.base.ranks import Ranks, patience, pick_device
 from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
 from mmaudio.trainer.descent import build_optimizer, set_rate_
@@ -31,8 +30,9 @@ from mmaudio.trainer.parallel import whole
 from mmaudio.trainer.precision import uses_amp, uses_compile
 from mmaudio.trainer.refusals import Refusals
 from mmaudio.trainer.run import Run, Stateful, build_run
+from mmaudio.trainer.stage import Stage
+from mmaudio.trainer.stopping import StopRequest
 
-StageFunction = Callable[[Any, int], Values]  # (the solver, finished iterations) → values to log
 Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
 
 _NO_EPOCH = "stages are due every so many epochs, and nothing says how long one is; give updates_per_epoch=N"
@@ -51,7 +51,7 @@ class Solver(ABC):
 
     Attributes:
         best_metric: name of the value (`stage/name`) by which the best weights are kept, unless the settings name another; None keeps
-            none. Smaller is better, but for the names that an added stage has in an attribute `higher_is_better`.
+            none. Smaller is better, but for what an added stage says is better the higher it is.
         meters: shape of each quantity that `loss` gives besides the loss.
         stale_keys: what older files may hold of a network that has no such tensors any more.
     """
@@ -67,17 +67,18 @@ class Solver(ABC):
         ranks: Ranks,
         device: torch.device,
         beat: Beat = lambda *_: None,
-        added: Mapping[str, StageFunction] = MappingProxyType({}),
+        added: Sequence[Stage] = (),
     ) -> None:
         """Collective. Build the run, continuing what its folder holds.
 
         Args:
-            added: stages that training itself needs nothing of, such as sound and scores: called on every rank.
+            added: stages that training itself needs nothing of, such as sound and scores; a function is one as a `PlainStage`.
         """
         self.settings, self.ranks, self.device, self.beat, self.added = settings, ranks, device, beat, added
         self.files = RunFiles(run_dir, settings.name())
         self.amp, self.compiles = uses_amp(settings, device), uses_compile(settings, device)
         self.rows_per_rank = settings.batch_size // ranks.world_size
+        self.stop = StopRequest(patience(settings.hang_timeout_s))
         self.open_data()
         self.run: Run = build_run(self)
         self.refusals = Refusals(self.rows_per_rank, settings.max_skipped_steps, device)
@@ -111,6 +112,11 @@ class Solver(ABC):
             problems.add(_NO_EPOCH)
         if settings.batch_size % ranks.world_size:
             problems.add(f"batch_size is {settings.batch_size}; want a multiple of the {ranks.world_size} processes")
+
+    @classmethod
+    def validated(cls, settings: TrainSettings) -> tuple[str, ...]:  # noqa: ARG003 - for tasks
+        """Names of the numbers that validation gives of a run with these settings, by any of which the best weights can be kept."""
+        return ("loss", *(name for name, shape in cls.meters.items() if not shape))
 
     def open_data(self) -> None:  # noqa: B027 - a task may have nothing to open
         """Open what batches are made of, before the network is built."""
@@ -147,13 +153,12 @@ class Solver(ABC):
 
     def stages(self) -> Mapping[str, Callable[[int], Values]]:
         """What is done between steps, in order: `valid`, `evaluate`, `generate`, as far as the task has them. Called on every rank."""
-        return {"valid": self.valid, **{name: partial(stage, self) for name, stage in self.added.items()}}
+        return {"valid": self.valid, **{stage.name: partial(stage, self) for stage in self.added}}
 
     def judged_by(self) -> tuple[str | None, bool]:
         """Name of the value by which the best weights are kept, and whether higher is better."""
         name = self.settings.best_metric or self.best_metric
-        stage, _, key = (name or "").partition("/")
-        return name, key in getattr(self.added.get(stage), "higher_is_better", ())
+        return name, any(name == f"{stage.name}/{key}" for stage in self.added for key in stage.higher_is_better)
 
     def updates_per_epoch(self) -> int:
         """Iterations of an epoch. Raises: UserError where neither settings nor data say."""

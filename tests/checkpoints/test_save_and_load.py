@@ -10,7 +10,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.checkpoints import save as saving
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
-from mmaudio.checkpoints.save import save_checkpoint, save_weights
+from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
 
 
 def record(step: int, exp_id: str = "last_try") -> WeightsRecord:
@@ -39,6 +39,12 @@ def test_names_and_rotation(files):
     assert load_checkpoint(files.checkpoint_shadow).steps_done == 2
     assert read_record(files.weights_shadow) == record(2)
     assert set(torch.load(files.checkpoint_last, weights_only=True)) == {"it", "weights", "optimizer", "scheduler", "ema", "extra"}
+
+
+def test_the_same_content_makes_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        save_file(tmp_path / f"{name}.pth", {"x": torch.ones(3)}, record(1))
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
 
 
 def test_the_newest_wins(files):

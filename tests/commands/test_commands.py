@@ -94,6 +94,7 @@ def test_nothing_a_user_has_is_replaced(run_command, world, tmp_path):
     assert ended.code == 2
     assert "would be replaced" in ended.err
     (tmp_path / "weights.pth").write_text("precious")
+    (tmp_path / "metrics.jsonl").write_text("")
     ended = run_command("report", tmp_path, "--output", tmp_path)
     assert ended.code == 2
     assert "holds other files" in ended.err
@@ -111,7 +112,7 @@ def test_scores_of_something_else(run_command, world, tmp_path):
     words = ("--samples", tmp_path, "--reference", tmp_path, "--scores", tmp_path / "scores.json")
     ended = run_command("report", tmp_path, *words)
     assert ended.code == 2
-    assert "which is no file of scores" in ended.err
+    assert "scores.json is no file of scores" in ended.err
 
 
 def test_a_broken_video_is_named_and_the_rest_is_made(run_command, world, tmp_path):

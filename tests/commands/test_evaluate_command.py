@@ -55,7 +55,7 @@ def test_all_bad_sounds_end_soon_with_exit_3(run_command, tmp_path, content):
     scores = read(tmp_path / "bad" / "scores.json")
     assert [entry["id"] for entry in scores["failed"]] == ["a", "b"]
     assert all(told["value"] is None and told["reason"] for told in scores["metrics"].values())
-    assert "0 of 2 clips scored: nothing can be told" in ended.out
+    assert "0 of 2 clips scored, the first 8 s of each: nothing can be told" in ended.out
 
 
 def test_too_little_of_the_reference_is_refused(run_command, tmp_path):
@@ -87,10 +87,11 @@ def test_a_metric_whose_features_nobody_has_says_so(run_command, tmp_path):
     ended = run_command(
         "evaluate", "--generated", made, "--reference", real, "--metrics", "spectral_distance,FD-VGG", "--output", tmp_path / "s.json"
     )
-    assert ended.code == 0, ended.err
+    assert ended.code == 3, ended.err
     told = read(tmp_path / "s.json")["metrics"]["FD-VGG"]
     assert told["value"] is None
     assert "vggish_features" in told["reason"]
+    assert "not told, for the reasons in the file: FD-VGG" in ended.out
 
 
 def test_two_results_side_by_side(run_command, tmp_path):
@@ -130,7 +131,7 @@ def test_two_caches_alone(run_command, tmp_path):
         assert scores["metrics"][name]["value"] == pytest.approx(METRICS["evaluate_full"][name], rel=1e-5), name
     assert len(scores["clips"]) == 24
     ended = run_command("evaluate", *words, "--unpaired", "--metrics", "FD-VGG,IB-Score", "--output", tmp_path / "u.json")
-    assert ended.code == 0, ended.err
+    assert ended.code == 3, ended.err  # one that was asked for needs pairs
     told = read(tmp_path / "u.json")["metrics"]
     assert told["FD-VGG"]["value"] == pytest.approx(METRICS["evaluate_unpaired"]["FD-VGG"], rel=1e-5)
     assert told["IB-Score"]["value"] is None
@@ -145,7 +146,53 @@ def test_nan_features_are_a_sentence(run_command, tmp_path):
     torch.save({"a": torch.full((4,), np.nan), "b": torch.ones(4)}, made / "cache" / "imagebind_audio.pth")
     words = ("--captions", tmp_path / "captions.tsv", "--reference_cache", tmp_path / "gt", "--metrics", "IB-Score")
     ended = run_command("evaluate", "--generated", made, *words)
-    assert ended.code == 0, ended.err
+    assert ended.code == 3, ended.err
     told = read(made / "scores.json")["metrics"]["IB-Score"]
     assert told["value"] is None
     assert "'a' holds NaN or infinity" in told["reason"]
+
+
+def test_all_mistakes_are_heard_of_at_once(run_command, tmp_path):
+    made = write(tmp_path / "made", "a")
+    words = ("--metrics", "onset_f2,DeSync", "--min_coverage", "2", "--duration", "-1", "--output", "scores.txt", "--device", "mps")
+    ended = run_command("evaluate", "--generated", made, *words, "--place", "synchformer", "--reference", tmp_path / "no")
+    assert ended.code == 2
+    for sentence in (
+        "there is no metric 'onset_f2'",
+        "--min_coverage is 2.0; want a share between 0 and 1",
+        "--duration is -1.0",
+        "--output is scores.txt",
+        "--place is 'synchformer'; want NAME=PLACE",
+        "device is 'mps'",
+        "--reference is",
+    ):
+        assert sentence in ended.err, ended.err
+    ended = run_command("evaluate", "--generated", made, "--reference", made, "--place", "synchfomer=x.pth")
+    assert (ended.code, "no weights named 'synchfomer' (did you mean 'synchformer'?)" in ended.err) == (2, True)
+
+
+def test_a_judge_is_checked_before_any_sound_is_read(run_command, tmp_path):
+    made = write(tmp_path / "made", "a")
+    words = ("evaluate", "--generated", made, "--reference", made, "--metrics", "DeSync")
+    ended = run_command(*words, "--duration", "0.5", "--place", f"synchformer={tmp_path}/none.pth")
+    assert ended.code == 2
+    assert "the judge synchformer_audio takes at least 0.64 s; the duration is 0.5 s" in ended.err
+    assert "none.pth" in ended.err
+
+
+def test_caches_with_options_that_cannot_be_meant(run_command, tmp_path):
+    real, made = write_golden_caches(tmp_path)
+    words = ("--generated_cache", made, "--reference_cache", real, "--metrics", "FD-VGG")
+    ended = run_command("evaluate", *words, "--min_coverage", "-1", "--place", "passt=x.pth")
+    assert ended.code == 2
+    assert "--min_coverage is -1.0; want a share between 0 and 1" in ended.err
+    assert "--place names 'passt'" in ended.err and "want synchformer=PATH" in ended.err
+    assert "--place is 'synchformer'; want NAME=PLACE" in run_command("evaluate", *words, "--place", "synchformer").err
+
+
+def test_the_protocol_tells_no_rate_that_nobody_knows(run_command, tmp_path):
+    made = write(tmp_path / "made", "ab")
+    assert run_command("evaluate", "--generated", made, "--reference", made).code == 0
+    protocol = read(made / "scores.json")["protocol"]
+    assert protocol["compared_rate_hz"] == 16_000
+    assert not {"sample_rate_hz", "rate_hz"} & protocol.keys()

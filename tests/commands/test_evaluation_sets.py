@@ -6,7 +6,8 @@ import pytest
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.sources import EvalSetSettings
-from mmaudio.commands.evaluation.sets import entry_of, read_set
+from mmaudio.commands.evaluation.samples import begin_folder
+from mmaudio.commands.evaluation.sets import captions_hash, entry_of, read_set
 
 
 def touch(folder, *names):
@@ -76,3 +77,16 @@ def test_published_names_are_tested_by_how_they_begin():
     assert entry_of("VGGSound", entries) == "VGGSound"
     assert entry_of("birds", entries) == "birds"
     assert entry_of("fish", entries) is None
+
+
+def test_what_others_made_goes_with_its_features_and_order_does_not_matter(tmp_path):
+    captions = {"b": "two", "a": "one"}
+    assert captions_hash(captions) == captions_hash(dict(sorted(captions.items()))) != captions_hash({"a": "one"})
+    begin_folder(tmp_path, {"step": 1}, captions, keeps=True)
+    for name in ("cache/x.pth", "av_bench-cache/x.pth", "a.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    begin_folder(tmp_path, {"step": 1}, dict(sorted(captions.items())), keeps=True)
+    assert len(list(tmp_path.iterdir())) == 4
+    begin_folder(tmp_path, {"step": 2}, captions, keeps=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.json"]

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from mmaudio.base.errors import Problems
-from mmaudio.commands.evaluation.stage import check_evaluations
+from mmaudio.commands.added_stages import check_stages
 from mmaudio.trainer.flow_solver import FlowSolver
-from mmaudio.trainer.run import Best
 from mmaudio.trainer.tracker import read_metrics
 from tests.conftest import ROOT, torchrun
 from tests.trainer.tiny_stores import TINY, data_overrides, tiny_settings, write_tiny_data
@@ -48,6 +47,10 @@ def test_training_scores_itself_on_the_way_and_at_the_end(run_script, data, tmp_
     scores = json.loads((run / "test-output_metrics.json").read_text())
     assert scores["counts"]["paired"] == len(list((run / "test-sampled").glob("*.flac"))) == 5
     assert scores["subject"]["weights"].endswith("one_ema_final.pth")
+    made = {path: path.stat().st_mtime_ns for path in (run / "test-sampled").glob("*.flac")}
+    again = run_script("train.py", *words_for(data, "exp_id=one", "best_metric=evaluate/spectral_distance"))
+    assert again.code == 0, again.err
+    assert {path: path.stat().st_mtime_ns for path in (run / "test-sampled").glob("*.flac")} == made
 
 
 @pytest.mark.slow
@@ -64,13 +67,20 @@ def test_two_processes_score_as_one(run_script, data, tmp_path, monkeypatch):
     assert len(list((tmp_path / "output/both/val/000000000").glob("*.flac"))) == 4
 
 
+@pytest.mark.slow
+def test_what_one_process_cannot_sound_is_told_by_both(data):
+    ended = torchrun(ROOT / "tests/commands/failing_rank.py", data, PYTHONPATH=str(ROOT))
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(line for line in ended.stdout.splitlines() if line) == [f"rank {rank}: the second rank cannot" for rank in (0, 1)]
+
+
 def test_without_what_sounds_it_training_goes_on(run_script, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("mmaudio.features.backend.lite_abilities", _no_abilities)
-    ended = run_script("train.py", *words_for(data, "exp_id=deaf"))
+    ended = run_script("train.py", *words_for(data, "exp_id=deaf", "log_extra_interval=2"))
     assert ended.code == 0, ended.err
-    assert ended.out.count("training is not evaluated on the way: no ears") == 1
+    assert ended.out.count("training goes on without previews and evaluations: no ears") == 1
     assert "the test data is not evaluated: no ears; `python evaluate.py exp_id=deaf` does it later" in ended.out
     assert evaluations(tmp_path / "output/deaf") == []
 
@@ -89,25 +99,13 @@ def test_it_is_skipped_by_the_settings(run_script, data, tmp_path, monkeypatch):
 
 
 def test_a_best_metric_that_nothing_measures_is_a_sentence(tmp_path):
-    def told(**changes):
+    def told(val=("held",), **changes):
         problems = Problems()
-        check_evaluations(FlowSolver, tiny_settings(tmp_path, "x", **changes), problems)
+        check_stages(FlowSolver, tiny_settings(tmp_path, "x", val=val, **changes), problems)
         return problems.sentences
 
     assert told() == told(best_metric="valid/loss") == told(best_metric="evaluate/onset_f1") == []
     assert "best_metric is 'evaluate/onset_f2' (did you mean 'evaluate/onset_f1'?)" in told(best_metric="evaluate/onset_f2")[0]
     assert "this run measures valid/loss" in told(best_metric="evaluate/DeSync")[0]
+    assert "this run measures generate/latent_distance" in told(val=(), best_metric="evaluate/onset_f1")[0]
     assert "eval_interval is 0" in told(best_metric="evaluate/onset_f1", eval_interval=0)[0]
-
-
-def test_the_best_value_counts_for_its_own_metric():
-    best = Best()
-    assert best.takes("a", 2.0, 1, higher_is_better=False)
-    assert not best.takes("a", 2.0, 2, higher_is_better=False)
-    assert best.takes("a", 1.0, 3, higher_is_better=False)
-    assert best.takes("b", 0.5, 4, higher_is_better=True)  # another metric begins anew
-    assert not best.takes("b", 0.4, 5, higher_is_better=True)
-    assert best.takes("b", 0.6, 6, higher_is_better=True)
-    again = Best()
-    again.load_state_dict(best.state_dict())
-    assert again == best

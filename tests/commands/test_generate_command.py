@@ -114,6 +114,44 @@ def test_what_is_there_may_be_kept(generate, world, tmp_path):
     assert (ended.code, ended.out.strip().splitlines()[-1]) == (0, f"2 of 2 samples in {tmp_path}, 2 of them from before")
 
 
+def test_what_was_made_otherwise_does_not_pass_for_these(generate, world, tmp_path):
+    car = tmp_path / "car.mp4"
+    car.write_bytes((world / "videos" / "car.mp4").read_bytes())
+    out = tmp_path / "out"
+    words = ("--video", world / "videos" / "ball.mp4", "--video", car, "--keep_existing", "--duration", 0.64)
+
+    def made_anew(*more, prompt="x"):
+        ended = generate(out, *words, "--prompt", prompt, *more)
+        assert ended.code == 0, ended.err
+        told = "were not made by these weights, settings, prompts and files" in ended.out
+        kept = int(ended.out.rpartition(", ")[2].split()[0]) if "of them from before" in ended.out else 0
+        return 2 - kept, told
+
+    assert made_anew() == (2, False)
+    assert made_anew("--batch_size", 1) == (0, False)
+    for more in (("--seed", 43), ("--negative_prompt", "music"), ("--num_steps", 3), ("--mask_away_clip",), ("--reencode",), ()):
+        assert made_anew(*more) == (2, True), more
+    assert made_anew(prompt="y") == (2, True)
+    other = torch.load(world / "some.pth", weights_only=True)
+    other["final_layer.conv.bias"] = other["final_layer.conv.bias"] + 1
+    save_file(tmp_path / "other.pth", other, WeightsRecord("nano_16k", "16k", 1.0, "lite", 0, "world"))
+    assert made_anew("--weights", tmp_path / "other.pth", prompt="y") == (2, True)
+    assert made_anew("--weights", tmp_path / "other.pth", prompt="y") == (0, False)
+    make_video(car, 1.4)
+    assert made_anew("--weights", tmp_path / "other.pth", prompt="y") == (1, True)
+
+
+def test_a_sound_that_says_nothing_and_a_video_of_another_sound_are_made_anew(generate, world, tmp_path):
+    words = ("--video", world / "videos" / "ball.mp4", "--duration", 0.64)
+    assert generate(tmp_path, *words).code == 0
+    assert generate(tmp_path, *words, "--prompt", "x", "--skip_video_composite").code == 0
+    ended = generate(tmp_path, *words, "--prompt", "x", "--keep_existing")
+    assert "from before" not in ended.out, "the video has the sound of the first call"
+    soundfile.write(tmp_path / "ball.flac", np.zeros(9000), 16000)
+    assert "from before" not in generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite").out
+    assert "1 of them from before" in generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite").out
+
+
 @pytest.mark.parametrize("method", ["midpoint", "adaptive"])
 def test_solvers_and_precision(generate, world, tmp_path, method):
     words = ("--prompt", "x", "--cfg_strength", 0, "--full_precision", "--duration", 0.64)
@@ -218,6 +256,13 @@ def test_mistakes_are_told_all_at_once(run_command, world, tmp_path, monkeypatch
 def test_captions_belong_to_one_folder(run_command, world, tmp_path):
     ended = run_command("generate", "--variant", "small_16k", "--video", world / "videos" / "ball.mp4", "--captions", tmp_path / "a.tsv")
     assert ended.code == 2 and "give one --video FOLDER with it" in ended.err
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "loud.M4V").touch()
+    (tmp_path / "a.tsv").write_text("id\tlabel\nloud\ta bang\ngone\tnothing\n")
+    ended = run_command("generate", "--variant", "small_16k", "--video", tmp_path / "in", "--captions", tmp_path / "a.tsv")
+    assert (
+        ended.code == 2 and f"1 of the 2 ids of {tmp_path / 'a.tsv'} have no video in {tmp_path / 'in'}, the first is 'gone'" in ended.err
+    )
 
 
 def test_names_of_prompts():
@@ -226,6 +271,12 @@ def test_names_of_prompts():
     assert file_name("犬が吠える") == "犬が吠える"
     assert (file_name(""), file_name("?!"), file_name("\ud800 x")) == ("unnamed", "unnamed", "x")
     assert len(file_name("雨" * 500).encode()) <= 80 and set(file_name("雨" * 500)) == {"雨"}
+
+
+def test_a_mistake_is_told_once_under_torchrun(tmp_path):
+    ended = torchrun("-m", "mmaudio.commands.main", "generate", "--weights", "gone.pth", "--prompt", "x", OMP_NUM_THREADS="1")
+    assert ended.returncode == 1 and "exitcode  : 2" in ended.stderr
+    assert ended.stderr.count("error: --weights is gone.pth, which is not a file") == 1
 
 
 @pytest.mark.slow

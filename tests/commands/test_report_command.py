@@ -37,11 +37,12 @@ def test_runs_stand_beside_each_other(run_command, tmp_path):
     assert run_command("report", *runs, "--output", tmp_path / "page", "--num_samples", 1).code == 0
     page = Page(tmp_path / "page" / "index.html")
     assert [button["data-label"] for button in page.named("button", "hear")] == ["real", "birds", "birds_v2"]
+    assert "birds and birds_v2" in page.texts
     assert {"birds · train", "birds_v2 · train"} <= set(page.texts)
-    assert "not comparable" not in "".join(page.texts)
+    assert "not scored alike" not in "".join(page.texts)
     make_run(tmp_path / "birds_v2", duration_s=0.5)
     run_command("report", *runs, "--output", tmp_path / "page")
-    assert "These columns are not comparable." in Page(tmp_path / "page" / "index.html").texts
+    assert "These columns were not scored alike" in Page(tmp_path / "page" / "index.html").texts
 
 
 def test_files_that_are_gone_are_counted_and_the_page_is_made(run_command, tmp_path):
@@ -66,6 +67,9 @@ def test_scores_that_say_nothing_of_files_take_folders(run_command, tmp_path):
 
 def test_a_run_that_has_only_begun_has_a_page(run_command, tmp_path):
     (tmp_path / "run").mkdir()
+    ended = run_command("report", tmp_path / "run")
+    assert (ended.code, "holds no run and no scores" in ended.err) == (2, True)
+    (tmp_path / "run" / "config.yaml").write_text("")
     assert run_command("report", tmp_path / "run").code == 0
     assert Page(tmp_path / "run" / "report" / "index.html").named("section") == []
 

@@ -8,7 +8,7 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.flow.dormand_prince import integrate_adaptively
 from mmaudio.flow.guidance import guided, guided_as_one_batch
-from mmaudio.flow.ode import METHODS, integrate, solve
+from mmaudio.flow.ode import METHODS, solve
 
 FIXED = ("euler", "midpoint", "heun")
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2}
@@ -34,7 +34,7 @@ def wave_at_one(x0):
 
 def error(method, num_steps):
     x0 = rows(1.0)
-    return (integrate(towards_a_wave, x0, method=method, num_steps=num_steps) - wave_at_one(x0)).abs().max().item()
+    return (solve(towards_a_wave, x0, method=method, num_steps=num_steps).x_bnc - wave_at_one(x0)).abs().max().item()
 
 
 @pytest.mark.parametrize("method", FIXED)
@@ -60,7 +60,7 @@ def test_one_dormand_prince_step_is_of_fifth_order(monkeypatch):
 def test_a_cubic(method, reverse):
     """dx/dt = 3 t² moves every state by one; midpoint and Heun are exact for straight lines, so their error has a closed form."""
     x0 = rows(0.5, -2.0)
-    x1 = integrate(lambda t, x: 3 * over_time(t, x) ** 2, x0, method=method, num_steps=10, reverse=reverse)
+    x1 = solve(lambda t, x: 3 * over_time(t, x) ** 2, x0, method=method, num_steps=10, reverse=reverse).x_bnc
     sign = -1 if reverse else 1
     moved = {"euler": 0.855 + 0.3 * reverse, "midpoint": 0.9975, "heun": 1.005, "adaptive": 1.0}[method]
     assert torch.allclose(x1, x0 + sign * moved, atol=1e-6)
@@ -69,9 +69,9 @@ def test_a_cubic(method, reverse):
 @pytest.mark.parametrize("method", METHODS)
 def test_there_and_back(method):
     x0 = rows(0.3, 1.7)
-    there = integrate(lambda t, x: -x, x0, method=method, num_steps=500)
+    there = solve(lambda t, x: -x, x0, method=method, num_steps=500).x_bnc
     assert torch.allclose(there, x0 * math.exp(-1), atol=1e-3)
-    assert torch.allclose(integrate(lambda t, x: -x, there, method=method, num_steps=500, reverse=True), x0, atol=5e-3)
+    assert torch.allclose(solve(lambda t, x: -x, there, method=method, num_steps=500, reverse=True).x_bnc, x0, atol=5e-3)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -82,12 +82,12 @@ def test_the_state_keeps_its_dtype_and_the_grid_is_float32(method):
         seen.append((t.dtype, t.ndim))
         return torch.ones_like(x)
 
-    assert integrate(velocity, rows(0.0, dtype=torch.float64), method=method, num_steps=3).dtype == torch.float64
+    assert solve(velocity, rows(0.0, dtype=torch.float64), method=method, num_steps=3).x_bnc.dtype == torch.float64
     if method == "adaptive":
         assert set(seen) == {(torch.float64, 1)}, "one time a row, in the dtype of the state"
     else:
         assert set(seen) == {(torch.float32, 0)}
-    assert integrate(velocity, rows(0.0, dtype=torch.float32), method=method).dtype == torch.float32
+    assert solve(velocity, rows(0.0, dtype=torch.float32), method=method).x_bnc.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("method", "a_step"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
@@ -143,14 +143,14 @@ def test_adaptive_meets_its_tolerance_in_float32():
 
 def test_what_the_solvers_refuse():
     with pytest.raises(UserError, match=r"^no solver 'eule' \(did you mean 'euler'\?\); known are euler, midpoint, heun, adaptive$"):
-        integrate(towards_a_wave, rows(1.0), method="eule")
+        solve(towards_a_wave, rows(1.0), method="eule")
     with pytest.raises(UserError, match="0 solver steps; want at least 1"):
-        integrate(towards_a_wave, rows(1.0), num_steps=0)
+        solve(towards_a_wave, rows(1.0), num_steps=0)
     noise = torch.Generator().manual_seed(0)
     with pytest.raises(UserError, match=r"gave up after 2\d\d evaluations .* at t = 0\.\d+: it is not smooth enough .* such as heun"):
         integrate_adaptively(lambda _: lambda t, x: torch.randn(x.shape, generator=noise), rows(1.0), 0.0, 1.0, most_evaluations=300)
     with pytest.raises(UserError, match="no finite number"):
-        integrate(lambda t, x: x * math.nan, rows(1.0), method="adaptive")
+        solve(lambda t, x: x * math.nan, rows(1.0), method="adaptive")
 
 
 @pytest.mark.parametrize("time_s", [torch.tensor(0.3), torch.tensor([0.3, 0.6])])

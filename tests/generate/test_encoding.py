@@ -60,7 +60,7 @@ def test_nothing_is_loaded_for_files_that_cannot_be_read(tmp_path):
     bad = [Job("a", "", tmp_path / "a.mp4"), Job("b", "", tmp_path / "b.mp4"), Job("short", "", short)]
     failed, rest = from_first_readable(read_inputs(bad, 8.0, 2))
     assert rest is None and list(failed) == ["a", "b", "short"]
-    assert "too short: 0." in failed["short"]
+    assert "too short: 0." in failed["short"].reason
     failed, rest = from_first_readable(read_inputs([bad[0], Job("rain", "rain"), bad[1]], 8.0))
     assert list(failed) == ["a"] and [(job.name, media is None) for job, media in rest] == [("rain", True), ("b", False)]
     assert from_first_readable(read_inputs([], 8.0)) == ({}, None)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmaudio.flow.guidance import guided
-from mmaudio.flow.ode import integrate
+from mmaudio.flow.ode import solve
 from mmaudio.generate.sampler import (
     ConditionBatch,
     SampleSettings,
@@ -121,7 +121,7 @@ def test_guidance_as_one_batch_equals_two_calls(network, features):
         return lambda t, x: network.predict_flow(x, t.expand(3), conditions)
 
     with torch.inference_mode():
-        x = integrate(guided(alone(told), alone(null), 4.5), starting_noise(network, mixed, 5), num_steps=25)
+        x = solve(guided(alone(told), alone(null), 4.5), starting_noise(network, mixed, 5), num_steps=25).x_bnc
     assert equal_to_rounding(sample_latents(network, mixed, SampleSettings(seed=5)), network.unnormalize(x))
 
 

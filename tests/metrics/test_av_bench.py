@@ -15,6 +15,7 @@ from mmaudio.metrics.caches import write_features
 from mmaudio.metrics.registry import CACHED, METRICS
 
 RATE_HZ = 8000
+HOW = {"batch_size": 4, "num_workers": 2}
 STAND_IN = {
     "__init__": "calls = []\ntold = {}\n",
     "extract": """
@@ -26,7 +27,7 @@ STAND_IN = {
             files = sorted([*audio_path.glob("*.wav"), *audio_path.glob("*.flac")], key=lambda path: path.stem)
             assert all(path.read_bytes() for path in files)
             av_bench.calls.append(dict(names=[path.name for path in files], length=audio_length, device=device,
-                                       skips=(skip_video_related, skip_clap)))
+                                       skips=(skip_video_related, skip_clap), work=(batch_size, num_workers)))
             torch.save({path.stem: torch.ones(768) for path in files}, output_path / "passt_features_embed.pth")
         """,
     "evaluate": """
@@ -73,9 +74,9 @@ def rows(*names):
 def test_sounds_that_it_would_replace_are_left_out(package, folders):
     sounds, reference = folders
     package.told.update({"FD-PASST": 12.5, "KL-PASST-softmax": np.float32(1.5), "FD-VGG": 3.0})
-    measured = run_av_bench(rows("FD-PASST", "KL-PASST-softmax"), reference, sounds, 1.0, torch.device("cpu"))
+    measured = run_av_bench(rows("FD-PASST", "KL-PASST-softmax"), reference, sounds, 1.0, "cpu", **HOW)
     extracted, evaluated = package.calls
-    assert extracted == {"names": ["a.b.flac", "c.flac"], "length": 1.0, "device": "cpu", "skips": (True, True)}
+    assert extracted == {"names": ["a.b.flac", "c.flac"], "length": 1.0, "device": "cpu", "skips": (True, True), "work": (4, 2)}
     assert evaluated == {"gt": reference, "pred": sounds / CACHE, "paired": True, "skips": (True, True)}
     assert measured.values == {
         "FD-PASST": {"value": 12.5, "interval": None, "unit": "", "better": "lower", "num": 2},
@@ -90,16 +91,15 @@ def test_sounds_that_it_would_replace_are_left_out(package, folders):
 
 def test_only_what_is_wanted_is_extracted(package, folders):
     sounds, reference = folders
-    run_av_bench(rows("DeSync"), reference, sounds, 1.0)
-    run_av_bench(rows("LAION-CLAP-Score", "onset_f1"), reference, sounds, 1.0, is_paired=False)
+    run_av_bench(rows("DeSync"), reference, sounds, 1.0, "cuda", **HOW)
+    run_av_bench(rows("LAION-CLAP-Score", "onset_f1"), reference, sounds, 1.0, "cuda", **HOW)
     assert [call["skips"] for call in package.calls] == [(False, True)] * 2 + [(True, False)] * 2
-    assert [call["paired"] for call in package.calls[1::2]] == [True, False]
 
 
 def test_what_is_no_number_is_null_with_a_reason(package, folders):
     sounds, reference = folders
     package.told.update({"FD-PANN": -1, "ISC-PASST-mean": float("nan"), "IB-Score": -1.0})
-    values = run_av_bench([METRICS[name] for name in CACHED], reference, sounds, 1.0).values
+    values = run_av_bench([METRICS[name] for name in CACHED], reference, sounds, 1.0, "cuda", **HOW).values
     assert list(values) == list(CACHED) and values["IB-Score"]["value"] == -1.0  # a cosine may be that
     assert {name for name, entry in values.items() if entry["value"] is None} == set(CACHED) - {"IB-Score"}
     assert all(("reason" in entry) == (entry["value"] is None) for entry in values.values())
@@ -110,9 +110,9 @@ def test_what_is_no_number_is_null_with_a_reason(package, folders):
 def test_nothing_to_judge(package, folders):
     sounds, reference = folders
     with pytest.raises(RejectsError, match=r"none of the 4 sounds in .* can be judged; the first: 'a\.b': too short"):
-        run_av_bench(rows("FD-PASST"), reference, sounds, 9.0)
+        run_av_bench(rows("FD-PASST"), reference, sounds, 9.0, "cuda", **HOW)
     with pytest.raises(UserError, match=r"none was named; give metrics\.reference_cache=DIR"):
-        run_av_bench(rows("FD-PASST"), None, sounds, 1.0)
+        run_av_bench(rows("FD-PASST"), None, sounds, 1.0, "cuda", **HOW)
     assert package.calls == []
 
 

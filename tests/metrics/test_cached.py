@@ -150,7 +150,10 @@ DAMAGES = {
     "other ids": (lambda real, own: put(own, "passt_logits", lambda all: {"é" + i: v for i, v in all.items()}), "ids must be equal"),
     "NaN": (lambda real, own: raw(own, "passt_logits", lambda all: {i: v * torch.nan for i, v in all.items()}), "'a00_.* NaN or infinity"),
     "another shape": (lambda real, own: raw(own, "passt_logits", lambda all: {i: v[None] for i, v in all.items()}), "'a00_.* has shape"),
-    "other classes": (lambda real, own: put(own, "passt_logits", lambda all: {i: v[:9] for i, v in all.items()}), "same clips and classes"),
+    "other classes": (
+        lambda real, own: put(own, "passt_logits", lambda all: {i: v[:9] for i, v in all.items()}),
+        "of the same classes",
+    ),
     "a torn file": (lambda real, own: (own / "passt_logits.pth").write_bytes(b"PK"), "torn"),
 }
 
@@ -210,3 +213,34 @@ def test_what_is_no_cached_metric_and_no_folder_is_refused(caches, tmp_path):
         measure(["FD-VGGish"], *caches)
     with pytest.raises(UserError, match="no folder of cached features at"):
         measure(["FD-VGG"], caches[0], tmp_path / "none")
+
+
+def test_a_mistake_of_ours_is_no_reason(caches, monkeypatch):
+    """Only what cannot be told is a null; a formula that is called wrongly ends with its traceback."""
+
+    def wrong(metric, sides, conditions):
+        raise ValueError("shapes do not fit")
+
+    monkeypatch.setattr("mmaudio.metrics.cached.FORMULAS", {"kl": wrong})
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        measure(["KL-PASST-softmax"], *caches)
+
+
+def test_features_of_two_models_are_a_sentence(tmp_path):
+    real, own = tmp_path / "real", tmp_path / "own"
+    for stem in ("vggish_features", "imagebind_video", "imagebind_audio"):
+        for folder, width in ((real, 4), (own, 6)):
+            shape = (2, width) if stem == "vggish_features" else (width,)
+            write_features(folder, stem, {name: torch.rand(shape) for name in "abc"})
+    values = measure(["FD-VGG", "IB-Score"], real, own).values
+    assert "4 dims in the reference and 6 in what was predicted; make both by one model" in values["FD-VGG"]["reason"]
+    assert "are not of the same dims: 4 in the reference and 6" in values["IB-Score"]["reason"]
+
+
+def test_clips_without_any_vector_leave_no_interval(tmp_path):
+    """Drawn again, such a set may be empty."""
+    for folder in ("real", "own"):
+        few = {f"{place:02d}": torch.rand((2 if place == 0 else 0, 4)) for place in range(12)}
+        write_features(tmp_path / folder, "vggish_features", few)
+    told = measure(["FD-VGG"], tmp_path / "real", tmp_path / "own").values["FD-VGG"]
+    assert told["value"] >= 0 and told["interval"] is None

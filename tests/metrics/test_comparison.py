@@ -1,7 +1,5 @@
 """Like results are compared clip by clip, unlike ones are refused by name."""
 
-import copy
-
 import numpy as np
 import pytest
 
@@ -66,15 +64,8 @@ def test_every_field_of_unlike_protocols_is_named_with_both_values():
     assert refused.value.sentences == (
         "seed is 0 in the first result and 7 in the second; evaluate both alike to compare them",
         "metrics.onset_f1 is 1 in the first result and 2 in the second; evaluate both alike to compare them",
-        "rate_hz is 'nothing' in the first result and 16000 in the second; evaluate both alike to compare them",
+        "rate_hz is not told in the first result and 16000 in the second; evaluate both alike to compare them",
     )
-
-
-def test_metrics_and_judges_that_only_one_result_used_do_not_matter():
-    a, b = result(), copy.deepcopy(result())
-    b["protocol"]["metrics"]["DeSync"] = 1
-    b["protocol"]["judges"]["synchformer"] = "sha"
-    assert len(compare(a, b)) == 2
 
 
 @pytest.mark.parametrize("part", ["protocol", "metrics"])

@@ -46,7 +46,7 @@ def test_perfect_sounds_score_one_and_shuffled_ones_less(tmp_path, real):
     assert [row["id"] for row in scores["clips"]] == sorted(IDS)
     assert scores["clips"][sorted(IDS).index("1e5")]["caption"] == "a\tball"
     assert all(len(row["real_onsets_s"]) > 1 for row in scores["clips"])
-    counts = {"reference": 8, "predicted": 8, "paired": 8, "failed": 0, "missing_ids": [], "unexpected_ids": []}
+    counts = {"reference": 8, "predicted": 8, "paired": 8, "failed": 0, "missing_ids": [], "unexpected_ids": [], "ends_early_ids": []}
     assert scores["counts"] == counts
     json.dumps(scores, allow_nan=False)
     assert scores == score_folder(tmp_path / "made", real, duration_s=2.5, captions={"1e5": "a\tball"})
@@ -92,9 +92,20 @@ def test_references_may_be_videos(tmp_path):
 
 
 def test_a_sound_that_stops_early_misses_the_rest(tmp_path, real):
-    write(tmp_path / "made", {name: sound(index)[: RATE_HZ // 2] for index, name in enumerate(IDS)})
-    onsets = score_folder(tmp_path / "made", real, duration_s=2.5)["onset_f1"]
-    assert onsets["recall"] < 0.5
+    write(tmp_path / "made", {name: sound(index)[: round(1.4 * RATE_HZ)] for index, name in enumerate(IDS)})
+    scores = score_folder(tmp_path / "made", real, duration_s=2.5)
+    assert scores["onset_f1"]["recall"] < 0.7
+    assert scores["counts"]["ends_early_ids"] == sorted(IDS)
+
+
+def test_sounds_too_short_to_be_compared_are_listed(tmp_path, real):
+    lengths = {"1e5": 300, "None": RATE_HZ, "a.b.c": 2 * RATE_HZ}
+    write(tmp_path / "made", {name: sound(place)[:length] for place, (name, length) in enumerate(lengths.items())})
+    scores = score_folder(tmp_path / "made", real, duration_s=2.5)
+    assert [entry["id"] for entry in scores["failed"]] == ["1e5", "None"]
+    assert "too short to be compared: 0.02 s of sound, want at least 0.2 s" in scores["failed"][0]["reason"]
+    assert "1.00 s of sound, and the real one has 2.50 s" in scores["failed"][1]["reason"]
+    assert [row["id"] for row in scores["clips"]] == ["a.b.c"]
 
 
 def test_one_clip_has_no_chance_level_and_says_why(tmp_path, real):
@@ -118,19 +129,19 @@ def test_pairs_that_cannot_be_read_are_listed(tmp_path, real):
 
 
 def test_silent_sounds_have_scores(tmp_path, real):
-    write(tmp_path / "made", dict.fromkeys(IDS, np.zeros(RATE_HZ, dtype=np.float32)))
+    write(tmp_path / "made", dict.fromkeys(IDS, np.zeros(5 * RATE_HZ // 2, dtype=np.float32)))
     scores = score_folder(tmp_path / "made", real, duration_s=2.5)
     assert scores["onset_f1"]["generated"] == 0
     assert scores["onset_f1"]["mean_offset_s"] is None
     json.dumps(scores, allow_nan=False)
 
 
-def test_too_little_sound_for_statistics_is_said(tmp_path):
+def test_short_references_are_no_references(tmp_path):
     references = write(tmp_path / "real", {"x": np.zeros(40, dtype=np.float32)})
     write(tmp_path / "made", {"x": np.zeros(40, dtype=np.float32)})
     scores = score_folder(tmp_path / "made", references, duration_s=2.5)
     assert scores["mel_frechet"]["value"] is None
-    assert "at least 2" in scores["mel_frechet"]["reason"]
+    assert scores["counts"]["failed"] == 1
 
 
 def test_what_cannot_be_scored_is_one_sentence(tmp_path, real):

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmaudio.base.ranks import process_group, read_ranks
 from mmaudio.metrics.judges import table
 from mmaudio.metrics.judges.extraction import extract_features
-from mmaudio.metrics.judges.table import SOUND, TEXT, Judge
+from mmaudio.metrics.judges.table import SOUND, Judge
 from mmaudio.metrics.judges.waves import read_centred, read_exactly
 
 RATE_HZ = 8000
@@ -47,7 +47,7 @@ class ToyJudge(Judge):
 
 def toys(*, kind: str = SOUND, **more) -> dict[str, Judge]:
     stems = STEMS if kind == SOUND else ("clap_laion_text",)
-    toy = ToyJudge("toy", kind, stems, ("passt",), "none", RATE_HZ if kind != TEXT else None, **more)
+    toy = ToyJudge("toy", kind, stems, ("passt",), "none", **more)
     return {toy.name: toy}
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmaudio.flow.guidance import guided
-from mmaudio.flow.ode import integrate
+from mmaudio.flow.ode import solve
 from mmaudio.network import VARIANTS, FlowTransformer, build_network
 from mmaudio.network.rope import rotate, rotation_table
 from tests.golden.fill import GOLDEN, error, fill_, given
@@ -103,7 +103,7 @@ def test_guidance(flavour, key, strength, negative):
 def test_euler(flavour, key, strength, negative, options):
     network, golden = flavour
     velocity = guided(*velocities(network, bool(negative)), strength)
-    got = integrate(velocity, given("tiny/x0", 2, 63, 20), num_steps=4, **options)
+    got = solve(velocity, given("tiny/x0", 2, 63, 20), num_steps=4, **options).x_bnc
     assert error(got, golden[key]) < TOLERANCE
 
 

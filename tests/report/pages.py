@@ -1,11 +1,15 @@
 """What tests read a page with, and the sounds and scores they make pages of."""
 
 import json
+from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from mmaudio.media.audio import write_flac
+from mmaudio.metrics.scoring import score_folder
 
 RATE_HZ = 16_000
 VOID = {"meta", "link", "img", "br", "input", "path", "circle"}
@@ -51,33 +55,37 @@ def write_tone(path, pitch_hz=400, duration_s=1.0):
     return path
 
 
+def bursts(*onsets_s):
+    """A second of silence but for short decaying noises."""
+    wave, noise = np.zeros(RATE_HZ, np.float32), np.random.default_rng(0).normal(0, 0.2, 1600)
+    for onset_s in onsets_s:
+        start = round(onset_s * RATE_HZ)
+        wave[start : start + 1600] += (noise * np.exp(-np.arange(1600) / 300)).astype(np.float32)
+    return wave
+
+
+@cache
+def scored():
+    """What scoring says of two made-up clips, each with an onset that agrees and one that does not."""
+    with TemporaryDirectory() as made, TemporaryDirectory() as real:
+        for name, onsets_s in (("a", (0.2, 0.6)), ("b", (0.3, 0.7))):
+            write_flac(Path(made, f"{name}.flac"), bursts(*onsets_s), RATE_HZ)
+            write_flac(Path(real, f"{name}.flac"), bursts(onsets_s[0] + 0.02, 0.9), RATE_HZ)
+        return score_folder(Path(made), {name: Path(real, f"{name}.flac") for name in "ab"}, duration_s=1.0)
+
+
 def scores(rows, *, duration_s=1.0, **changes):
     """A file of scores as scoring writes it, of these rows."""
-    onsets = {"generated": 0.6, "shuffled": 0.25, "interval": [0.3, 0.4], "mean_offset_s": 0.01, "tolerance_s": 0.1}
-    counts = {"reference": 60, "predicted": 55, "paired": 50, "failed": 1, "missing_ids": ["a", "b"], "unexpected_ids": []}
-    told = {
-        "counts": counts,
-        "onset_f1": onsets,
-        "spectral_distance": {"mean": 3.0, "unit": "dB"},
-        "mel_frechet": {"value": None, "unit": "dB^2", "reason": "too little sound"},
-        "clips": rows,
-        "failed": [],
-        "protocol": {"version": 1, "duration_s": duration_s, "rate_hz": RATE_HZ, "ids_hash": "x"},
-    }
-    return {**told, **changes}
+    told = scored()
+    return {**told, "clips": rows, "protocol": {**told["protocol"], "duration_s": duration_s}, **changes}
 
 
-def row(clip_id, f1=0.5, **more):
+def row(clip_id, f1=0.5, *, metrics=None, **more):
+    """A row as scoring writes it; where its sounds are is not told."""
+    told = {**scored()["clips"][0], "generated_file": None, "reference_file": None}
     times = {"generated_onsets_s": [0.25], "real_onsets_s": [0.3, 0.6]}
-    return {
-        "id": clip_id,
-        "caption": f"caption of {clip_id}",
-        "onset_f1": f1,
-        "spectral_distance": 2.0,
-        "mean_offset_s": None,
-        **times,
-        **more,
-    }
+    numbers = {**told["metrics"], "onset_f1": f1} if metrics is None else metrics
+    return {**told, "id": clip_id, "caption": f"caption of {clip_id}", **times, "metrics": numbers, **more}
 
 
 def write_scores(path, told):

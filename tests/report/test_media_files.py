@@ -63,8 +63,14 @@ def test_samples_are_spread_from_the_best_to_the_worst(tmp_path):
     assert chosen_ids([file], 1) == ["c10"]
     assert chosen_ids([file], 0) == []
     assert len(chosen_ids([file], 99)) == 11
-    other = read(tmp_path, [row("a", metrics={"DeSync": 0.9}), row("b", metrics={"DeSync": 0.1}), row("c", metrics={"DeSync": None})])
-    assert chosen_ids([other], 3) == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(("better", "ids"), [("lower", ["b", "a", "c"]), ("higher", ["a", "b", "c"]), ("", ["a", "b", "c"])])
+def test_which_way_is_better_is_what_the_scores_say(tmp_path, better, ids):
+    rows = [row(name, metrics={"DeSync": value}) for name, value in (("a", 0.9), ("b", 0.1), ("c", None))]
+    entry = {"value": 0.5, "interval": None, "unit": "s", "better": better, "num": 2}
+    file = read_scores(write_scores(tmp_path / "scores.json", scores(rows, metrics={"DeSync": entry})), "a")
+    assert chosen_ids([file], 3) == ids
 
 
 def test_clips_of_several_files_have_a_sound_of_each(tmp_path):

@@ -46,7 +46,7 @@ def test_a_page_holds_all_it_needs(tmp_path, sounds):
     assert soundfile.info(written.index.parent / "media" / "000_1.wav").duration == 1.0
     assert written.num_bytes == sum(file.stat().st_size for file in written.index.parent.rglob("*") if file.is_file())
     assert "http" not in written.index.read_text(encoding="utf-8")
-    assert {"A run", "0.62", "0.5 to 0.7", "no weights here", "50 of 60"} <= set(page.texts)
+    assert {"A run", "0.620", "0.500 to 0.700", "no weights here", "50 of 60"} <= set(page.texts)
     assert [option.get("value") for option in page.named("option")] == ["", "2:onset_f1", "2:DeSync"]
     assert [json.loads(card["data-numbers"]) for card in page.named("li", "card")] == [
         {"2:onset_f1": 0.5},

@@ -190,6 +190,43 @@ def test_a_signal_ends_the_run_after_the_step_and_cannot_interrupt_the_save(tmp_
     assert load_checkpoint(tmp_path / "line_ckpt_last.pth").steps_done == 3
 
 
+class LeavingStage:
+    """Is asked to stop in the midst of its second call, and leaves its loop there."""
+
+    name = "evaluate"
+    measures = ("points",)
+    higher_is_better = frozenset({"points"})
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, solver, steps_done):
+        self.calls.append(steps_done)
+        with solver.stop.heeded():
+            if len(self.calls) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            solver.stop.look()
+        return {"points": float(steps_done)}
+
+
+def test_a_stage_that_ends_early_is_done_by_the_run_that_goes_on(tmp_path):
+    stage, words = LeavingStage(), {"eval_interval": 6, "best_metric": "evaluate/points"}
+
+    def run():
+        solver = LineSolver(replace(SETTINGS, **words), tmp_path, Ranks(), CPU, added=[stage])
+        return engine.train(solver)
+
+    assert run() is Asked.REQUEUE
+    assert (stage.calls, logged(tmp_path, "evaluate/points")) == ([6, 12], [6])
+    assert load_checkpoint(tmp_path / "line_ckpt_last.pth").extra["unfinished"] == {"names": ["evaluate"]}
+    assert run() is Asked.NOTHING
+    assert (stage.calls, logged(tmp_path, "evaluate/points")) == ([6, 12, 12], [6, 12])
+    kept = load_checkpoint(tmp_path / "line_ckpt_last.pth").extra
+    assert (kept["unfinished"], kept["best"]["value"]) == ({"names": []}, 12.0)
+    run()
+    assert stage.calls == [6, 12, 12]
+
+
 def test_debug_saves_nothing_at_the_end(tmp_path):
     engine.train(built(tmp_path, debug=True))
     assert not (tmp_path / "line_ckpt_last.pth").exists()

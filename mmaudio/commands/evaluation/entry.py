@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mmaudio.base.errors import Problems, UserError, run_entry_point
+from mmaudio.base.errors import Problems, UserError, nearest, run_entry_point
 from mmaudio.commands.entry_points import CONFIG_DIR
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
         problems.raise_any()
         return _hand_to_hydra(command.argv, lambda: 0)
     settings = _settings(command, problems)
+    _check_run(command, problems)
     from mmaudio.base.ranks import pick_device
     from mmaudio.commands.evaluation.whole import plan_evaluation
 
@@ -53,6 +54,17 @@ def _settings(command: "Command", problems: Problems) -> "EvalSettings":
         asked: EvalSettings = command.settings
         return asked
     return settings_of_run(command.run_dir, command.plain, command.given, problems)
+
+
+def _check_run(command: "Command", problems: Problems) -> None:
+    """Add a sentence where exp_id names no run and nothing says that it is a published model's: most likely it is misspelt."""
+    from mmaudio.commands.evaluation.subject import is_run
+
+    says_which = {"model", "weights"} & set(command.given)
+    if "exp_id" in command.given and not says_which and not is_run(command.run_dir):
+        there = sorted(path.name for path in command.run_dir.parent.glob("*") if is_run(path))
+        hint = nearest(command.run_dir.name, there)
+        problems.add(f"no run at {command.run_dir}{hint}; for a published model say which: model=NAME, or give weights=FILE")
 
 
 def _evaluate(plan: "Plan", ranks: "Ranks", device: "torch.device") -> int:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from mmaudio.base.files import text_hash
 from mmaudio.base.ranks import Ranks
-from mmaudio.commands.evaluation.samples import Beat, begin_folder, sound_latents
+from mmaudio.commands.evaluation.samples import begin_folder, sound_latents
+from mmaudio.commands.evaluation.scoring import Beat
 from mmaudio.commands.evaluation.sets import EvalSet
 from mmaudio.features.backend import Backend
+from mmaudio.store import record_path
 
 log = logging.getLogger(__name__)
 
@@ -35,5 +37,5 @@ def with_reference(chosen: EvalSet, backend: Backend, folder: Path, batch_size: 
 
 def store_identity(memmap_dir: Path) -> str:
     """Changes when a store is written anew."""
-    record = memmap_dir.with_name(f"{memmap_dir.name}.json")
+    record = record_path(memmap_dir)
     return text_hash([str(memmap_dir), record.read_text(encoding="utf-8") if record.is_file() else ""])

@@ -11,49 +11,49 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmaudio.base.files import text_hash, write_json
-from mmaudio.base.ranks import Ranks, first_does, gather_objects, num_cores, wait_for_all
+from mmaudio.base.files import write_json
+from mmaudio.base.ranks import Ranks, all_do, first_does, gather_objects, num_cores
 from mmaudio.batches import Batch, Mixture, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of
-from mmaudio.commands.evaluation.sets import EvalSet
+from mmaudio.commands.evaluation.scoring import Beat
+from mmaudio.commands.evaluation.sets import EvalSet, captions_hash
 from mmaudio.features.backend import Backend
 from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import SampleSettings, sample_latents
 from mmaudio.generate.samples import Job, Wishes, generate_samples
 from mmaudio.media.audio import write_flac
+from mmaudio.metrics.av_bench import CACHE as AV_BENCH_CACHE
+from mmaudio.runs.names import FEATURES_FOLDER, SAMPLES_FILE
 
 log = logging.getLogger(__name__)
-
-MADE_BY = "samples.json"  # what made the sounds beside it
-CACHE = "cache"  # av-bench's features of them, below the folder
-Beat = Callable[[], None]
 
 
 def begin_folder(folder: Path, made_by: Mapping[str, Any], captions: Mapping[str, str], *, keeps: bool) -> None:
     """Collective. Make a folder ready for samples: those that something else has made, or all without `keeps`, are removed first."""
-    made = {**made_by, "captions_hash": text_hash([text for pair in captions.items() for text in pair])}
+    made = {**made_by, "captions_hash": captions_hash(captions)}
 
     def prepare() -> None:
         known = _made_by(folder)
         if folder.is_dir() and (known != made or not keeps):
-            if known not in (None, made):
+            if keeps and known not in (None, made):
                 log.info("the samples in %s were made by other weights or settings, and are made anew", folder)
             _clear(folder)
-        write_json(folder / MADE_BY, made)
+        write_json(folder / SAMPLES_FILE, made)
 
     first_does(prepare)
 
 
 def _made_by(folder: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads((folder / MADE_BY).read_text(encoding="utf-8")))
+        return dict(json.loads((folder / SAMPLES_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def _clear(folder: Path) -> None:
-    (folder / MADE_BY).unlink(missing_ok=True)
-    shutil.rmtree(folder / CACHE, ignore_errors=True)
+    (folder / SAMPLES_FILE).unlink(missing_ok=True)
+    for features in (FEATURES_FOLDER, AV_BENCH_CACHE):
+        shutil.rmtree(folder / features, ignore_errors=True)
     for path in folder.glob("*.flac"):
         path.unlink()
 
@@ -66,7 +66,7 @@ def sample_set(
         sample_rows(model, chosen.rows, how, folder, batch_size, ranks, max_rows=len(chosen.captions), beat=beat)
         failed: dict[str, str] = {}
     else:
-        failed = _sample_media(model, chosen, how, folder, batch_size, ranks)
+        failed = all_do(lambda: _sample_media(model, chosen, how, folder, batch_size, ranks))
     return {name: reason for part in gather_objects(failed) for name, reason in part.items()}
 
 
@@ -76,7 +76,7 @@ def _sample_media(model: Model, chosen: EvalSet, how: SampleSettings, folder: Pa
     workers = max(1, num_cores() // ranks.world_size - 1)
     duration_s = model.backend.spec.duration_s
     wishes = Wishes(folder, duration_s, how, with_video=False, batch_size=batch_size, num_workers=workers)
-    return generate_samples(model, jobs, wishes) if jobs else {}
+    return {name: failure.reason for name, failure in generate_samples(model, jobs, wishes).items()} if jobs else {}
 
 
 def sample_rows(
@@ -117,12 +117,15 @@ def _sound_rows(
     beat: Beat,
 ) -> None:
     parts = validation_batches(rows, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size, max_rows=max_rows)
-    with closing(parts):
-        for batch in parts:
-            files = [folder / f"{name}.flac" for name in batch.ids]
-            if not all(file.is_file() for file in files):
-                waves_bs = backend.decode(latents(batch).to(backend.device)).cpu()
-                for file, wave in zip(files, waves_bs, strict=True):
-                    write_flac(file, wave.numpy(), backend.spec.rate_hz)
-            beat()
-    wait_for_all()
+
+    def sound() -> None:
+        with closing(parts):
+            for batch in parts:
+                files = [folder / f"{name}.flac" for name in batch.ids]
+                if not all(file.is_file() for file in files):
+                    waves_bs = backend.decode(latents(batch).to(backend.device)).cpu()
+                    for file, wave in zip(files, waves_bs, strict=True):
+                        write_flac(file, wave.numpy(), backend.spec.rate_hz)
+                beat()
+
+    all_do(sound)  # a rank whose rows cannot be sampled waits for the others, and all of them raise

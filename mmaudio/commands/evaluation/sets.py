@@ -6,20 +6,20 @@ video) and VGGSound (the official .csv without a header). Any folder with a tabl
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.files import text_hash
 from mmaudio.base.naming import named
 from mmaudio.base.sources import EvalSetSettings
 from mmaudio.batches import Mixture
 from mmaudio.commands.captions import read_captions
+from mmaudio.media.suffixes import SOUND_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 
 PUBLISHED = {"audiocaps_full": "AudioCaps_full", "audiocaps": "AudioCaps", "moviegen": "MovieGen", "vggsound": "VGGSound"}  # in this order
-SOUND_SUFFIXES = (".flac", ".wav", ".mp4", ".mkv", ".mov", ".webm", ".avi", ".mp3", ".ogg", ".m4a")
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,9 @@ class EvalSet:
         return replace(self, sounds=sounds)
 
 
-def files_by_id(folder: Path, ids: Mapping[str, str], suffixes: Sequence[str]) -> dict[str, Path]:
-    """Id → file of it in a folder, by the first suffix there is; ids without one are left out.
-
-    Raises: UserError for no such folder.
-    """
-    if not folder.is_dir():
-        raise UserError(f"no folder at {folder}")
-    there: dict[str, dict[str, Path]] = {}
-    for path in folder.iterdir():
-        there.setdefault(path.stem, {})[path.suffix.lower()] = path
-    found = {name: next((there[name][suffix] for suffix in suffixes if suffix in there[name]), None) for name in ids if name in there}
-    return {name: path for name, path in found.items() if path is not None}
+def captions_hash(captions: Mapping[str, str]) -> str:
+    """Changes with the ids of a set and with what they are captioned, not with their order."""
+    return text_hash([text for pair in sorted(captions.items()) for text in pair])
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

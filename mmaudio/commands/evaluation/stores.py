@@ -9,7 +9,8 @@ from mmaudio.base.naming import named
 from mmaudio.base.settings import BaseSettings
 from mmaudio.base.sources import LISTS, SourceSettings
 from mmaudio.batches import Mixture
-from mmaudio.commands.evaluation.sets import SOUND_SUFFIXES, VIDEO_SUFFIXES, EvalSet, files_by_id
+from mmaudio.commands.evaluation.sets import EvalSet
+from mmaudio.media.suffixes import SOUND_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 
 
 def sources_named(settings: BaseSettings, name: str) -> list[str]:

@@ -16,14 +16,17 @@ from mmaudio.batches import check_sources
 from mmaudio.batches.mixture import Mixture
 from mmaudio.commands.evaluation.by_settings import sampling_of
 from mmaudio.commands.evaluation.references import with_reference
-from mmaudio.commands.evaluation.samples import Beat, begin_folder, sample_set
-from mmaudio.commands.evaluation.scores import Scoring, check_scoring, headline, score_set
+from mmaudio.commands.evaluation.samples import begin_folder, sample_set
+from mmaudio.commands.evaluation.scores import score_set
+from mmaudio.commands.evaluation.scoring import Beat, Scoring, check_scoring
 from mmaudio.commands.evaluation.sets import PUBLISHED, EvalSet, entry_of, read_set
 from mmaudio.commands.evaluation.stores import sources_named, store_set
 from mmaudio.commands.evaluation.subject import Subject, is_run, weights_of
 from mmaudio.features.backend import Backend
 from mmaudio.flow.ode import METHODS
+from mmaudio.metrics.result import headline, is_incomplete
 from mmaudio.network import VARIANTS
+from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, SAMPLED_ENDING, SCORES_ENDING
 from mmaudio.trainer.precision import uses_amp
 from mmaudio.trainer.run_settings import model_spec
 from mmaudio.trainer.sources import open_sources
@@ -47,11 +50,15 @@ class Plan:
     @property
     def samples(self) -> Path:
         """Published names: stored rows of a run go to <tag>-sampled, sets to a folder of their own name."""
-        return self.run_dir / (f"{self.name}-sampled" if self.chosen.rows is not None else self.name)
+        return self.run_dir / (self.name + SAMPLED_ENDING if self.chosen.rows is not None else self.name)
+
+    def beside(self, name: str) -> Path:
+        """A folder that all evaluations of the set share, whatever else they are called."""
+        return self.run_dir / f"{self.chosen.name}-{name}"
 
     @property
     def scores(self) -> Path:
-        return self.run_dir / f"{self.name}-output_metrics.json"
+        return self.run_dir / f"{self.name}-{SCORES_ENDING}"
 
 
 def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -> Plan | None:
@@ -63,7 +70,7 @@ def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -
         problems.add(f"model is {settings.model!r}{nearest(settings.model, VARIANTS)}; known are {', '.join(VARIANTS)}")
     if settings.output_name is not None and settings.output_name != Path(settings.output_name).name:
         problems.add(f"output_name is {settings.output_name!r}; want a name without slashes")
-    problems.check(lambda: check_scoring(settings.metrics))
+    problems.check(lambda: check_scoring(settings))
     chosen = problems.check(lambda: choose_set(settings, run_dir)) if settings.model in VARIANTS else None
     weights = None if problems.sentences else problems.check(lambda: weights_of(settings, run_dir))
     if chosen is None or weights is None:
@@ -109,14 +116,15 @@ def evaluate(plan: Plan, ranks: Ranks, device: torch.device, beat: Beat = lambda
     model = all_do(lambda: plan.subject.load(device, from_store=chosen.rows is not None, with_video=bool(chosen.videos)))
     how = sampling_of(settings, amp=uses_amp(settings, device))
     facts = first_does(lambda: plan.subject.facts(model, how))
-    begin_folder(plan.samples, facts, chosen.captions, keeps=settings.keep_existing)
+    made_by = {name: fact for name, fact in facts.items() if name != "weights"}  # the file may be moved: its hash says which it is
+    begin_folder(plan.samples, made_by, chosen.captions, keeps=settings.keep_existing)
     failed = {**chosen.left_out, **sample_set(model, chosen, how, plan.samples, settings.batch_size, ranks, beat)}
     log.info("%d samples in %s", len(chosen.captions) - len(failed.keys() & chosen.captions.keys()), plan.samples)
     if failed:
         log.warning("%d clips without a sample, %s: %s", len(failed), named(sorted(failed)), next(iter(failed.values())))
     scores = _score(plan, model.backend, facts, failed, ranks, beat)
     wait_for_all()
-    incomplete = bool(failed) or (scores is not None and bool(scores["failed"] or scores["counts"]["missing_ids"]))
+    incomplete = bool(failed) or (scores is not None and is_incomplete(scores, plan.settings.metrics.names))
     return EXIT_REJECTS if incomplete else 0
 
 
@@ -124,8 +132,8 @@ def _score(plan: Plan, backend: Backend, facts: dict[str, Any], failed: dict[str
     settings = plan.settings
     if not settings.metrics.names:
         return None
-    chosen = with_reference(plan.chosen, backend, plan.run_dir / f"{plan.chosen.name}-reference", settings.batch_size, ranks, beat)
-    scoring = Scoring.of(settings, backend, plan.run_dir / f"{plan.chosen.name}-reference-cache", beat)
+    chosen = with_reference(plan.chosen, backend, plan.beside(REAL_SOUNDS_FOLDER), settings.batch_size, ranks, beat)
+    scoring = Scoring.of(settings, backend, plan.beside(REAL_FEATURES_FOLDER), beat)
     scores = {**score_set(chosen, plan.samples, scoring, ranks), "subject": facts, "not_sampled": failed}
     if ranks.is_first:
         write_json(plan.scores, scores)

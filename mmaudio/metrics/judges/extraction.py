@@ -50,14 +50,13 @@ def extract_features(
     device: torch.device,
     batch_size: int = 16,
     places: Mapping[str, str | Path] | None = None,
-    keep: bool = True,
     rank: int = 0,
     world_size: int = 1,
 ) -> dict[str, str]:
     """Collective where there are several processes. Make the cache files of `stems` hold the features of all items.
 
-    What they hold already, made of the same files, weights and duration, is not made again, and a killed extraction goes on
-    with at most a minute of its work lost. Each process encodes its share; the first one writes the cache files.
+    What they hold already, made of the same files, weights and duration, is not made again (of other ids it stays, too), and a
+    killed extraction goes on with at most a minute of its work lost. Each process encodes its share; the first one writes the cache files.
 
     Args:
         stems: names of cache files that judges here give (`judges_for`); a judge's other stems are made along with them.
@@ -66,7 +65,6 @@ def extract_features(
         duration_s: how much of each file is judged, from its start.
         batch_size: clips encoded together on a GPU; on a CPU each is encoded on its own, so that features do not depend on others.
         places: weight name → where it is, as `mmaudio.weights.locate` takes it; those not named are at their default place.
-        keep: leave features of ids that are not among the items in the files; else the files hold these items alone.
         rank, world_size: this process's place, and how many there are.
 
     Returns: id → why it has not all its features, in the items' order, the same on every rank.
@@ -82,15 +80,15 @@ def extract_features(
     for _, found in told:
         if found is not None:
             raise found
-    first_does(partial(_finish_all, works, cache_dir, keep=keep))
+    first_does(partial(_finish_all, works, cache_dir))
     wait_for_all()
     together = {clip_id: reason for failed, _ in told for clip_id, reason in failed.items()}
     return {clip_id: together[clip_id] for clip_id in items if clip_id in together}
 
 
-def _finish_all(works: Sequence[Work], cache_dir: Path, *, keep: bool) -> None:
+def _finish_all(works: Sequence[Work], cache_dir: Path) -> None:
     for work in works:
-        finish(work, cache_dir, keep=keep)
+        finish(work, cache_dir)
 
 
 def _judges(stems: Collection[str], items: Mapping[str, Source]) -> tuple[Judge, ...]:

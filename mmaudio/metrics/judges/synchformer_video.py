@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmaudio.base.specs import CLIP_FPS, SYNC_FPS, SYNC_TOKENS_PER_SEGMENT
+from mmaudio.base.specs import CLIP_FPS, SYNC_FPS
 from mmaudio.base.tensor_files import read_state_dict
-from mmaudio.encoders import Synchformer, load_synchformer
+from mmaudio.encoders import Synchformer, by_segment, load_synchformer
 from mmaudio.media.containers import decode_tracks, opened_media
 from mmaudio.media.frames import ExactPicker, exact_seconds
 from mmaudio.media.pictures import PictureTrack, scene_and_sync
@@ -28,7 +28,7 @@ class SyncVideo:
         """(frames, 3, 224, 224) uint8 at 25 per second each → (n, segments, 8, 768)."""
         signed = (frames_u8[None].to(self.device).float().div_(127.5).sub_(1.0) for frames_u8 in videos)
         vectors = torch.cat([self.network(frames, max_segments=self.max_segments).float() for frames in signed])
-        return {"synchformer_video": vectors.unflatten(1, (-1, SYNC_TOKENS_PER_SEGMENT))}
+        return {"synchformer_video": by_segment(vectors)}
 
 
 def read(path: Path, duration_s: float) -> Tensor:

@@ -30,7 +30,6 @@ class Judge:
     stems: tuple[str, ...]  # the cache files it gives
     weights: tuple[str, ...]  # rows of the catalogue
     module: str
-    rate_hz: int | None = None  # of the sound it is given; None: it is given none
     package: str | None = None  # beyond what the base system needs …
     extra: str | None = None  # … and the extra of ours that brings it
     min_duration_s: float = 0.0
@@ -59,16 +58,15 @@ class Judge:
 _EXTRA = "evaluate"
 _SYNCHFORMER = ("synchformer",)
 _ROWS = (
-    Judge("passt", SOUND, ("passt_features_embed", "passt_logits"), ("passt",), "passt", 32_000, "hear21passt", _EXTRA),
-    Judge("clap_laion_audio", SOUND, ("clap_laion_audio",), ("clap_laion",), "clap_sound", 48_000, "transformers", _EXTRA),
-    Judge("clap_laion_text", TEXT, ("clap_laion_text",), ("clap_laion", "roberta_tokenizer"), "clap_text", None, "transformers", _EXTRA),
+    Judge("passt", SOUND, ("passt_features_embed", "passt_logits"), ("passt",), "passt", "hear21passt", _EXTRA),
+    Judge("clap_laion_audio", SOUND, ("clap_laion_audio",), ("clap_laion",), "clap_sound", "transformers", _EXTRA),
+    Judge("clap_laion_text", TEXT, ("clap_laion_text",), ("clap_laion", "roberta_tokenizer"), "clap_text", "transformers", _EXTRA),
     Judge(
         "synchformer_audio",
         SOUND,
         ("synchformer_audio",),
         _SYNCHFORMER,
         "synchformer_sound",
-        16_000,
         min_duration_s=MIN_DURATION_S,
     ),
     Judge("synchformer_video", VIDEO, ("synchformer_video",), _SYNCHFORMER, "synchformer_video", min_duration_s=MIN_DURATION_S),

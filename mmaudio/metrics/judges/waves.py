@@ -8,8 +8,8 @@ import torch
 import torchaudio.transforms
 from torch import Tensor
 
-from mmaudio.media.audio import AUDIO_SUFFIXES, MediaError, Sound, read_audio
-from mmaudio.media.video import read_sound_track
+from mmaudio.media.audio import MediaError, Sound
+from mmaudio.media.video import read_sound
 
 MARGIN_S = 0.1  # longer than the resampler's filter reaches, so that where a sound is cut is not heard
 LARGEST_TABLE = 1 << 23  # filter taps of a resampler; rates without a common divisor would need gigabytes
@@ -33,7 +33,7 @@ def resample_default(wave: Tensor, from_hz: int, to_hz: int) -> Tensor:
 
 
 def _read_whole(path: Path) -> Sound:
-    sound = read_audio(path) if path.suffix.lower() in AUDIO_SUFFIXES else read_sound_track(path)
+    sound = read_sound(path)
     if not len(sound.wave):
         raise MediaError("it holds no sound")
     return sound

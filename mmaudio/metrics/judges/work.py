@@ -63,14 +63,15 @@ def _difference(before: MadeOf, now: MadeOf) -> str:
     return ", ".join(f"{key} {before.get(key)!r}, now {now[key]!r}" for key in now if before.get(key) != now[key])
 
 
-def finish(work: Work, cache_dir: Path, *, keep: bool) -> None:
-    """Bring the parts into the cache files and the record up to date, and remove them. Features of files that changed go.
+def finish(work: Work, cache_dir: Path) -> None:
+    """Bring the parts into the cache files and the record up to date, and remove them. Features of files that changed go;
+    those of ids that were not asked for stay.
 
     A kill on the way loses nothing: the parts go last.
     """
 
     def is_wanted(clip_id: str, mark: str) -> bool:
-        return work.marks.get(clip_id, mark if keep else None) == mark
+        return work.marks.get(clip_id, mark) == mark
 
     record = read_record(cache_dir)
     parts = read_parts(cache_dir, work.judge.name, work.made_of)
