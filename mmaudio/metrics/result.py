@@ -71,7 +71,8 @@ def headline(scores: Mapping[str, Any]) -> str:
 
 
 def is_incomplete(scores: Mapping[str, Any], asked: Collection[str]) -> bool:
-    """Whether clips are missing or failed, a metric that was asked for by its name cannot be told, or none can."""
+    """Whether clips are missing, failed or could not be judged, a metric that was asked for by its name cannot be told, or none can."""
     counts, metrics = scores["counts"], scores["metrics"]
     by_name = any(metrics[name]["value"] is None for name in asked if name in metrics)
-    return bool(scores["failed"] or counts["missing_ids"] or by_name or (metrics and not metric_values(scores)))
+    not_judged = any(scores.get("judged", {}).get("not_judged", {}).values())
+    return bool(scores["failed"] or counts["missing_ids"] or not_judged or by_name or (metrics and not metric_values(scores)))

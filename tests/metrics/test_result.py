@@ -32,3 +32,4 @@ def test_a_result_counts_and_says_what_it_rests_on():
     assert is_incomplete(told, [])
     assert is_incomplete(whole, ["mel_frechet"])
     assert not is_incomplete(whole, ["onset_f1"])
+    assert is_incomplete({**whole, "judged": {"not_judged": {"predicted": {"b": "too short"}}}}, ["onset_f1"])
