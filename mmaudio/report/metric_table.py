@@ -30,13 +30,21 @@ class _Footnotes:
 
 
 def best_of(values: Sequence[Value]) -> set[int]:
-    """Places of the best values, where at least two can be told and one way is better; equal ones are all best."""
-    told = {place: value.value for place, value in enumerate(values) if value.value is not None}
+    """Places of the best values, where at least two can be told and one way is better.
+
+    Those that equal the best, or whose interval overlaps with its, are best with it; where that is all of them, none is.
+    """
+    told = {place: value for place, value in enumerate(values) if value.value is not None}
     better = next((value.better for value in values if value.better), "")
     if len(told) < 2 or not better:
         return set()
-    best = max(told.values()) if better == "higher" else min(told.values())
-    return {place for place, value in told.items() if value == best}
+    best = (max if better == "higher" else min)(told.values(), key=lambda value: value.value or 0.0)
+    chosen = {place for place, value in told.items() if value.value == best.value or _overlap(value.interval, best.interval)}
+    return chosen if len(chosen) < len(told) else set()
+
+
+def _overlap(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
+    return a is not None and b is not None and max(a[0], b[0]) <= min(a[1], b[1])
 
 
 def _cell(value: Value, is_best: bool, notes: _Footnotes) -> str:
@@ -96,7 +104,10 @@ def metric_table(columns: Sequence[Column]) -> str:
     names = in_order({name for column in columns for name in column.values})
     heads = "".join(f'<th scope="col" class="number">{escape(column.label)}</th>' for column in columns)
     rows = "".join(_row(name, columns, not unlike, notes) for name in names)
-    caption = "<caption>Values, with 95 % intervals below them where they can be told</caption>"
+    caption = (
+        "<caption>Values, with 95 % intervals below them where they can be told. The best are marked: all whose interval overlaps with"
+        " the best one’s, and none where that is every column.</caption>"
+    )
     table = f'<table class="metrics">{caption}<thead><tr><th scope="col">Metric</th>{heads}</tr></thead>'
     table += f"<tbody>{rows}{_clip_rows(columns)}</tbody></table>"
     banner = _banner(columns, unlike) if unlike else ""

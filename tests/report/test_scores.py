@@ -72,7 +72,16 @@ def test_the_best_is_what_its_metric_says():
 
     assert best("higher", 1.0, 3.0, None, 3.0) == {1, 3}
     assert best("lower", 1.0, 3.0) == {0}
-    assert best("", 1.0, 3.0) == best("higher", 1.0, None) == set()
+    assert best("lower", 2.0, 2.0) == best("", 1.0, 3.0) == best("higher", 1.0, None) == set()
+
+
+def test_what_intervals_do_not_tell_apart_is_best_together():
+    def best(*intervals):
+        return best_of([Value((low + high) / 2, (low, high), better="higher") for low, high in intervals])
+
+    assert best((0.6, 0.8), (0.65, 0.8)) == set()
+    assert best((0.6, 0.8), (0.65, 0.8), (0.1, 0.3)) == {0, 1}
+    assert best((0.6, 0.8), (0.1, 0.3)) == {0}
 
 
 def test_the_table_marks_the_best_only_where_columns_are_comparable():
