@@ -72,6 +72,15 @@ def test_what_is_there_is_kept_and_what_others_made_is_not(run_script, run, monk
     now = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.flac")}
     assert now.keys() == made.keys()
     assert [name for name in now if now[name] != made[name]] == ["held-4.flac"]
+    (folder / "held-0.flac").write_bytes((folder / "held-0.flac").read_bytes()[:3000])  # cut off
+    for one, other in ((1, 9), (2, 1), (9, 2)):  # two are exchanged
+        os.replace(folder / f"held-{one}.flac", folder / f"held-{other}.flac")
+    assert run_script(*words, "batch_size=1").code == 0
+    mended = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.flac")}
+    assert [name for name in sorted(mended) if mended[name] > max(now.values())] == ["held-0.flac", "held-1.flac", "held-2.flac"]
+    assert run_script(*words, "max_rows=2").code == 0
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.flac")} == mended  # a smaller set throws nothing away
+    now = mended
     ended = run_script(*words, "cfg_strength=1")
     assert "made by other weights or settings, and are made anew" in ended.out
     assert all(path.stat().st_mtime_ns > now[path.name] for path in folder.glob("*.flac"))
@@ -99,7 +108,7 @@ def test_a_set_of_videos_with_a_table(run_script, run, monkeypatch):
     ended = run_script(*words)
     assert ended.code == 3, ended.err
     scores = scores_of(run, "mine")
-    assert (scores["counts"]["paired"], list(scores["not_sampled"])) == (2, ["gone"])
+    assert (scores["counts"]["paired"], scores["counts"]["reference"], list(scores["not_sampled"])) == (2, 3, ["gone"])
     assert [row["video_file"] for row in scores["clips"]] == ["videos/a.b.mp4", "videos/c.mp4"]
     assert sorted(path.name for path in (run / "output/one/mine").glob("*.flac")) == ["a.b.flac", "c.flac"]
 

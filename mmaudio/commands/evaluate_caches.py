@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mmaudio.base.errors import EXIT_REJECTS, Problems
 from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
+from mmaudio.base.naming import named
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.commands.backend_options import read_places
 from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
@@ -62,7 +63,12 @@ def main(argv: Sequence[str]) -> int:
     write_json(output, scores)
     told = metric_values(scores)
     print("\n".join(f"{name:<20} {value:.6g}" for name, value in told.items()) or "nothing can be told")
-    print(f"{len(told)} of {len(rows)} metrics told, {measured.counts['paired']} pairs; all in {output}")
+    missing, strangers = measured.counts["missing_ids"], measured.counts["unexpected_ids"]
+    for ids, what in ((missing, "of the reference are not there"), (strangers, "are in no reference")):
+        if ids and not options.unpaired:
+            print(f"{len(ids)} clips {what}: {named(ids)}")
+    pairs = "unpaired" if options.unpaired else f"{measured.counts['paired']} pairs"
+    print(f"{len(told)} of {len(rows)} metrics told, {pairs}; all in {output}")
     names = [word.strip() for word in options.metrics.split(",")]
     counted = {**scores, "counts": {**scores["counts"], "missing_ids": []}} if options.unpaired else scores
     return EXIT_REJECTS if is_incomplete(counted, names) else 0

@@ -59,7 +59,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_steps", type=int, default=25, help="solver steps (default 25)")
     parser.add_argument("--method", default="euler", help=f"solver, of {', '.join(METHODS)} (default euler); adaptive counts no steps")
     parser.add_argument("--seed", type=int, default=42, help="of the starting noise, together with the sample's name (default 42)")
-    parser.add_argument("--batch_size", type=int, default=16, help="samples at once (default 16); changes them by rounding alone")
+    parser.add_argument("--batch_size", type=int, default=16, help="samples at once (default 16); changes their latents by rounding alone")
     parser.add_argument("--mask_away_clip", action="store_true", help="withhold the scene, keep the synchronisation stream")
 
 

@@ -89,6 +89,8 @@ class RunKeeper:
         if value is None or not math.isfinite(value):
             return
         assert metric is not None
+        if self.run.best.metric not in (None, metric):
+            log.warning("the best weights were judged by %s and are now by %s, which counts anew", self.run.best.metric, metric)
         if not self.run.best.take(metric, value, steps_done, higher_is_better=higher_is_better):
             return
         self._write(dict(self.run.network.state_dict()), partial(save_file, self.files.weights_best), self._record(steps_done))

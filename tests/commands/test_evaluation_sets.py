@@ -24,7 +24,7 @@ def test_vggsound(tmp_path):
     found = read_set("vggsound", "VGGSound", EvalSetSettings("vggsound", csv_path=str(table), video_path=videos))
     assert found.captions == {"---g-f_I2yQ_000001": "people, marching", "zxpo56cpUBU_000007": "dog barking"}
     assert found.sounds == found.videos
-    assert list(found.left_out) == ["_no_video_1_000002"]
+    assert (found.absent, found.left_out) == (("_no_video_1_000002",), {})
     table.write_text("id,second,label,split\n")
     with pytest.raises(UserError, match=r"line 1 of .* want YouTube id, start second, label, split, and no header"):
         read_set("vggsound", "VGGSound", EvalSetSettings("vggsound", csv_path=str(table), video_path=videos))
@@ -54,9 +54,11 @@ def test_moviegen(tmp_path):
     for name in ("b", "a"):
         (texts / f"{name}.jsonl").write_text(json.dumps({"audio_prompt": f"sound of {name}", "other": 1}) + "\n")
     (texts / "c.jsonl").write_text("{}\n")
+    touch(tmp_path / "videos", "d.mp4")
     found = read_set("moviegen", "MovieGen", EvalSetSettings("moviegen", jsonl_path=str(texts), video_path=videos))
     assert list(found.captions.items()) == [("a", "sound of a"), ("b", "sound of b")]
     assert "audio_prompt" in found.left_out["c"]
+    assert "no d.jsonl in" in found.left_out["d"]
 
 
 def test_a_table_and_its_mistakes(tmp_path):
@@ -79,14 +81,17 @@ def test_published_names_are_tested_by_how_they_begin():
     assert entry_of("fish", entries) is None
 
 
-def test_what_others_made_goes_with_its_features_and_order_does_not_matter(tmp_path):
+def test_the_order_of_captions_does_not_matter():
     captions = {"b": "two", "a": "one"}
     assert captions_hash(captions) == captions_hash(dict(sorted(captions.items()))) != captions_hash({"a": "one"})
-    begin_folder(tmp_path, {"step": 1}, captions, keeps=True)
+
+
+def test_what_others_made_goes_with_its_features(tmp_path):
+    begin_folder(tmp_path, {"step": 1}, keeps=True)
     for name in ("cache/x.pth", "av_bench-cache/x.pth", "a.flac"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    begin_folder(tmp_path, {"step": 1}, dict(sorted(captions.items())), keeps=True)
+    begin_folder(tmp_path, {"step": 1}, keeps=True)
     assert len(list(tmp_path.iterdir())) == 4
-    begin_folder(tmp_path, {"step": 2}, captions, keeps=True)
+    begin_folder(tmp_path, {"step": 2}, keeps=True)
     assert [path.name for path in tmp_path.iterdir()] == ["samples.json"]

@@ -54,7 +54,7 @@ def _measure(names: Sequence[str], files: FeatureFiles, scoring: Scoring, chosen
         names,
         files.reference,
         files.predicted,
-        ids=list(chosen.captions),
+        ids=[*chosen.captions, *chosen.left_out],
         min_coverage=scoring.min_coverage,
         device=str(scoring.device),
         sync_weights=lambda: read_state_dict(locate("synchformer", scoring.places.get("synchformer"))),

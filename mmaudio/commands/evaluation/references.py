@@ -30,7 +30,7 @@ def with_reference(chosen: EvalSet, backend: Backend, folder: Path, batch_size: 
     }
     if not folder.is_dir():
         log.info("no media of the real sounds are at hand (data.NAME.root, reference=FOLDER): their latents are sounded instead")
-    begin_folder(folder, made_by, chosen.captions, keeps=True)
+    begin_folder(folder, made_by, keeps=True)
     sound_latents(backend, chosen.rows, folder, batch_size, ranks, len(chosen.captions), beat)
     return replace(chosen, sounds={name: folder / f"{name}.flac" for name in chosen.captions})
 

@@ -11,29 +11,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmaudio.base.files import write_json
+from mmaudio.base.files import sweep_below, text_hash, write_json
 from mmaudio.base.ranks import Ranks, all_do, first_does, gather_objects, num_cores
 from mmaudio.batches import Batch, Mixture, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of
 from mmaudio.commands.evaluation.scoring import Beat
-from mmaudio.commands.evaluation.sets import EvalSet, captions_hash
+from mmaudio.commands.evaluation.sets import EvalSet
 from mmaudio.features.backend import Backend
+from mmaudio.generate.kept import jobs_due
 from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import SampleSettings, sample_latents
 from mmaudio.generate.samples import Job, Wishes, generate_samples
-from mmaudio.media.audio import write_flac
+from mmaudio.media.audio import MediaError, audio_comment, read_audio, write_flac
 from mmaudio.metrics.av_bench import CACHE as AV_BENCH_CACHE
 from mmaudio.runs.names import FEATURES_FOLDER, SAMPLES_FILE
 
 log = logging.getLogger(__name__)
 
+_MAKER = "mmaudio evaluate"
 
-def begin_folder(folder: Path, made_by: Mapping[str, Any], captions: Mapping[str, str], *, keeps: bool) -> None:
-    """Collective. Make a folder ready for samples: those that something else has made, or all without `keeps`, are removed first."""
-    made = {**made_by, "captions_hash": captions_hash(captions)}
+
+def begin_folder(folder: Path, made_by: Mapping[str, Any], *, keeps: bool) -> None:
+    """Collective. Make a folder ready for samples: those that something else has made, or all without `keeps`, are removed first.
+
+    Which clip a sample is of stands in the sample, so that a set may grow, and files that were exchanged are noticed.
+    """
+    made = dict(made_by)
 
     def prepare() -> None:
         known = _made_by(folder)
+        sweep_below(folder)
         if folder.is_dir() and (known != made or not keeps):
             if keeps and known not in (None, made):
                 log.info("the samples in %s were made by other weights or settings, and are made anew", folder)
@@ -59,23 +66,37 @@ def _clear(folder: Path) -> None:
 
 
 def sample_set(
-    model: Model, chosen: EvalSet, how: SampleSettings, folder: Path, batch_size: int, ranks: Ranks, beat: Beat = lambda: None
+    model: Model,
+    chosen: EvalSet,
+    how: SampleSettings,
+    folder: Path,
+    batch_size: int,
+    ranks: Ranks,
+    *,
+    made_by: Mapping[str, Any],
+    beat: Beat = lambda: None,
 ) -> dict[str, str]:
-    """Collective. Sample what is not in the folder yet, this rank's share of it. Returns: id → reason of the clips that failed."""
+    """Collective. Sample what is not whole in the folder yet, this rank's share of it.
+
+    Args:
+        made_by: as in `begin_folder`.
+    Returns: id → reason of the clips that failed.
+    """
     if chosen.rows is not None:
         sample_rows(model, chosen.rows, how, folder, batch_size, ranks, max_rows=len(chosen.captions), beat=beat)
         failed: dict[str, str] = {}
     else:
-        failed = all_do(lambda: _sample_media(model, chosen, how, folder, batch_size, ranks))
+        failed = all_do(lambda: _sample_media(model, chosen, how, folder, batch_size, ranks, json.dumps(made_by, sort_keys=True)))
     return {name: reason for part in gather_objects(failed) for name, reason in part.items()}
 
 
-def _sample_media(model: Model, chosen: EvalSet, how: SampleSettings, folder: Path, batch_size: int, ranks: Ranks) -> dict[str, str]:
+def _sample_media(
+    model: Model, chosen: EvalSet, how: SampleSettings, folder: Path, batch_size: int, ranks: Ranks, made_by: str
+) -> dict[str, str]:
+    workers, duration_s = max(1, num_cores() // ranks.world_size - 1), model.backend.spec.duration_s
+    wishes = Wishes(folder, duration_s, how, with_video=False, batch_size=batch_size, num_workers=workers, made_by=made_by)
     mine = list(chosen.captions.items())[ranks.rank :: ranks.world_size]
-    jobs = [Job(name, caption, chosen.videos.get(name)) for name, caption in mine if not (folder / f"{name}.flac").is_file()]
-    workers = max(1, num_cores() // ranks.world_size - 1)
-    duration_s = model.backend.spec.duration_s
-    wishes = Wishes(folder, duration_s, how, with_video=False, batch_size=batch_size, num_workers=workers)
+    jobs = jobs_due([Job(name, caption, chosen.videos.get(name)) for name, caption in mine], wishes)
     return {name: failure.reason for name, failure in generate_samples(model, jobs, wishes).items()} if jobs else {}
 
 
@@ -121,11 +142,26 @@ def _sound_rows(
     def sound() -> None:
         with closing(parts):
             for batch in parts:
-                files = [folder / f"{name}.flac" for name in batch.ids]
-                if not all(file.is_file() for file in files):
+                clips = list(zip(batch.ids, batch.captions, strict=True))
+                if not all(_is_whole(folder / f"{name}.flac", _mark(name, caption)) for name, caption in clips):
                     waves_bs = backend.decode(latents(batch).to(backend.device)).cpu()
-                    for file, wave in zip(files, waves_bs, strict=True):
-                        write_flac(file, wave.numpy(), backend.spec.rate_hz)
+                    for (name, caption), wave in zip(clips, waves_bs, strict=True):
+                        write_flac(folder / f"{name}.flac", wave.numpy(), backend.spec.rate_hz, _mark(name, caption))
                 beat()
 
     all_do(sound)  # a rank whose rows cannot be sampled waits for the others, and all of them raise
+
+
+def _mark(name: str, caption: str) -> str:
+    """What a sample says it is the sound of."""
+    return f"{_MAKER} {text_hash([name, caption])}"
+
+
+def _is_whole(path: Path, mark: str) -> bool:
+    """Whether a sample is there, can be read to its end, and is of this clip."""
+    try:
+        is_of_it = audio_comment(path) == mark
+        read_audio(path)
+    except MediaError:
+        return False
+    return is_of_it

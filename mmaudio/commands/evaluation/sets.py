@@ -6,6 +6,7 @@ video) and VGGSound (the official .csv without a header). Any folder with a tabl
 
 import csv
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -19,6 +20,8 @@ from mmaudio.batches import Mixture
 from mmaudio.commands.captions import read_captions
 from mmaudio.media.suffixes import SOUND_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 
+log = logging.getLogger(__name__)
+
 PUBLISHED = {"audiocaps_full": "AudioCaps_full", "audiocaps": "AudioCaps", "moviegen": "MovieGen", "vggsound": "VGGSound"}  # in this order
 
 
@@ -26,7 +29,8 @@ PUBLISHED = {"audiocaps_full": "AudioCaps_full", "audiocaps": "AudioCaps", "movi
 class EvalSet:
     """What is evaluated on, in order. `rows` are stored features; without them, videos and captions are encoded.
 
-    `left_out` are clips that the table names and that cannot be sampled, with the reason of each.
+    `left_out` are clips of the set that cannot be sampled, with the reason of each; `absent` those that a distributor's table names
+    and that are no part of it here, for their videos are not to be had any more.
     """
 
     name: str
@@ -35,11 +39,12 @@ class EvalSet:
     sounds: Mapping[str, Path] = field(default_factory=dict)
     reference_cache: Path | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
     rows: Mixture | None = None
 
     def first(self, num: int | None) -> "EvalSet":
         """The first so many clips alone; None: all of them."""
-        return self if num is None else replace(self, captions=dict(islice(self.captions.items(), num)))
+        return self if num is None else replace(self, captions=dict(islice(self.captions.items(), num)), left_out={})
 
     def with_sounds(self, folder: Path) -> "EvalSet":
         """The same clips, whose real sounds are those of a folder. Raises: UserError where it has none of them."""
@@ -106,6 +111,8 @@ def _read_moviegen(given: EvalSetSettings) -> tuple[dict[str, str], dict[str, st
             captions[path.stem] = str(json.loads(path.read_text(encoding="utf-8").splitlines()[0])["audio_prompt"])
         except (ValueError, KeyError, IndexError, TypeError):
             left_out[path.stem] = f"{path} holds no JSON object with audio_prompt"
+    videos = [path for path in Path(str(given.video_path)).glob("*") if path.suffix.lower() in VIDEO_SUFFIXES]
+    left_out |= {path.stem: f"no {path.stem}.jsonl in {folder}" for path in videos if path.stem not in {**captions, **left_out}}
     return captions, left_out
 
 
@@ -134,6 +141,12 @@ def read_set(name: str, entry: str, given: EvalSetSettings) -> EvalSet:
             raise UserError(f"eval_data.{entry} is of kind {given.kind} and has no {key}; give eval_data.{entry}.{key}=PATH")
     captions, left_out = read(given)
     videos = files_by_id(Path(given.video_path), captions, VIDEO_SUFFIXES) if given.video_path else {}
+    absent = tuple(name for name in captions if name not in videos) if given.kind == "vggsound" else ()
+    if absent:
+        log.info(
+            "%d of the %d clips of %s have no video in %s and are no part of the set", len(absent), len(captions), name, given.video_path
+        )
+        captions = {name: caption for name, caption in captions.items() if name in videos}
     if given.video_path:
         left_out |= {name: f"no video of it in {given.video_path}" for name in captions if name not in videos}
     if given.kind in ("vggsound", "moviegen"):
@@ -141,9 +154,10 @@ def read_set(name: str, entry: str, given: EvalSetSettings) -> EvalSet:
     kept = {name: caption for name, caption in captions.items() if name not in left_out}
     if not kept:
         reason = f"; {named(sorted(left_out))}: {next(iter(left_out.values()))}" if left_out else ""
-        raise UserError(f"the set {name} has no clip to sample{reason}")
+        where = f"; no video in {given.video_path} is of one of its {len(absent)} clips" if absent else ""
+        raise UserError(f"the set {name} has no clip to sample{reason}{where}")
     sounds = videos if given.audio_path is None else _sounds(Path(given.audio_path), kept)
-    return EvalSet(name, kept, videos, sounds, Path(given.gt_cache) if given.gt_cache else None, left_out)
+    return EvalSet(name, kept, videos, sounds, Path(given.gt_cache) if given.gt_cache else None, left_out, absent)
 
 
 def _sounds(folder: Path, captions: Mapping[str, str]) -> dict[str, Path]:

@@ -41,7 +41,7 @@ def store_set(settings: BaseSettings, name: str, rows: Mixture) -> EvalSet:
     caches = [source.gt_cache for source in given if source.gt_cache]
     cache = Path(caches[0]) if len(given) == 1 and caches else None
     media = partial(_media, given, captions)
-    return EvalSet(tag_of(settings, name), captions, media(VIDEO_SUFFIXES), media(SOUND_SUFFIXES), cache, {}, rows)
+    return EvalSet(tag_of(settings, name), captions, media(VIDEO_SUFFIXES), media(SOUND_SUFFIXES), cache, rows=rows)
 
 
 def _repeated(ids: Sequence[str]) -> list[str]:

@@ -117,8 +117,9 @@ def evaluate(plan: Plan, ranks: Ranks, device: torch.device, beat: Beat = lambda
     how = sampling_of(settings, amp=uses_amp(settings, device))
     facts = first_does(lambda: plan.subject.facts(model, how))
     made_by = {name: fact for name, fact in facts.items() if name != "weights"}  # the file may be moved: its hash says which it is
-    begin_folder(plan.samples, made_by, chosen.captions, keeps=settings.keep_existing)
-    failed = {**chosen.left_out, **sample_set(model, chosen, how, plan.samples, settings.batch_size, ranks, beat)}
+    begin_folder(plan.samples, made_by, keeps=settings.keep_existing)
+    sampled = sample_set(model, chosen, how, plan.samples, settings.batch_size, ranks, made_by=made_by, beat=beat)
+    failed = {**chosen.left_out, **sampled}
     log.info("%d samples in %s", len(chosen.captions) - len(failed.keys() & chosen.captions.keys()), plan.samples)
     if failed:
         log.warning("%d clips without a sample, %s: %s", len(failed), named(sorted(failed)), next(iter(failed.values())))
@@ -134,7 +135,7 @@ def _score(plan: Plan, backend: Backend, facts: dict[str, Any], failed: dict[str
         return None
     chosen = with_reference(plan.chosen, backend, plan.beside(REAL_SOUNDS_FOLDER), settings.batch_size, ranks, beat)
     scoring = Scoring.of(settings, backend, plan.beside(REAL_FEATURES_FOLDER), beat)
-    scores = {**score_set(chosen, plan.samples, scoring, ranks), "subject": facts, "not_sampled": failed}
+    scores = {**score_set(chosen, plan.samples, scoring, ranks), "subject": facts, "not_sampled": failed, "absent": list(chosen.absent)}
     if ranks.is_first:
         write_json(plan.scores, scores)
         log.info("%s; all scores in %s", headline(scores), plan.scores)
