@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmaudio.base.specs import SYNC_SEGMENT_FRAMES, SYNC_SEGMENT_STEP, SYNC_SIDE_PX, SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH
-from mmaudio.base.tensor_files import mismatches, refusal, shapes_of
-from mmaudio.encoders.assign import assign_
+from mmaudio.encoders.assign import load_part
 
 PREFIX = "vfeat_extractor."
 DEPTH = 12
@@ -198,17 +197,5 @@ class Synchformer(nn.Module):
 
 
 def load_synchformer(state_dict: Mapping[str, Tensor]) -> Synchformer:
-    """Synchformer's visual branch with the weights of the published file, ready for inference.
-
-    The file's other groups (audio, synchronisation head) are dropped. Tensors are taken over, not copied, so a file read by mmap
-    is in memory once; the caller's dictionary is not changed.
-
-    Raises: UserError naming the first tensors that are missing, unknown or of another shape.
-    """
-    state = {name: tensor for name, tensor in state_dict.items() if name.startswith(PREFIX)}
-    with torch.device("meta"):
-        synchformer = Synchformer()
-    if wrong := mismatches(state, shapes_of(synchformer) | UNUSED):
-        raise refusal(wrong, "Synchformer's visual branch")
-    assign_(synchformer, state)
-    return synchformer
+    """Synchformer's visual branch with the weights of the published file, as `load_part`."""
+    return load_part(Synchformer, state_dict, PREFIX, "Synchformer's visual branch", UNUSED)

@@ -14,8 +14,7 @@ import torchaudio.functional
 from torch import Tensor, nn
 
 from mmaudio.base.specs import SYNC_AUDIO_TOKENS_PER_SEGMENT, SYNC_WIDTH
-from mmaudio.base.tensor_files import mismatches, refusal, shapes_of
-from mmaudio.encoders.assign import assign_
+from mmaudio.encoders.assign import load_part
 from mmaudio.encoders.synchformer import SpatialSummary
 
 PREFIX = "afeat_extractor."
@@ -165,16 +164,5 @@ class SynchformerAudio(nn.Module):
 
 
 def load_synchformer_audio(state_dict: Mapping[str, Tensor]) -> SynchformerAudio:
-    """Synchformer's audio branch with the weights of the published file, ready for inference.
-
-    The file's other groups are dropped. Tensors are taken over, not copied.
-
-    Raises: UserError naming the first tensors that are missing, unknown or of another shape.
-    """
-    state = {name: tensor for name, tensor in state_dict.items() if name.startswith(PREFIX)}
-    with torch.device("meta"):
-        synchformer = SynchformerAudio()
-    if wrong := mismatches(state, shapes_of(synchformer)):
-        raise refusal(wrong, "Synchformer's audio branch")
-    assign_(synchformer, state)
-    return synchformer
+    """Synchformer's audio branch with the weights of the published file, as `load_part`."""
+    return load_part(SynchformerAudio, state_dict, PREFIX, "Synchformer's audio branch")

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmaudio.base.specs import SYNC_AUDIO_TOKENS_PER_SEGMENT, SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH
-from mmaudio.base.tensor_files import mismatches, refusal, shapes_of
-from mmaudio.encoders.assign import assign_
+from mmaudio.encoders.assign import load_part
 
 GROUPS = ("vproj.", "aproj.", "transformer.")
 HEAD_SEGMENTS = 14  # the position table fixes it
@@ -119,16 +118,5 @@ class SyncHead(nn.Module):
 
 
 def load_sync_head(state_dict: Mapping[str, Tensor]) -> SyncHead:
-    """Synchformer's comparison head with the weights of the published file, ready for inference.
-
-    The file's other groups (the two branches) are dropped. Tensors are taken over, not copied.
-
-    Raises: UserError naming the first tensors that are missing, unknown or of another shape.
-    """
-    state = {name: tensor for name, tensor in state_dict.items() if name.startswith(GROUPS)}
-    with torch.device("meta"):
-        head = SyncHead()
-    if wrong := mismatches(state, shapes_of(head)):
-        raise refusal(wrong, "Synchformer's comparison head")
-    assign_(head, state)
-    return head
+    """Synchformer's comparison head with the weights of the published file, as `load_part`."""
+    return load_part(SyncHead, state_dict, GROUPS, "Synchformer's comparison head")
