@@ -8,7 +8,7 @@ import torch
 from mmaudio.base.errors import Problems, nearest
 from mmaudio.base.places import check_writable
 from mmaudio.base.ranks import Ranks, pick_device
-from mmaudio.base.settings import TrainSettings
+from mmaudio.base.settings import BaseSettings, TrainSettings
 from mmaudio.base.sources import SourceSettings
 from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
 from mmaudio.batches import check_batch_size, check_sources
@@ -30,17 +30,22 @@ _DIMS = {"text_seq_len": TEXT_TOKENS, "clip_dim": CLIP_WIDTH, "sync_dim": SYNC_W
 
 def check_training(settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:
     """Add a sentence to `problems` for everything that would stop this run. Reads files, writes none."""
-    if settings.model not in VARIANTS:
-        problems.add(f"model is {settings.model!r}{nearest(settings.model, VARIANTS)}; known are {', '.join(VARIANTS)}")
-    if settings.sampling.method not in METHODS:
-        method = settings.sampling.method
-        problems.add(f"sampling.method is {method!r}{nearest(method, METHODS)}; known are {', '.join(METHODS)}")
+    check_names(settings, problems)
     problems.check(lambda: pick_device(settings.device, ranks))
     problems.check(lambda: check_writable(run_dir))
     _check_contradictions(settings, problems)
     files = RunFiles(run_dir, settings.name())
     check_start(settings, files, problems)
     _check_data(settings, files, ranks, problems)
+
+
+def check_names(settings: BaseSettings, problems: Problems) -> None:
+    """Add a sentence for a model or a sampling method that there is not; training and evaluation name both."""
+    if settings.model not in VARIANTS:
+        problems.add(f"model is {settings.model!r}{nearest(settings.model, VARIANTS)}; known are {', '.join(VARIANTS)}")
+    if settings.sampling.method not in METHODS:
+        method = settings.sampling.method
+        problems.add(f"sampling.method is {method!r}{nearest(method, METHODS)}; known are {', '.join(METHODS)}")
 
 
 def _check_contradictions(settings: TrainSettings, problems: Problems) -> None:

@@ -29,6 +29,15 @@ def make_video(path, duration_s, fps=25, wave=None):
     return path
 
 
+def turned(path):
+    """The same .mp4, to be shown turned by a quarter: its track's matrix is rewritten in place."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 44
+    content[at : at + 20] = b"".join((v << 16).to_bytes(4, "big", signed=True) for v in (0, 1, 0, -1, 0))
+    path.write_bytes(content)
+    return path
+
+
 def write_pcm(path, channels, rate_hz=RATE_HZ, num_frames=40):
     """A video with 16-bit sound that comes back as it was: channels (channels, samples) in [-1, 1)."""
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(channels)]

@@ -6,7 +6,7 @@ import pytest
 
 from mmaudio.media.audio import MediaError
 from mmaudio.media.reencoding import even_sides, reencode_with_sound
-from tests.media.made_videos import RATE_HZ, clicks, counting_frames, make_video
+from tests.media.made_videos import RATE_HZ, clicks, counting_frames, make_video, turned
 from tests.media.test_muxing import UNEVEN_MS, make, shown
 
 
@@ -49,11 +49,7 @@ def test_odd_sides_grow_by_one(tmp_path):
 
 
 def test_a_turn_is_carried_out(tmp_path):
-    path = make_video(tmp_path / "a.mp4", 0.4)
-    content = bytearray(path.read_bytes())
-    at = content.index(b"tkhd") + 44
-    content[at : at + 20] = b"".join((v << 16).to_bytes(4, "big", signed=True) for v in (0, 1, 0, -1, 0))
-    path.write_bytes(content)
+    path = turned(make_video(tmp_path / "a.mp4", 0.4))
     check(path, tmp_path / "b.mp4", 32, 48)
     with av.open(str(tmp_path / "b.mp4")) as container:
         assert next(container.decode(video=0)).rotation == 0

@@ -9,7 +9,7 @@ import pytest
 from mmaudio.media.audio import MediaError
 from mmaudio.media.video import read_silent_video, read_sound_track
 from mmaudio.media.write import mux_sound, write_video
-from tests.media.made_videos import RATE_HZ, clicks, copy_packets, counting_frames, levels, make_video, picture_packets
+from tests.media.made_videos import RATE_HZ, clicks, copy_packets, counting_frames, levels, make_video, picture_packets, turned
 
 
 def test_a_written_video_comes_back(tmp_path):
@@ -93,11 +93,7 @@ def test_sound_and_picture_lie_side_by_side(tmp_path):
 
 
 def test_a_turn_is_kept(tmp_path):
-    path = make_video(tmp_path / "a.mp4", 1.0)
-    content = bytearray(path.read_bytes())
-    at = content.index(b"tkhd") + 44
-    content[at : at + 20] = b"".join((v << 16).to_bytes(4, "big", signed=True) for v in (0, 1, 0, -1, 0))
-    path.write_bytes(content)
+    path = turned(make_video(tmp_path / "a.mp4", 1.0))
     mux_sound(path, clicks(1.0), RATE_HZ, tmp_path / "b.mp4")
     turns = []
     for file in (path, tmp_path / "b.mp4"):

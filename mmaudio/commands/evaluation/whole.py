@@ -23,10 +23,10 @@ from mmaudio.commands.evaluation.sets import PUBLISHED, EvalSet, entry_of, read_
 from mmaudio.commands.evaluation.stores import sources_named, store_set
 from mmaudio.commands.evaluation.subject import Subject, is_run, weights_of
 from mmaudio.features.backend import Backend
-from mmaudio.flow.ode import METHODS
 from mmaudio.metrics.result import headline, is_incomplete
 from mmaudio.network import VARIANTS
 from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, SAMPLED_ENDING, SCORES_ENDING
+from mmaudio.trainer.checks import check_names
 from mmaudio.trainer.precision import uses_amp
 from mmaudio.trainer.run_settings import model_spec
 from mmaudio.trainer.sources import open_sources
@@ -63,11 +63,7 @@ class Plan:
 
 def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -> Plan | None:
     """What is asked for, or a sentence in `problems` for everything that is wrong with it. May fetch a published model's weights."""
-    if settings.sampling.method not in METHODS:
-        method = settings.sampling.method
-        problems.add(f"sampling.method is {method!r}{nearest(method, METHODS)}; known are {', '.join(METHODS)}")
-    if settings.model not in VARIANTS:
-        problems.add(f"model is {settings.model!r}{nearest(settings.model, VARIANTS)}; known are {', '.join(VARIANTS)}")
+    check_names(settings, problems)
     if settings.output_name is not None and settings.output_name != Path(settings.output_name).name:
         problems.add(f"output_name is {settings.output_name!r}; want a name without slashes")
     problems.check(lambda: check_scoring(settings))
