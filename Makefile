@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 # Idle threads sleep instead of spinning: on shared cores spinning slows small steps many times over.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup example test test-slow lint bench
+.PHONY: setup example test test-slow soak lint bench
 
 setup: $(READY)
 
@@ -26,6 +26,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow or slurm'
+
+# Full counts (kills, flipped bytes) behind what test-slow samples; SOAK_SEED=N repeats a run.
+soak: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
 
 lint: $(READY)
 	$(BIN)/ruff check .
