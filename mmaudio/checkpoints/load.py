@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mmaudio.base.checksums import check_sums, content_id
 from mmaudio.base.errors import UserError
 from mmaudio.base.finite import all_finite
 from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, first_not_finite, named_tensors, read_tensor_file
-from mmaudio.checkpoints.run_state import FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
+from mmaudio.checkpoints.run_state import CHECKSUMS, FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
 
 _ENTRIES = ("it", "weights", "optimizer", "scheduler", "ema")
 
@@ -42,14 +42,15 @@ def _record_within(path: Path) -> dict[str, Any] | None:
 def read_record(path: Path) -> WeightsRecord | None:
     """The record in or beside a weights file; None where there is none (files of the published system).
 
-    Raises: UserError for a record that cannot be read or is of another format version.
+    Raises: UserError for a record that cannot be read, is of another format version or beside a file that it was not written for,
+        DamagedFileError for a damaged one.
     """
     place = path
     try:
         content = _record_within(path)
         if content is None:
             place = record_path(path)
-            content = json.loads(place.read_text(encoding="utf-8"))
+            content = _record_beside(path)
         if content["format_version"] == FORMAT_VERSION:
             return WeightsRecord.from_plain(content)
     except FileNotFoundError:
@@ -61,6 +62,25 @@ def read_record(path: Path) -> WeightsRecord | None:
     raise UserError(f"{place} has format version {content['format_version']}; this mmaudio reads {FORMAT_VERSION}")
 
 
+def _record_beside(path: Path) -> Any:
+    """The record beside a weights file, as JSON values.
+
+    Raises: UserError if the file is none of those that the record was written for, DamagedFileError if that is so because it is
+        damaged, OSError, ValueError.
+    """
+    place, before = record_path(path), None
+    while (text := place.read_text(encoding="utf-8")) != before:  # again, if a training has replaced both meanwhile
+        content, before = json.loads(text), text
+        known = content.get(CHECKSUMS) if isinstance(content, dict) else None
+        if known is None or not path.is_file() or content_id(path) in known:
+            return content
+    check_sums(path)
+    raise UserError(
+        f"{place} was not written for the {path.name} that is there now: one of the two was replaced; put the right one back, or to use"
+        f' the file as it is, remove that record (or its "{CHECKSUMS}", if all it says is true)'
+    )
+
+
 def load_checkpoint(path: Path) -> RunState:
     """A training checkpoint. Its step count is the scheduler's, which alone is right in every published file.
 
@@ -68,10 +88,6 @@ def load_checkpoint(path: Path) -> RunState:
         format version.
     """
     content = read_tensor_file(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as parts:
-            if (part := parts.testzip()) is not None:
-                raise DamagedFileError(f"{path} is damaged: the checksum of its part {part} is wrong; take another checkpoint")
     missing = [name for name in _ENTRIES if not isinstance(content, Mapping) or name not in content]
     if missing:
         raise DamagedFileError(f"{path} is no training checkpoint: it has no {', '.join(missing)}; for weights alone use weights={path}")
