@@ -1,7 +1,9 @@
 """Reading checkpoints and weights, ours and the published system's, whole or not at all."""
 
 import dataclasses
+import functools
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mmaudio.base.checksums import check_sums, content_id
+from mmaudio.base.checksums import content_id
 from mmaudio.base.errors import UserError
 from mmaudio.base.finite import all_finite
 from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, first_not_finite, named_tensors, read_tensor_file
 from mmaudio.checkpoints.run_state import CHECKSUMS, FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
 
+log = logging.getLogger(__name__)
 _ENTRIES = ("it", "weights", "optimizer", "scheduler", "ema")
 
 
@@ -42,15 +45,14 @@ def _record_within(path: Path) -> dict[str, Any] | None:
 def read_record(path: Path) -> WeightsRecord | None:
     """The record in or beside a weights file; None where there is none (files of the published system).
 
-    Raises: UserError for a record that cannot be read, is of another format version or beside a file that it was not written for,
-        DamagedFileError for a damaged one.
+    Raises: UserError for a record that cannot be read or is of another format version.
     """
     place = path
     try:
         content = _record_within(path)
         if content is None:
             place = record_path(path)
-            content = _record_beside(path)
+            content = json.loads(place.read_text(encoding="utf-8"))
         if content["format_version"] == FORMAT_VERSION:
             return WeightsRecord.from_plain(content)
     except FileNotFoundError:
@@ -62,23 +64,26 @@ def read_record(path: Path) -> WeightsRecord | None:
     raise UserError(f"{place} has format version {content['format_version']}; this mmaudio reads {FORMAT_VERSION}")
 
 
-def _record_beside(path: Path) -> Any:
-    """The record beside a weights file, as JSON values.
-
-    Raises: UserError if the file is none of those that the record was written for, DamagedFileError if that is so because it is
-        damaged, OSError, ValueError.
-    """
+def foreign_record(path: Path) -> str | None:
+    """What to say if the record beside a file was written for another one; None if it was not, or does not say."""
     place, before = record_path(path), None
-    while (text := place.read_text(encoding="utf-8")) != before:  # again, if a training has replaced both meanwhile
-        content, before = json.loads(text), text
-        known = content.get(CHECKSUMS) if isinstance(content, dict) else None
-        if known is None or not path.is_file() or content_id(path) in known:
-            return content
-    check_sums(path)
-    raise UserError(
+    try:
+        while (text := place.read_text(encoding="utf-8")) != before:  # again, if a training has replaced both meanwhile
+            content, before = json.loads(text), text
+            known = content.get(CHECKSUMS) if isinstance(content, dict) else None
+            if not isinstance(known, list) or not path.is_file() or content_id(path) in known:
+                return None
+    except (OSError, ValueError):  # there is none, or none that can be read, as `read_record` says
+        return None
+    return (
         f"{place} was not written for the {path.name} that is there now: one of the two was replaced; put the right one back, or to use"
-        f' the file as it is, remove that record (or its "{CHECKSUMS}", if all it says is true)'
+        f' the file as it is, remove that record (or its "{CHECKSUMS}", if all else in it is true)'
     )
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    log.warning("%s", sentence)
 
 
 def load_checkpoint(path: Path) -> RunState:
@@ -92,6 +97,8 @@ def load_checkpoint(path: Path) -> RunState:
     if missing:
         raise DamagedFileError(f"{path} is no training checkpoint: it has no {', '.join(missing)}; for weights alone use weights={path}")
     read_record(path)  # checks the format version
+    if (sentence := foreign_record(path)) is not None:  # a checkpoint says itself what training needs
+        _warn_once(sentence)
     steps_done = int((content["scheduler"] or {}).get("last_epoch", content["it"]))
     return RunState(
         steps_done, dict(content["weights"]), content["optimizer"], content["scheduler"], content["ema"], content.get("extra") or {}
@@ -101,7 +108,8 @@ def load_checkpoint(path: Path) -> RunState:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The network's tensors from a weights file, or from a training checkpoint (its current weights).
 
-    Raises: UserError if the file is missing, torn, or holds no tensors, or numbers that are not finite.
+    Raises: UserError if the file is missing, torn, holds no tensors or numbers that are not finite, or if the record beside it was
+        written for another file.
     """
     content = read_tensor_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("weights"), Mapping):
@@ -109,6 +117,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     weights = named_tensors(content, path)
     if name := first_not_finite(weights):
         raise UserError(f"{path} holds numbers that are not finite, the first in {name}; take the weights of an earlier step")
+    if (sentence := foreign_record(path)) is not None:
+        raise UserError(sentence)
     return weights
 
 

@@ -55,7 +55,7 @@ def _moved_record(text: str, target: Path, note: Mapping[str, Any]) -> str:
         return text
     if isinstance(content.get(CHECKSUMS), list) and target.is_file():
         note = {**note, CHECKSUMS: [*content[CHECKSUMS], content_id(target)]}
-    return json.dumps(content | note, indent=2) + "\n" if note else text
+    return json.dumps({**content, **note}, indent=2) + "\n" if note else text
 
 
 def save_checkpoint(
