@@ -31,7 +31,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of an archive's part: the mark, and
 _CHECKSUM, _DIGITS = re.compile("crc32:[0-9a-f]{8}"), 8
 _NO_ARCHIVE = (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, LookupError, EOFError, OverflowError)
 _MOST_HEADER_BYTES = 10**8  # of a safetensors file, as its library has it
-_BLOCK_BYTES = 1 << 20  # fits the processor's cache
+_BLOCK_BYTES = 1 << 22  # large enough to hand to threads, small enough for a cache
 _REMEMBERED_BYTES = 1 << 24  # smaller files are read again: it costs nothing
 _SETTLED_S = 2.0  # a file system's clock may tick slowly, so a file that was written just now may change under the same time
 
