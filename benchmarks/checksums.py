@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.rates import seconds_of
 from mmaudio.base.checksums import ENTRY, PLACEHOLDER, state_checksum
+from mmaudio.base.files import sync_file
 from mmaudio.base.finite import all_finite
 from mmaudio.base.tensor_files import SAFETENSORS, read_tensor_file
 from mmaudio.weights.verify import read_fingerprint
@@ -49,6 +50,7 @@ def print_table(num_tensors: int = NUM_TENSORS) -> None:
                 state_checksum(path)
             else:
                 torch.save(state, path)
+            sync_file(path)  # so that the disk is not written to meanwhile
             ways: list[Callable[[], object]] = [
                 lambda path=path: _use(_alone(_unknown(path))),  # type: ignore[misc]
                 lambda path=path: _use(read_tensor_file(_unknown(path))),  # type: ignore[misc]
