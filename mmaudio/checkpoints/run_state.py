@@ -9,7 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from mmaudio.base.checksums import content_id
+
 FORMAT_VERSION = 1
+CHECKSUMS = "checksums"  # in a record beside a file: which files it may lie beside
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,14 @@ def record_from_strings(strings: Mapping[str, str]) -> dict[str, Any]:
 def record_path(path: Path) -> Path:
     """Where the record of a weights file or checkpoint lies."""
     return path.with_name(f"{path.name}.json")
+
+
+def checksums_beside(new: Path, path: Path) -> list[str]:
+    """What the record of `new` says of the files that it may lie beside: that one, and the one that is at `path` now.
+
+    A record is written before its file takes its place, so that after a kill between the two it lies beside the older one.
+    """
+    return [content_id(each) for each in (new, path) if each.is_file()]
 
 
 @dataclass(frozen=True)

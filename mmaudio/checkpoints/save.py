@@ -3,17 +3,18 @@
 import dataclasses
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmaudio.base.checksums import content_id
 from mmaudio.base.files import atomic_path, sync_file, write_json, write_text
 from mmaudio.base.tensor_files import DamagedFileError
 from mmaudio.checkpoints.load import load_checkpoint
-from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
+from mmaudio.checkpoints.run_state import CHECKSUMS, RunFiles, RunState, WeightsRecord, checksums_beside, record_path
 
 _SHIFTED = "was_shadow"  # in the record of a checkpoint that `keep` may remove
 
@@ -30,18 +31,31 @@ def save_file(path: Path, content: Any, record: WeightsRecord, shadow: Path | No
         sync_file(temporary)  # now, so that `path` is without a file for a moment only
         if shadow is not None and path.exists():
             _move(path, shadow)
-        write_json(record_path(path), dataclasses.asdict(record))
+        write_json(record_path(path), dataclasses.asdict(record) | {CHECKSUMS: checksums_beside(temporary, path)})
 
 
-def _move(path: Path, target: Path, note: dict[str, Any] | None = None) -> None:
+def _move(path: Path, target: Path, note: Mapping[str, Any] | None = None) -> None:
     """Rename a file with its record, to which a `note` is added."""
     if record_path(path).exists():
         text = record_path(path).read_text(encoding="utf-8")
-        write_text(record_path(target), json.dumps(json.loads(text) | note, indent=2) + "\n" if note else text)
+        write_text(record_path(target), _moved_record(text, target, note or {}))
         os.replace(path, target)
     else:  # a file of the published system: the one before it had a record, which would now be wrong
         os.replace(path, target)
         record_path(target).unlink(missing_ok=True)
+
+
+def _moved_record(text: str, target: Path, note: Mapping[str, Any]) -> str:
+    """A record with a note, and for the moment before its file is moved, with the checksum of the file that it will lie beside."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(content, dict):
+        return text
+    if isinstance(content.get(CHECKSUMS), list) and target.is_file():
+        note = {**note, CHECKSUMS: [*content[CHECKSUMS], content_id(target)]}
+    return json.dumps({**content, **note}, indent=2) + "\n" if note else text
 
 
 def save_checkpoint(

@@ -57,7 +57,9 @@ def test_own_data_on_the_command_line(command, data, tmp_path):
     assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=1e5") == 0
     folder = tmp_path / "output" / "1e5"
     assert OmegaConf.load(folder / "config.yaml").exp_id == "1e5"
-    assert json.loads((folder / "1e5_ema_final.pth.json").read_text()) == {
+    told = json.loads((folder / "1e5_ema_final.pth.json").read_text())
+    assert len(told.pop("checksums")) == 1
+    assert told == {
         "variant": "nano_16k",
         "mode": "16k",
         "duration_s": 1.0,

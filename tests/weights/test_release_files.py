@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mmaudio.base import checksums
+from mmaudio.base.checksums import is_verified
 from mmaudio.base.errors import UserError
-from mmaudio.weights import download, fetch, locate, verify
+from mmaudio.weights import CATALOGUE, download, fetch, locate, verify
+from mmaudio.weights.state import UNVERIFIED, VERIFIED, state
 from tests.weights.conftest import CONTENT
 
 VAE = Path("ext_weights/v1-16.pth")
@@ -155,6 +158,34 @@ def test_a_changed_file_is_verified_again(server):
     assert VAE.exists(), "what a user has is left alone"
     VAE.write_bytes(CONTENT)
     assert locate("vae_16k") == VAE
+
+
+def test_what_is_right_needs_no_checksum_of_its_own(server, monkeypatch):
+    monkeypatch.setattr(checksums, "_verified", set())
+    assert is_verified(locate("vae_16k"))
+    assert not is_verified(locate("empty_string")), "nothing was published of it"
+    for remembered in (True, False):  # another process finds it there
+        checksums._verified.clear()
+        if not remembered:
+            Path("ext_weights/.v1-16.pth.checksum.json").unlink()
+        assert is_verified(locate("vae_16k"))
+    VAE.write_bytes(CONTENT)
+    assert not is_verified(VAE)
+
+
+def test_an_md5_is_taken_only_where_it_was_published(server):
+    def kinds() -> set[str]:
+        return {"md5", "sha256"} & set(json.loads(Path("ext_weights/.v1-16.pth.checksum.json").read_text()))
+
+    VAE.parent.mkdir()
+    VAE.write_bytes(CONTENT)
+    assert verify.checksum(VAE) == f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    assert kinds() == {"sha256"}
+    assert state(CATALOGUE["vae_16k"], Path()) == UNVERIFIED
+    assert locate("vae_16k") == VAE
+    assert kinds() == {"md5", "sha256"}
+    assert state(CATALOGUE["vae_16k"], Path()) == VERIFIED
+    assert server.requests == []
 
 
 def test_without_a_published_checksum_the_one_fetched_counts(server):
