@@ -5,22 +5,17 @@ an id is, its file lies below the folder it is written to.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.files import write_json
 from mmaudio.base.naming import named
 
 MAX_NAME_BYTES = 255  # of one part of a path, on the file systems in use
 MAX_BELOW_BYTES = 2048  # of all parts together; a whole path has at most 4096
 NUM_DIGITS = 16  # of the SHA-256 that close a name which is not the id itself
 MAX_SHOWN = 80  # characters of a wrong id in a message
-SAMPLES_FILE = "samples.json"  # in a folder of samples: what made them, and …
-FILES_KEY = "files"  # … the id of every file
 
 
 def _digits(part: str) -> str:
@@ -80,6 +75,11 @@ def file_name(name_id: str, suffix: str = "") -> str:
 def file_of(folder: Path, name_id: str, suffix: str = "") -> Path:
     """Where the file of an id is, or goes, below a folder."""
     return folder / file_name(name_id, suffix)
+
+
+def ids_by_file(ids: Iterable[str], *suffixes: str) -> dict[str, str]:
+    """The name of every file, relative to its folder, → its id, sorted."""
+    return dict(sorted((file_name(name_id, suffix), name_id) for name_id in ids for suffix in suffixes))
 
 
 def given_path(name_id: str) -> str | None:
@@ -157,60 +157,3 @@ def check_plain_path(what: str, value: str, longest_suffix: str = "") -> None:
             problems.add(f"{what} is {value[:80]!r}; want a relative path without empty parts, '.' or '..'")
     problems.raise_any()
     check_length(what, value, longest_suffix)
-
-
-# ---- the way back, from files to ids
-
-
-def ids_by_file(ids: Iterable[str], *suffixes: str) -> dict[str, str]:
-    """The name of every file, relative to its folder, → its id, sorted."""
-    return dict(sorted((file_name(name_id, suffix), name_id) for name_id in ids for suffix in suffixes))
-
-
-def read_ids(folder: Path) -> dict[str, str]:
-    """The name of a file → its id, as `samples.json` in a folder says, where the name is the one that the id has. Others are left out."""
-    found = _read_samples_file(folder)
-    some = {name: name_id for name, name_id in found[FILES_KEY].items() if isinstance(name_id, str)} if _has_files(found) else {}
-    return {name: name_id for name, name_id in some.items() if file_name(name_id, PurePosixPath(name).suffix) == name}
-
-
-def add_ids(folder: Path, files: Mapping[str, str]) -> None:
-    """Add ids by the names of their files to `samples.json` in a folder, atomically. Where all names are their ids, none is begun.
-
-    Raises: UserError as `check_can_add_ids`.
-    """
-    check_can_add_ids(folder, files)
-    found = _read_samples_file(folder)
-    if not _has_files(found) and (found is not None or not _tells_more(files)):
-        return
-    content: dict[str, Any] = found or {FILES_KEY: {}}
-    known = content[FILES_KEY]
-    if not files.items() <= known.items():
-        write_json(folder / SAMPLES_FILE, {**content, FILES_KEY: dict(sorted({**known, **files}.items()))})
-
-
-def check_can_add_ids(folder: Path, files: Mapping[str, str]) -> None:
-    """Raises: UserError where `samples.json` is needed and a file of another kind has that name."""
-    found = _read_samples_file(folder)
-    if found is not None and not _has_files(found) and _tells_more(files):
-        path = folder / SAMPLES_FILE
-        raise UserError(f"{path} would say which id each file has, and is of another kind; move it away, or name another folder")
-
-
-def _has_files(found: Any) -> bool:
-    return isinstance(found, dict) and isinstance(found.get(FILES_KEY), dict)
-
-
-def _tells_more(files: Mapping[str, str]) -> bool:
-    """Whether the id of some file is not plain to see in its name."""
-    return any("/" in name or name != f"{name_id}{PurePosixPath(name).suffix}" for name, name_id in files.items())
-
-
-def _read_samples_file(folder: Path) -> Any:
-    """What `samples.json` holds; None where there is none."""
-    try:
-        return json.loads((folder / SAMPLES_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError):
-        return ""

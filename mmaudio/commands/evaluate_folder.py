@@ -104,7 +104,7 @@ def _metrics(options: argparse.Namespace, problems: Problems) -> "MetricsSetting
 def _wanted(options: argparse.Namespace, captions: dict[str, str] | None) -> dict[str, str]:
     """Id → caption of the clips to score: those of the table, or all that the reference folder holds, in the folders that the
     generated sounds are in."""
-    from mmaudio.base.file_names import read_ids
+    from mmaudio.base.samples_file import read_ids
     from mmaudio.media.suffixes import SOUND_SUFFIXES, list_below, split_suffix
     from mmaudio.metrics.sounds import GENERATED_SUFFIXES
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems
-from mmaudio.base.file_names import add_ids
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import parse_options
+from mmaudio.base.samples_file import add_ids
 from mmaudio.base.specs import DEFAULT_DURATION_S
 from mmaudio.commands.backend_options import backend_keywords, read_places
 from mmaudio.commands.generate_jobs import check_outputs, jobs_asked_for

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.file_names import SAMPLES_FILE, check_can_add_ids, check_distinct, file_of, ids_by_file
+from mmaudio.base.file_names import check_distinct, file_of, ids_by_file
+from mmaudio.base.samples_file import SAMPLES_FILE, check_can_add_ids
 from mmaudio.commands.captions import read_captions
 from mmaudio.commands.generate_lines import read_lines
 from mmaudio.generate.jobs import Job

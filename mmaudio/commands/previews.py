@@ -7,7 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mmaudio.base.file_names import add_ids, file_of, ids_by_file
+from mmaudio.base.file_names import file_of, ids_by_file
+from mmaudio.base.samples_file import add_ids
 from mmaudio.batches import Batch, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of, sampling_of
 from mmaudio.commands.run_backend import RunBackend

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.file_names import file_name, given_path, read_ids
+from mmaudio.base.file_names import file_name, given_path
+from mmaudio.base.samples_file import read_ids
 from mmaudio.media.audio import MediaError, resample
 from mmaudio.media.suffixes import files_by_id, list_below, split_suffix
 from mmaudio.media.video import read_sound

@@ -1,6 +1,6 @@
 """What the files and folders of a run are called that more than one part of the system reads or writes."""
 
-from mmaudio.base.file_names import SAMPLES_FILE as SAMPLES_FILE
+from mmaudio.base.samples_file import SAMPLES_FILE as SAMPLES_FILE
 
 CONFIG_FILE = "config.yaml"  # the settings of the run, complete
 LOG_FILE = "train.log"

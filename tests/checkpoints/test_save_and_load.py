@@ -1,12 +1,15 @@
 """Checkpoints: names, rotation, what survives a kill, what is refused."""
 
+import inspect
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.settings import LONGEST_ENDING
 from mmaudio.checkpoints import save as saving
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
@@ -271,3 +274,14 @@ def test_moments_and_averages_that_are_not_finite_give_way(files, harm):
     found = newest_checkpoint(files)
     assert found.state.steps_done == 1
     assert found.skipped == (f"{files.checkpoint_last} holds {harm} that are not finite",)
+
+
+def test_the_longest_name_of_a_run_s_file_leaves_room_for_it(tmp_path):
+    exp_id, steps = "x" * (255 - len(LONGEST_ENDING.encode())), 10**9
+    files = RunFiles(tmp_path, exp_id)
+    members = inspect.getmembers(files, lambda value: isinstance(value, Path))
+    paths = [path for name, path in members if not name.endswith("folder")]
+    paths += [files.weights_copy(steps), files.checkpoint_copy(steps), tmp_path / f"{exp_id}_ema_sigma{0.0123456:g}_step{steps}.pth"]
+    assert len(paths) == 9
+    for path in (*paths, *(path.with_name(f"{path.stem}_export.pth") for path in paths)):
+        record_path(path).touch()  # raises OSError for a name that no file may have

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmaudio.base.file_names import FILES_KEY, check_distinct, file_of, ids_by_file, read_ids
+from mmaudio.base.file_names import check_distinct, file_of, ids_by_file
 from mmaudio.base.files import sweep_below, text_hash, write_json
 from mmaudio.base.ranks import Ranks, all_do, first_does, gather_objects, num_cores
+from mmaudio.base.samples_file import FILES_KEY, read_ids
 from mmaudio.batches import Batch, Mixture, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of
 from mmaudio.commands.evaluation.scoring import Beat
