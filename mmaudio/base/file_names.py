@@ -34,11 +34,14 @@ def _is_name(part: str) -> bool:
 
 
 def _escaped(sign: str) -> str:
-    return sign if sign == "." or (sign != "/" and _is_name(sign)) else f"%{ord(sign):02X}"
+    return f"%{ord(sign):02X}" if sign in "\0/" or "\ud800" <= sign <= "\udfff" else sign
 
 
 def _num_bytes(part: str) -> int:
-    return len(part.encode("utf-8", "surrogatepass"))
+    try:
+        return len(os.fsencode(part))
+    except UnicodeEncodeError:
+        return len(part.encode("utf-8", "surrogatepass"))
 
 
 def _part_name(part: str, suffix: str) -> str:
@@ -104,11 +107,11 @@ def check_distinct(ids: Iterable[str], suffixes: Sequence[str], besides: Collect
         name = file_name(name_id)
         if owner.setdefault(name, name_id) != name_id:
             raise UserError(f"the ids {owner[name]!r} and {name_id!r} would have one file name, {name}; rename one of them")
-    folders = {str(folder): name_id for name, name_id in owner.items() for folder in PurePosixPath(name).parents}
+    folders = {str(folder): name_id for name, name_id in owner.items() if "/" in name for folder in PurePosixPath(name).parents}
     for name in besides:
         if name in folders:
             raise UserError(f"the folder of the id {folders[name]!r} would be where the file {name} is; rename that id")
-    for name_id in owner.values():
+    for name_id in owner.values() if folders else ():
         for suffix in suffixes:
             if (other := folders.get(file_name(name_id, suffix))) is not None:
                 raise UserError(f"the file of the id {name_id!r} would be where the folder of {other!r} is; rename one of them")

@@ -37,6 +37,7 @@ PLAIN = [
     "%2E",
     "x" * 250,
     "~1",
+    "\udcff" * 250,  # a name that is no UTF-8
 ]
 STRANGE = [
     "",
@@ -50,6 +51,7 @@ STRANGE = [
     "a/",
     "nul\0byte",
     "\ud800",
+    "\udcff" * 300,
     "x" * 251,
     "ü" * 130,
     "a/" + "y" * 300 + "/b",
