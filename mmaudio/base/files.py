@@ -154,8 +154,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, atomically. NaN is not JSON: ValueError."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write indented JSON, atomically. NaN is not JSON: ValueError. Half a surrogate pair, as in names that are no UTF-8, is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
 
 
 def check_replaceable(path: Path, contents: Sequence[str]) -> None:

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mmaudio.base.command_line import Override, config_folders, quote, take_apart, understand
-from mmaudio.base.errors import Problems
+from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.file_names import check_length
 from mmaudio.base.setting_groups import (
     DataDims,
     EmaSettings,
@@ -40,6 +41,7 @@ from mmaudio.base.sources import (
 from mmaudio.base.specs import DEFAULT_DURATION_S, MIN_DURATION_S
 from mmaudio.base.typed import dotted_keys, read_group, setting
 
+LONGEST_ENDING = "_ema_sigma0.0123456_step1000000000_export.pth.json"  # of the names of a run's files, after its exp_id
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
     "pin_memory": "on a GPU batches always travel through pinned memory",
@@ -179,11 +181,21 @@ def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any
     if any(field.name == "eval_data" for field in fields(cls)):
         opened["eval_data"] = read_eval_data(plain.get("eval_data") or {}, problems)
     settings = replace(read_group(cls, {key: value for key, value in plain.items() if key not in opened}, "", problems), **opened)
+    wrong = Problems()
+    wrong.check(lambda: _check_exp_id(settings))
+    for sentence in wrong.sentences:
+        problems.add(sentence)
+    return replace(settings, exp_id=None) if wrong.sentences else settings
+
+
+def _check_exp_id(settings: BaseSettings) -> None:
+    """Raises: UserError for a name that cannot be that of a run's folder, and in training that of its files."""
     name = settings.exp_id
-    if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
-        problems.add(f"exp_id is {name!r}; want a name that can be a folder: not empty, without /")
-        settings = replace(settings, exp_id=None)
-    return settings
+    if name is None:
+        return
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise UserError(f"exp_id is {name!r}; want a name that can be a folder: not empty, without /")
+    check_length("exp_id", name, LONGEST_ENDING if isinstance(settings, TrainSettings) else "")
 
 
 def read_command(

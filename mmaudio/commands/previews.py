@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from mmaudio.base.file_names import file_of, ids_by_file
+from mmaudio.base.samples_file import add_ids
 from mmaudio.batches import Batch, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of, sampling_of
 from mmaudio.commands.run_backend import RunBackend
@@ -23,6 +25,8 @@ DISTANCE = "latent_distance"  # from the row's own latents, in standard deviatio
 
 class Previews:
     """Writes `previews/<finished iterations>/<id>.flac`, and the row's own latents as `previews/real/<id>.flac`. Rank 0 alone does.
+
+    What an id is as a file name, `file_name` says; where it is another than the id, `samples.json` beside it tells the id.
 
     Where the backend that turns latents into sound cannot be loaded, there are none.
     """
@@ -55,9 +59,10 @@ class Previews:
 
 
 def _write(backend: Backend, folder: Path, batch: Batch, latent_bnc: Tensor) -> None:
-    path = folder / f"{batch.ids[0]}.flac"
+    path = file_of(folder, batch.ids[0], ".flac")
     if folder.name == "real" and path.is_file():
         return
     with torch.no_grad():
         wave = backend.decode(latent_bnc)[0].cpu()
+    add_ids(folder, ids_by_file(batch.ids, ".flac"))
     write_flac(path, wave.numpy(), backend.spec.rate_hz)

@@ -1,11 +1,13 @@
 """Where the sounds and the pictures of scored clips lie: as their scores say, or in folders a user names."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmaudio.media.suffixes import AUDIO_SUFFIXES, BROWSER_VIDEO_SUFFIXES, HIDDEN_VIDEO_SUFFIXES, MORE_AUDIO_SUFFIXES
+from mmaudio.base.file_names import file_name
+from mmaudio.media.suffixes import AUDIO_SUFFIXES, BROWSER_VIDEO_SUFFIXES, HIDDEN_VIDEO_SUFFIXES, MORE_AUDIO_SUFFIXES, find_file
 from mmaudio.report.content import Sample, Sound
 from mmaudio.report.scores import Scores, clip_numbers, number_of
 
@@ -37,13 +39,17 @@ def _told_file(told: Any, scores: Path) -> Path | None:
         return None
     path = Path(told)
     places = (path, scores.parent / path, *(scores.parent / Path(*path.parts[-depth:]) for depth in (1, 2, 3)))
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def _in_folder(folder: Path | None, clip_id: str, suffixes: Sequence[str]) -> Path | None:
-    if folder is None:
-        return None
-    return next((path for path in (folder / f"{clip_id}{suffix}" for suffix in suffixes) if path.is_file()), None)
+    return None if folder is None else find_file(folder, clip_id, suffixes)
+
+
+def _picture_beside(sound: Path | None, clip_id: str) -> Path | None:
+    """The picture of an id in the very folder of a sound of it."""
+    names = (file_name(clip_id, suffix).rpartition("/")[2] for suffix in PICTURE_SUFFIXES)
+    return None if sound is None else next((path for name in names if os.path.isfile(path := sound.parent / name)), None)
 
 
 def _found(row: Mapping[str, Any], key: str, scores: Path, folder: Path | None) -> _Found:
@@ -62,7 +68,7 @@ def _picture(row: Mapping[str, Any], scores: Path, folders: Folders, sounds: Seq
         if sound and sound.suffix.lower() in PICTURE_SUFFIXES:
             return _Found(sound)
     for sound in sounds:
-        if beside := _in_folder(sound.parent if sound else None, row["id"], PICTURE_SUFFIXES):
+        if beside := _picture_beside(sound, row["id"]):
             return _Found(beside)
     return _Found(None, str(named or ""))
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from mmaudio.base.command_line import as_value, quote
 from mmaudio.base.errors import Problems
-from mmaudio.base.settings import WITHOUT_EFFECT, Command, EvalSettings, TrainSettings, read_command
+from mmaudio.base.settings import LONGEST_ENDING, WITHOUT_EFFECT, Command, EvalSettings, TrainSettings, read_command
 from mmaudio.base.sources import PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, SourceSettings
 from mmaudio.base.typed import dotted_keys, field_types, read_group, setting
 
@@ -171,6 +171,11 @@ def test_all_mistakes_at_once(tmp_path):
 def test_more_mistakes():
     assert understand("data=bas")[1][0].startswith("data=bas: no bas.yaml in ")
     assert understand("exp_id=a/b")[1] == ["exp_id is 'a/b'; want a name that can be a folder: not empty, without /"]
+    most = 255 - len(LONGEST_ENDING)
+    assert understand(f"exp_id={'x' * most}")[1] == []
+    (sentence,) = understand(f"exp_id={'x' * most}yy")[1]
+    assert sentence.startswith("exp_id is 'xxxx")
+    assert sentence.endswith(f"2 bytes too long for the names of files that are called by it; want at most {most}")
     assert understand("exp_id=")[1] == ["exp_id is ''; want a name that can be a folder: not empty, without /"]
     assert "both say what to train on" in understand("mini_train=True", "example_train=True")[1][0]
     assert understand("-m", "seed=1")[1] == ["-m: one command trains one model; give each combination its own command"]

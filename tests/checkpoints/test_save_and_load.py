@@ -1,15 +1,18 @@
 """Checkpoints: names, rotation, what survives a kill, what is refused."""
 
 import contextlib
+import inspect
 import json
 import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from mmaudio.base.checksums import DamagedFileError
 from mmaudio.base.errors import UserError
+from mmaudio.base.settings import LONGEST_ENDING
 from mmaudio.checkpoints import save as saving
 from mmaudio.checkpoints.load import foreign_record, load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
@@ -338,3 +341,14 @@ def test_a_kill_at_any_rename_leaves_no_file_with_anothers_record(files, monkeyp
     assert [foreign_record(path) for path in paths] == [None] * len(paths)
     for path in paths:
         load_weights(path)
+
+
+def test_the_longest_name_of_a_run_s_file_leaves_room_for_it(tmp_path):
+    exp_id, steps = "x" * (255 - len(LONGEST_ENDING.encode())), 10**9
+    files = RunFiles(tmp_path, exp_id)
+    members = inspect.getmembers(files, lambda value: isinstance(value, Path))
+    paths = [path for name, path in members if not name.endswith("folder")]
+    paths += [files.weights_copy(steps), files.checkpoint_copy(steps), tmp_path / f"{exp_id}_ema_sigma{0.0123456:g}_step{steps}.pth"]
+    assert len(paths) == 9
+    for path in (*paths, *(path.with_name(f"{path.stem}_export.pth") for path in paths)):
+        record_path(path).touch()  # raises OSError for a name that no file may have

@@ -407,7 +407,7 @@ def test_empty_places_and_a_manifest_of_something_else_are_refused(run_script, v
     assert (ended.code, "is not the manifest of an extraction" in ended.err) == (2, True)
 
 
-@pytest.mark.parametrize("name", ["", "../other", "a/b"])
+@pytest.mark.parametrize("name", ["", "..", "../other", "a/b"])
 def test_a_store_stays_in_its_folder(run_script, videos, tmp_path, name):
     ended = extract(run_script, videos, tmp_path, "--name", name)
     assert ended.code == 2

@@ -2,10 +2,12 @@
 
 import pytest
 
+from mmaudio.base.file_names import file_of
 from mmaudio.report.choice import all_labels, chosen_ids, samples_of, say_where, sound_labels
 from mmaudio.report.media_files import Folders, sample_of
 from mmaudio.report.scores import read_scores
 from tests.report.pages import row, scores, write_scores
+from tests.shapes_of_ids import all_ids
 
 
 def touch(path):
@@ -44,6 +46,21 @@ def test_files_in_folders_and_pictures_beside_sounds(tmp_path):
     assert sample.picture == real
     sample = one(tmp_path, row("x.y"), Folders(tmp_path / "m"))
     assert ([sound.label for sound in sample.sounds], sample.picture) == (["generated"], beside)
+
+
+def test_files_of_any_id_are_found_in_folders_and_nowhere_else(tmp_path):
+    outside = touch(tmp_path / "outside" / "up.flac").parent
+    touch(outside / "absolute.flac")
+    folders = Folders(tmp_path / "m" / "m", tmp_path / "r" / "r")
+    ids = all_ids(outside)
+    for name_id in ids:
+        assert [sound.file for sound in one(tmp_path, row(name_id), folders).sounds] == [None, None]
+    for name_id in ids:
+        made, beside = (touch(file_of(folders.generated, name_id, suffix)) for suffix in (".flac", ".mp4"))
+        real = touch(file_of(folders.reference, name_id, ".wav"))
+        sample = one(tmp_path, row(name_id), folders)
+        assert ([sound.file for sound in sample.sounds], sample.picture) == ([real, made], beside)
+    assert one(tmp_path, row("x", generated_file="y" * 5000)).sounds[0].file is None
 
 
 def test_what_is_gone_is_told(tmp_path):

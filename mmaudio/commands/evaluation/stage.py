@@ -67,7 +67,7 @@ class Evaluations:
         keeps = settings.save_eval_interval > 0 and steps_done % settings.save_eval_interval == 0
         parent = solver.files.folder / self._subdir(settings)
         folder = parent / (f"{steps_done:09d}" if keeps else REPLACED_SAMPLES_FOLDER)
-        begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, keeps=False)
+        begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, chosen.captions, keeps=False)
         model, how, num = Model(network, backend, settings.drop_conditions), sampling_of(settings, amp=solver.amp), len(chosen.captions)
         with solver.stop.heeded():
             sample_rows(model, rows, how, folder, settings.eval_batch_size, ranks, max_rows=num, beat=beat_or_leave)

@@ -16,7 +16,7 @@ from mmaudio.batches import check_sources
 from mmaudio.batches.mixture import Mixture
 from mmaudio.commands.evaluation.by_settings import sampling_of
 from mmaudio.commands.evaluation.references import with_reference
-from mmaudio.commands.evaluation.samples import begin_folder, sample_set
+from mmaudio.commands.evaluation.samples import begin_folder, check_samples, sample_set
 from mmaudio.commands.evaluation.scores import score_set
 from mmaudio.commands.evaluation.scoring import Beat, Scoring, check_scoring
 from mmaudio.commands.evaluation.sets import PUBLISHED, EvalSet, entry_of, read_set
@@ -75,7 +75,7 @@ def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -
 
 
 def choose_set(settings: EvalSettings, run_dir: Path) -> EvalSet:
-    """The set that `dataset` names. Raises: UserError for one there is not, or one that cannot be read."""
+    """The set that `dataset` names. Raises: UserError for one there is not, or one that cannot be read, and as `check_samples`."""
     dataset = settings.dataset or ("test" if is_run(run_dir) else "audiocaps")
     entry = entry_of(dataset, settings.eval_data)
     if entry is not None:
@@ -91,6 +91,7 @@ def choose_set(settings: EvalSettings, run_dir: Path) -> EvalSet:
             )
         chosen = store_set(settings, dataset, open_rows(settings, names))
     chosen = chosen.first(settings.max_rows)
+    check_samples(chosen.captions)
     return chosen.with_sounds(Path(settings.reference)) if settings.reference else chosen
 
 
@@ -113,7 +114,7 @@ def evaluate(plan: Plan, ranks: Ranks, device: torch.device, beat: Beat = lambda
     how = sampling_of(settings, amp=uses_amp(settings, device))
     facts = first_does(lambda: plan.subject.facts(model, how))
     made_by = {name: fact for name, fact in facts.items() if name != "weights"}  # the file may be moved: its hash says which it is
-    begin_folder(plan.samples, made_by, keeps=settings.keep_existing)
+    begin_folder(plan.samples, made_by, chosen.captions, keeps=settings.keep_existing)
     sampled = sample_set(model, chosen, how, plan.samples, settings.batch_size, ranks, made_by=made_by, beat=beat)
     failed = {**chosen.left_out, **sampled}
     log.info("%d samples in %s", len(chosen.captions) - len(failed.keys() & chosen.captions.keys()), plan.samples)
