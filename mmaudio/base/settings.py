@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mmaudio.base.command_line import Override, config_folders, quote, take_apart, understand
-from mmaudio.base.errors import Problems
+from mmaudio.base.command_line import Override, chosen_files, config_folders, quote, take_apart, understand
+from mmaudio.base.config_files import check_config_files
+from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.setting_groups import (
     DataDims,
     EmaSettings,
@@ -207,6 +208,7 @@ def read_command(
     folders = config_folders(words, config_dir, problems)
     given = [override for override in understand(words, keys, folders, problems) if _is_sound(override, problems)]
     name = words.flags.get("--config-name") or config_name
+    _check_files(given, folders, name, problems)
     config = _compose(given, folders, name, problems)
     implied, notes = _implied(config, keys, {override.key for override in given}, problems)
     config = _compose([*implied, *given], folders, name, problems) if implied else config
@@ -222,6 +224,22 @@ def read_command(
     run_dir = Path(OmegaConf.select(config, "hydra.run.dir") or "output")
     notes_told, keys_given = (*notes, *_idle_notes(given)), tuple(override.key for override in given)
     return Command(settings, run_dir, words_for_hydra, words.only_shows, notes_told, keys_given, plain_values(config))
+
+
+def _check_files(given: Sequence[Override], folders: Sequence[Path], name: str, problems: Problems) -> None:
+    """Raises: UserError with all mistakes found so far, where a configuration file sets what is not ours: Hydra must not read it."""
+    everywhere = [*folders, *_searched_folders(given)]
+    try:
+        check_config_files(everywhere, name, chosen_files(given, everywhere))
+    except UserError as error:
+        raise UserError(*problems.sentences, *error.sentences) from None
+
+
+def _searched_folders(given: Sequence[Override]) -> list[Path]:
+    """The folders that a command line adds to those where configuration is looked for."""
+    values = [OverridesParser.create().parse_override(str(each)).value() for each in given if each.key == "hydra.searchpath" and each.value]
+    names = [str(name) for value in values if isinstance(value, list) for name in value]
+    return [Path(name.removeprefix("file://")) for name in names if not name.startswith("pkg://")]
 
 
 def _is_sound(override: Override, problems: Problems) -> bool:
@@ -246,7 +264,7 @@ def _compose(overrides: Sequence[Override], folders: Sequence[Path], config_name
         with initialize_config_dir(str(folders[0]), version_base="1.3"):
             config = compose(config_name, words, return_hydra_config=True)
         plain_values(config)  # resolves every interpolation
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         problems.add(f"the configuration does not compose: {_first_line(error)}")
         return OmegaConf.create({})
     return config
