@@ -1,17 +1,25 @@
 """Atomic writes: a file or folder is either the old one or the complete new one, whatever happens in between."""
 
-import glob
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.locks import EXCLUSIVE, NoLocksError, is_free, take_lock
+from mmaudio.base.ownership import aside_path, fits, mark_of, mark_text, parse_mark
+
+_PREFIX, _SUFFIX = ".mmaudio-", ".tmp"  # of a temporary folder; what it holds beside what is written:
+_OWNER, _OLD = ".mmaudio-owner", ".mmaudio-old"
+_KIND = "temporary"
+_TRIES = 100
 
 
 def sync_file(path: Path) -> None:
@@ -29,40 +37,87 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _is_running(process: int) -> bool:
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """Yield a place for what will be `target`, in a new folder beside it; the folder is removed in the end.
+
+    The folder has a random name, a file in it says that it is ours, and that file is locked as long as this process lives: so a later
+    start can tell what a killed process left (`sweep`) from what another one, in whatever container, is writing.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder, handle = _new_folder(target)
     try:
-        os.kill(process, 0)  # signal 0 asks and does nothing
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is another user's
+        yield folder / target.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _new_folder(target: Path) -> tuple[Path, int]:
+    """A locked temporary folder, and the handle that holds its lock."""
+    for _ in range(_TRIES):
+        folder = target.parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        os.mkdir(folder, 0o700)
+        try:
+            handle = os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # swept before there was anything to lock
+            continue
+        if _is_taken(handle) and (folder / _OWNER).exists():
+            mark = mark_of(_KIND, folder.name, target=target.name, host=os.uname().nodename, pid=os.getpid())
+            os.write(handle, mark_text(mark).encode())
+            return folder, handle
+        os.close(handle)
+    raise OSError(errno.EAGAIN, "no temporary folder can be made", str(target.parent))
+
+
+def _is_taken(handle: int) -> bool:
+    try:
+        return take_lock(handle, EXCLUSIVE)
+    except NoLocksError:  # then nobody can sweep it either
         return True
-    return True
-
-
-def _temporary(path: Path) -> Path:
-    """Where this process writes what will be `path`; no process of any machine has the same name for it."""
-    return path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed processes of this machine left of their tries at `path`."""
-    _sweep(path.parent, "", glob.escape(path.name))
+    """Remove what killed processes left of their tries at anything beside `path`; of a folder that they moved away, put it back."""
+    for folder in list(path.parent.glob(f"{_PREFIX}*{_SUFFIX}")):
+        _sweep_folder(folder)
 
 
 def sweep_below(folder: Path) -> None:
-    """Remove what killed processes of this machine left of their tries at anything in a folder and its folders."""
-    _sweep(folder, "**/", "*")
+    """As `sweep`, of everything in a folder and its folders."""
+    for found in list(folder.glob(f"**/{_PREFIX}*{_SUFFIX}")):
+        _sweep_folder(found)
 
 
-def _sweep(folder: Path, where: str, names: str) -> None:
-    machine = f"{os.uname().nodename}-"
-    for left in list(folder.glob(f"{where}.{names}.{glob.escape(machine)}*.tmp")):
-        process = left.name.removesuffix(".tmp").rpartition(f".{machine}")[2]
-        if process.isdecimal() and int(process) != os.getpid() and not _is_running(int(process)):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+def _sweep_folder(folder: Path) -> None:
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    with suppress(OSError):
+        folder.rmdir()  # a process was killed before it wrote anything
+        return
+    try:
+        handle = os.open(folder / _OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # not ours, or its process ends just now
+        return
+    try:
+        text = os.pread(handle, 1 << 16, 0).decode("utf-8", "replace")
+        mark = parse_mark(text)
+        is_begun = not text and [path.name for path in folder.iterdir()] == [_OWNER]  # killed before its mark was written
+        if (is_begun or fits(mark, _KIND, folder.name)) and is_free(handle):
+            if mark is not None:
+                _put_back(folder, str(mark.get("target", "")))
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _put_back(folder: Path, name: str) -> None:
+    """Give a folder that was to be replaced its name back, where the process was killed before the new one stood there."""
+    old, new = folder / _OLD, folder / name
+    if not old.exists() or not new.exists() or Path(name).name != name:
+        return
+    target = folder.parent / name
+    os.rename(old, aside_path(target) if os.path.lexists(target) else target)
 
 
 @contextmanager
@@ -76,19 +131,20 @@ def telling(path: Path) -> Iterator[None]:
         raise
 
 
+def at_end_of_links(path: Path) -> Path:
+    """Where a path leads to: a file or folder that is replaced is replaced there, and links to it stay links."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling to write to; sync and rename it onto `path` if the block succeeds, remove it if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    try:
-        with telling(path):
-            yield temporary
-            sync_file(temporary)
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Yield a temporary place to write a file to; sync and rename it onto `path` if the block succeeds, remove it if not."""
+    target = at_end_of_links(path)
+    with telling(path), _temporary(target) as temporary:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, target)
+        sync_folder(target.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -115,42 +171,45 @@ def check_replaceable(path: Path, contents: Sequence[str]) -> None:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary sibling folder of `path`; it is removed in the end, also by the next try if this one is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield an empty temporary folder beside `path`; it is removed in the end, also by the next try if this one is killed."""
     sweep(path)
-    temporary = _temporary(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with _temporary(path) as temporary:
+        temporary.mkdir()
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
-def atomic_folder(path: Path, contents: Sequence[str]) -> Iterator[Path]:
-    """Yield a temporary sibling folder; swap it in for `path` if the block succeeds.
+def atomic_folder(path: Path, contents: Sequence[str], before_swap: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """Yield an empty temporary folder; swap it in for `path` if the block succeeds.
 
-    Only a folder of the same kind is replaced: one that holds nothing but `contents`, names or patterns of names.
-    Raises: UserError for any other.
+    Only a folder of the same kind is replaced: one that holds nothing but `contents`, names or patterns of names. Where `path` is a
+    link, the folder it leads to is replaced.
 
-    A kill between the two renames leaves the old folder under `.<name>.old`; it is never deleted before the new one
-    stands in its place. What a killed process left of its own try is removed by the next one.
+    Args:
+        before_swap: called when the new folder is complete and the old one is moved away, so that nothing can hinder the swap.
+    Raises: UserError for any other folder.
+
+    A kill between the two renames leaves the old folder in the temporary one, from where the next try, or `sweep`, puts it back.
     """
-    check_replaceable(path, contents)
-    old = path.with_name(f".{path.name}.old")
-    with scratch_folder(path) as temporary:
+    target = at_end_of_links(path)
+    check_replaceable(target, contents)
+    with scratch_folder(target) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 sync_file(file)
         sync_folder(temporary)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(path, old)
-        os.rename(temporary, path)
-        sync_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        old = temporary.with_name(_OLD)
+        if target.exists():
+            os.rename(target, old)
+        try:
+            before_swap()
+            os.rename(temporary, target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                os.rename(old, target)
+            raise
+        sync_folder(target.parent)
 
 
 def text_hash(lines: Iterable[str]) -> str:

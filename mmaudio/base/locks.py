@@ -1,25 +1,142 @@
-"""Locks that end with the process that holds them, however it ends."""
+"""Locks that end with the process that holds them, however it ends: on open files, and on the target of a job."""
 
 import errno
 import fcntl
+import functools
+import json
 import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmaudio.base.errors import UserError
+from mmaudio.base.file_names import file_name
+from mmaudio.base.ownership import foreign, mark_of, mark_text, parse_mark
 
 log = logging.getLogger(__name__)
 SHARED, EXCLUSIVE = fcntl.LOCK_SH, fcntl.LOCK_EX
+PATIENCE_S = 2.0  # how long a lock that another process is just taking or leaving is waited for
+_TICK_S = 0.05
+_KIND = "lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)  # the last: of a folder on NFS
 
 
-def try_lock(handle: int, kind: int) -> bool:
-    """Whether a lock, SHARED or EXCLUSIVE, of an open file or folder was had.
+class NoLocksError(OSError):
+    """The file system has no locks, so nothing can be said of who else is there."""
 
-    A file system without locks is gone on with, as if nobody else were there.
-    """
+
+def take_lock(handle: int, kind: int) -> bool:
+    """Whether a lock, SHARED or EXCLUSIVE, of an open file or folder was had; it is not waited for. Raises: NoLocksError."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        log.warning("the file system has no locks: see to it that one run works there at a time")
+        if error.errno in _NO_LOCKS:
+            raise NoLocksError(*error.args) from None
+        raise
     return True
+
+
+def is_free(handle: int) -> bool:
+    """Whether the exclusive lock of an open file was had; False also where there are no locks."""
+    try:
+        return take_lock(handle, EXCLUSIVE)
+    except NoLocksError:
+        return False
+
+
+def try_lock(handle: int, kind: int) -> bool:
+    """As `take_lock`; a file system without locks is gone on with, as if nobody else were there."""
+    try:
+        return take_lock(handle, kind)
+    except NoLocksError:
+        _warn_once()
+        return True
+
+
+@functools.cache
+def _warn_once() -> None:
+    log.warning("the file system has no locks: see to it that one run works there at a time")
+
+
+@contextmanager
+def hold_target(target: Path, what: str, *, shared_by: str | None = None) -> Iterator[None]:
+    """Keep other jobs from writing a file or folder for the block. The lock is a file beside the target, at the end of its links.
+
+    Args:
+        what: is written there, as messages name it: `the store my/birds`.
+        shared_by: text that all processes of one job give, such as a hash of its settings; they hold the lock together.
+    Raises: UserError naming who holds the lock; or where a file that is not ours has the lock's name.
+    """
+    real = Path(os.path.realpath(target))
+    path = real.with_name(file_name(f".{real.name}", ".lock"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + PATIENCE_S
+    while (handle := _try_hold(path, shared_by)) is None:
+        if time.monotonic() > until:
+            raise UserError(f"another job is writing {what}: {_holder(path)}; wait for its end, stop it, or name another place")
+        time.sleep(_TICK_S)
+    try:
+        yield
+    finally:
+        if is_free(handle):  # nobody else holds it
+            path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _try_hold(path: Path, shared_by: str | None) -> int | None:
+    """The open lock file, locked; None where it was not to be had."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise foreign(path) from None
+        raise
+    try:
+        text = os.pread(handle, 1 << 16, 0).decode("utf-8", "replace")
+        if text and not _is_lock(text):
+            raise foreign(path)
+        is_had = _take(handle, shared_by)
+        if is_had and os.path.lexists(path) and os.stat(path).st_ino == os.fstat(handle).st_ino:
+            return handle
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)  # held by another job, or the file of one that ended just now
+    return None
+
+
+def _is_lock(text: str) -> bool:
+    found = parse_mark(text)
+    return found is not None and found.get("kind") == _KIND
+
+
+def _take(handle: int, shared_by: str | None) -> bool:
+    if try_lock(handle, EXCLUSIVE):
+        content = mark_text(mark_of(_KIND, shared_by or "", **_job())).encode()
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, content, 0)
+        return shared_by is None or try_lock(handle, SHARED)
+    if shared_by is None or not try_lock(handle, SHARED):
+        return False
+    found = parse_mark(os.pread(handle, 1 << 16, 0).decode("utf-8", "replace"))
+    return found is not None and found.get("of") == shared_by
+
+
+def _job() -> dict[str, Any]:
+    """Who this process is, for messages of others."""
+    command = " ".join(sys.argv)[:200].encode("utf-8", "replace").decode()
+    return {"host": os.uname().nodename, "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": command}
+
+
+def _holder(path: Path) -> str:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {found['pid']} on {found['host']}, since {found['since']} ({found['command']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return "a process that did not leave its name"

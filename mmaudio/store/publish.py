@@ -96,11 +96,10 @@ def put_in_place(folder: Path, source: Path, layout: Layout, num_rows: int, num_
     Raises: UserError where the folder holds other things, or where they have to be copied and the disk is full.
     """
     shapes = layout.shapes(num_rows, num_captions)
-    with atomic_folder(folder, schema.STORE_FILES) as temporary:
+    with atomic_folder(folder, schema.STORE_FILES, lambda: forget_sidecars(folder)) as temporary:
         describe_columns(temporary, shapes, layout.dtypes)
         for name in shapes:
             link_or_copy(column_path(source, name), column_path(temporary, name))
-        forget_sidecars(folder)
 
 
 def extend_in_place(folder: Path, source: Path, layout: Layout, old: tuple[int, int], added: tuple[int, int]) -> None:

@@ -71,12 +71,13 @@ def write_store(
     recipe = Recipe(kind, spec, backend, columns, dict(weights or {}), frame_rule)
     shapes = columns.shapes(len(index), len({caption for _, caption in index}))
     moments = Moments()
-    with atomic_folder(folder, schema.STORE_FILES) as temporary:
-        with ColumnFiles.new(temporary, shapes, columns.dtypes) as files:
-            _stream(files, tuple(schema.columns(kind, spec)), layout, index, blocks, moments)
-            if layout == "compact":
-                files.write(NULL_TEXT, 0, null_text)
-        forget_sidecars(folder)
+    with (
+        atomic_folder(folder, schema.STORE_FILES, lambda: forget_sidecars(folder)) as temporary,
+        ColumnFiles.new(temporary, shapes, columns.dtypes) as files,
+    ):
+        _stream(files, tuple(schema.columns(kind, spec)), layout, index, blocks, moments)
+        if layout == "compact":
+            files.write(NULL_TEXT, 0, null_text)
     ids, captions = [row_id for row_id, _ in index], [caption for _, caption in index]
     record = new_record(recipe, ids, captions, moments)
     if made_as is not None:

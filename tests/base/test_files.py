@@ -1,14 +1,14 @@
 """Atomic writes: the old content or the whole new one, and nothing left behind."""
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import atomic_folder, atomic_path, check_replaceable, sweep_below, text_hash, write_json, write_text
+from mmaudio.base.files import atomic_folder, atomic_path, check_replaceable, sweep, sweep_below, text_hash, write_json, write_text
 
 
 def test_text_is_written_as_given(tmp_path):
@@ -50,26 +50,111 @@ def test_a_folder_is_swapped_whole(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["v1.16"]
 
 
+WRITE_AND_HANG = """
+import sys, time
+from pathlib import Path
+from mmaudio.base.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    print("begun", flush=True)
+    time.sleep(600)
+"""
+
+
+def writing(path: Path) -> subprocess.Popen[str]:
+    """A process in the middle of writing `path`."""
+    process = subprocess.Popen([sys.executable, "-c", WRITE_AND_HANG, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    host = os.uname().nodename
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
-    dead, alive = tmp_path / f".s.{host}-{int(done.stdout)}.tmp", tmp_path / f".s.{host}-{os.getppid()}.tmp"
-    elsewhere = tmp_path / f".s.another-{int(done.stdout)}.tmp"  # its processes cannot be seen from here
-    other = tmp_path / f".s.v2.{host}-{int(done.stdout)}.tmp"  # of the store `s.v2`
-    for folder in (dead, alive, other, elsewhere):
-        folder.mkdir()
-    with atomic_folder(tmp_path / "s", ["*"]) as temporary:
-        (temporary / "x").touch()
-    assert not dead.exists()
-    assert alive.exists()
-    assert other.exists()
-    assert elsewhere.exists()
-    (deeper := tmp_path / "s" / f".1.pt.{host}-{int(done.stdout)}.tmp").touch()
+    with writing(tmp_path / "a" / "x") as dead, writing(tmp_path / "b" / "y") as alive:
+        dead.kill()
+        dead.wait()
+        sweep_below(tmp_path)
+        assert names_in(tmp_path / "a") == []
+        assert len(names_in(tmp_path / "b")) == 1
+        alive.kill()
+        alive.wait()
+    write_text(tmp_path / "b" / "z", "new")
+    assert len(names_in(tmp_path / "b")) == 2  # a write sweeps nothing by itself
+    sweep(tmp_path / "b" / "y")
+    assert names_in(tmp_path / "b") == ["z"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"program": "mmaudio"}', '{"program": "mmaudio", "format": 1, "kind": "temporary", "of": "other"}']
+)
+def test_what_is_only_called_like_a_temporary_folder_stays(tmp_path, content):
+    mine = tmp_path / ".mmaudio-0123456789abcdef.tmp"
+    mine.mkdir()
+    (mine / ".mmaudio-owner").write_text(content)
+    (mine / "song.flac").write_text("mine")
+    (tmp_path / ".mmaudio-1123456789abcdef.tmp").write_text("a file")
+    (tmp_path / ".mmaudio-2123456789abcdef.tmp").symlink_to(mine)
     sweep_below(tmp_path)
-    assert not other.exists()
-    assert not deeper.exists()
-    assert alive.exists()
-    assert elsewhere.exists()
+    write_text(tmp_path / "new", "new")
+    assert (mine / "song.flac").read_text() == "mine"
+    assert len(names_in(tmp_path)) == 4
+
+
+def test_links_stay_links(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "real")
+    (tmp_path / "linked.txt").symlink_to("elsewhere/a.txt")
+    for text in ("one", "two"):
+        with atomic_folder(tmp_path / "link", ["*"]) as temporary:
+            (temporary / text).write_text(text)
+        write_text(tmp_path / "linked.txt", text)
+        assert names_in(tmp_path / "elsewhere" / "real") == [text]
+        assert (tmp_path / "elsewhere" / "a.txt").read_text() == text
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "linked.txt").is_symlink()
+    assert names_in(tmp_path) == ["elsewhere", "link", "linked.txt"]
+    assert names_in(tmp_path / "elsewhere") == ["a.txt", "real"]
+
+
+def test_nothing_is_given_up_before_the_swap_is_certain(tmp_path):
+    path = tmp_path / "store"
+    with atomic_folder(path, ["*"]) as temporary:
+        (temporary / "old").touch()
+
+    def fail() -> None:
+        raise OSError("no swap")
+
+    with pytest.raises(OSError, match="no swap"), atomic_folder(path, ["*"], fail) as temporary:
+        (temporary / "new").touch()
+    assert names_in(path) == ["old"]
+    assert names_in(tmp_path) == ["store"]
+
+
+KILLED_IN_A_SWAP = """
+import os, signal, sys
+from pathlib import Path
+from mmaudio.base.files import atomic_folder
+with atomic_folder(Path(sys.argv[1]), ["*"], lambda: os.kill(os.getpid(), signal.SIGKILL)) as temporary:
+    (temporary / "new").touch()
+"""
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_folder_that_a_killed_process_moved_away_is_put_back(tmp_path, is_taken):
+    path = tmp_path / "store"
+    path.mkdir()
+    (path / "old").touch()
+    assert subprocess.run([sys.executable, "-c", KILLED_IN_A_SWAP, str(path)], check=False).returncode == -9
+    assert not path.exists()
+    if is_taken:  # by its user, meanwhile
+        path.mkdir()
+    sweep(path)
+    assert names_in(tmp_path) == (["store", "store.aside"] if is_taken else ["store"])
+    assert names_in(tmp_path / ("store.aside" if is_taken else "store")) == ["old"]
 
 
 def test_hash_of_texts():

@@ -1,6 +1,7 @@
 """A training killed again and again, between steps and in the midst of writing: gone on with, it ends bit for bit as an undisturbed one."""
 
 import itertools
+import json
 import random
 import re
 import time
@@ -70,7 +71,8 @@ class Training:
 
     def half_written_checkpoint(self) -> Path | None:
         """The temporary file at which this start of the command writes right now."""
-        found = set(self.folder.glob(f".{self.files.checkpoint_last.name}.*.tmp")) - self.left_before
+        found = set(self.folder.glob(f".*.tmp/{self.files.checkpoint_last.name}"))
+        found = {path for path in found if path.parent not in self.left_before}
         return next(iter(found), None)
 
     def steps_taken(self) -> int:
@@ -98,7 +100,7 @@ class Training:
         if moment == WRITING:
             written: Path = self.wait_until(self.half_written_checkpoint, poll_s=0.001)
             if way == "one worker":
-                chosen = [int(written.name.removesuffix(".tmp").rpartition("-")[2])]  # the one that writes
+                chosen = [int(json.loads((written.parent / ".mmaudio-owner").read_text())["pid"])]  # the one that writes
         assert self.running.poll() is None, f"ended before it was killed:\n{self.log.read_text()}"
         kill_each(chosen)
         killed_s = time.monotonic()
