@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from mmaudio.base.command_line import Override, chosen_files, config_folders, quote, take_apart, understand
 from mmaudio.base.config_files import check_config_files
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.file_names import check_plain_name, check_plain_path
 from mmaudio.base.setting_groups import (
     DataDims,
     EmaSettings,
@@ -30,6 +32,7 @@ from mmaudio.base.setting_groups import (
 )
 from mmaudio.base.sources import (
     LISTS,
+    LONGEST_OF_A_SET,
     PRESETS,
     SOURCE_KEYS_WITHOUT_EFFECT,
     DataSettings,
@@ -41,6 +44,7 @@ from mmaudio.base.sources import (
 from mmaudio.base.specs import DEFAULT_DURATION_S, MIN_DURATION_S
 from mmaudio.base.typed import dotted_keys, read_group, setting
 
+LONGEST_OF_A_RUN = "_ema_sigma0.1234567_step1234567890.pth.json"  # what follows exp_id in the longest name of a file of a run
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
     "pin_memory": "on a GPU batches always travel through pinned memory",
@@ -180,10 +184,26 @@ def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any
     if any(field.name == "eval_data" for field in fields(cls)):
         opened["eval_data"] = read_eval_data(plain.get("eval_data") or {}, problems)
     settings = replace(read_group(cls, {key: value for key, value in plain.items() if key not in opened}, "", problems), **opened)
-    name = settings.exp_id
-    if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
-        problems.add(f"exp_id is {name!r}; want a name that can be a folder: not empty, without /")
-        settings = replace(settings, exp_id=None)
+    return _with_sound_names(settings, problems)
+
+
+def _with_sound_names(settings: Any, problems: Problems) -> Any:
+    """Settings whose names of files and folders can be such; the sentence for one that cannot goes to `problems`."""
+    exp_id = settings.exp_id
+    if isinstance(settings, EvalSettings):
+        longest = ""  # the run is there, and its results do not have its name
+        if settings.dataset is not None:
+            problems.check(partial(check_plain_path, "dataset", settings.dataset, LONGEST_OF_A_SET))
+        if settings.output_name is not None:
+            problems.check(partial(check_plain_name, "output_name", settings.output_name, LONGEST_OF_A_SET))
+    else:
+        longest = LONGEST_OF_A_RUN
+    try:
+        if exp_id is not None:
+            check_plain_name("exp_id", exp_id, longest)
+    except UserError as error:
+        problems.add(str(error))
+        return replace(settings, exp_id=None)
     return settings
 
 
@@ -214,7 +234,11 @@ def read_command(
     config = _compose([*implied, *given], folders, name, problems) if implied else config
     settings = settings_from(cls, plain_values(config), problems)
     if settings.exp_id is None:
-        run_name = name_run(settings)
+        try:
+            run_name = name_run(settings)
+        except UserError as error:
+            is_null = plain_values(config).get("exp_id") is None  # else what is wrong with it is among the problems
+            raise UserError(*problems.sentences, *(error.sentences if is_null else ())) from None
         given = [override for override in given if override.key != "exp_id"]  # null, removed, or no name
         implied.append(Override("", "exp_id", quote(run_name)))
         config = _compose([*implied, *given], folders, name, problems)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.file_names import check_plain_name
 from mmaudio.base.files import check_replaceable
 from mmaudio.base.places import check_writable
 from mmaudio.clips.rejects import Reject, read_rejects, rejects_path
@@ -34,8 +35,7 @@ class Target:
 
     def check(self, tables: Sequence[Path]) -> None:
         """Raises: UserError if the store cannot be written, or would replace something else: other files, or one of the tables read."""
-        if not self.name or self.name != Path(self.name).name:
-            raise UserError(f"the name of the store is {self.name!r}; want a name without slashes")
+        check_plain_name("the name of the store", self.name, null_text_path(Path()).name)
         check_writable(self.output_dir)
         check_replaceable(self.folder, STORE_FILES)
         beside = (table_path, record_path, null_text_path)

@@ -136,7 +136,9 @@ def test_files_of_ours_and_sound_ones_pass(tmp_path):
     assert read_plain(tmp_path / "data" / "mine.yaml")["owls"]["repeat"] == "${vgg_oversample_rate}"
 
 
-@pytest.mark.parametrize("text", ["- a\n", "a: [", "a: !!python/object/apply:os.system [ls]\n", "a: &x [*x]\n", "a: '${'\n", "a: 1\na: 2\n"])
+@pytest.mark.parametrize(
+    "text", ["- a\n", "a: [", "a: !!python/object/apply:os.system [ls]\n", "a: &x [*x]\n", "a: '${'\n", "a: 1\na: 2\n"]
+)
 def test_a_file_that_is_none_is_named(text, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
@@ -148,7 +150,11 @@ def test_a_file_that_is_none_is_named(text, tmp_path):
 
 
 def test_a_file_to_unpickle_is_refused():
-    for words in (["--experimental-rerun", "config.pickle", "exp_id=x"], ["--experimental-rerun=config.pickle"], ["--info=--experimental-rerun"]):
+    for words in (
+        ["--experimental-rerun", "config.pickle", "exp_id=x"],
+        ["--experimental-rerun=config.pickle"],
+        ["--info=--experimental-rerun"],
+    ):
         problems = Problems()
         command = read_command(words, TrainSettings, CONFIG, "train_config", lambda _: "signed", problems)
         assert len(problems.sentences) == 1 and "experimental-rerun" in problems.sentences[0] + words[0]

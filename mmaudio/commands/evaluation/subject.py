@@ -10,6 +10,7 @@ import torch
 
 from mmaudio.base.config_files import read_plain
 from mmaudio.base.errors import Problems, UserError, nearest
+from mmaudio.base.file_names import check_plain_name
 from mmaudio.base.settings import BaseSettings, EvalSettings, settings_from
 from mmaudio.checkpoints.load import read_record
 from mmaudio.checkpoints.run_state import RunFiles
@@ -82,7 +83,9 @@ class Subject:
 
 def _name_of(run_dir: Path) -> str:
     """What a run was called when it was trained, by which its files are called; its folder may have been renamed since."""
-    return str(read_plain(run_dir / CONFIG_FILE).get("exp_id") or run_dir.name)
+    name = str(read_plain(run_dir / CONFIG_FILE).get("exp_id") or run_dir.name)
+    check_plain_name(f"exp_id in {run_dir / CONFIG_FILE}", name)
+    return name
 
 
 def weights_of(settings: EvalSettings, run_dir: Path) -> Path:
