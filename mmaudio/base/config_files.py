@@ -85,8 +85,8 @@ def check_config_files(folders: Sequence[Path], primary: str, choices: Iterable[
     """
     problems = Problems()
     for folder in folders:
-        for path in sorted([*folder.glob(f"{HYDRA}/*.yaml"), *folder.glob(f"{HYDRA}/*/*.yaml")]):
-            problems.add(_CONFIGURES_HYDRA.format(path=path))  # some are used without being named
+        for found in sorted([*folder.glob(f"{HYDRA}/*.yaml"), *folder.glob(f"{HYDRA}/*/*.yaml")]):
+            problems.add(_CONFIGURES_HYDRA.format(path=found))  # some are used without being named
     group, _, name = primary.rpartition("/")
     waiting, seen = [(group, name, True), *((*choice, False) for choice in choices)], set[Path]()
     while waiting:
@@ -99,7 +99,7 @@ def check_config_files(folders: Sequence[Path], primary: str, choices: Iterable[
             problems.add(_CONFIGURES_HYDRA.format(path=path))
         elif (file := problems.check(partial(_read, path, group, is_primary))) is not None:
             _check(file, problems)
-            waiting += [(*found, False) for found in _defaults(file, folders, problems)]
+            waiting += [(*chosen, False) for chosen in _defaults(file, folders, problems)]
     problems.raise_any()
 
 

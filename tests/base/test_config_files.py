@@ -1,8 +1,11 @@
 """Configuration files by others: they set this program's settings alone, and nothing of one that sets more reaches Hydra."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 
 from mmaudio.base import settings
 from mmaudio.base.config_files import check_config_files, read_plain
@@ -130,7 +133,7 @@ def test_what_the_first_file_chooses_is_looked_at(monkeypatch, tmp_path):
 def test_files_of_ours_and_sound_ones_pass(tmp_path):
     for name in ("train_config", "eval_config"):
         check_config_files([CONFIG], name, [("data", "base"), ("solver", "flow"), ("eval_data", "base")])
-    mix = "# @package data\ndefaults: [base, _self_]\nowls: {tsv: o.tsv, memmap_dir: owls, repeat: '${vgg_oversample_rate}', tag: '${.tsv}'}\n"
+    mix = "# @package data\ndefaults: [base, _self_]\nowls: {tsv: o.tsv, memmap_dir: '${.tsv}', repeat: '${vgg_oversample_rate}'}\n"
     write(tmp_path, {"data/mine.yaml": mix})
     check_config_files([CONFIG, tmp_path], "train_config", [("data", "mine")])
     assert read_plain(tmp_path / "data" / "mine.yaml")["owls"]["repeat"] == "${vgg_oversample_rate}"
@@ -166,3 +169,12 @@ def test_folders_are_those_that_were_looked_at(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     command = read_command(["--config-dir", "mine", "data=mine"], TrainSettings, CONFIG, "train_config", lambda _: "signed", Problems())
     assert command.argv[:2] == ["--config-dir", str(tmp_path / "mine")]
+
+
+def test_the_oldest_hydra_allowed_refuses_to_unpickle():
+    project = tomllib.loads((CONFIG.parent / "pyproject.toml").read_text())["project"]
+    (wanted,) = (each for each in project["dependencies"] if each.startswith("hydra-core"))
+    assert tuple(map(int, wanted.removeprefix("hydra-core>=").split("."))) >= (1, 3, 6)
+    for target in ("pickle.load", "os.system", "builtins.exec"):
+        with pytest.raises(InstantiationException, match="blocklisted"):
+            instantiate({"_target_": target})
