@@ -35,8 +35,6 @@ class Target:
 
     def check(self, tables: Sequence[Path]) -> None:
         """Raises: UserError if the store cannot be written, or would replace something else: other files, or one of the tables read."""
-        if self.name in ("", "..") or self.name != Path(self.name).name:
-            raise UserError(f"the name of the store is {self.name!r}; want a name without slashes")
         check_plain_name("the name of the store", self.name, null_text_path(self.folder).name.removeprefix(self.name))
         check_writable(self.output_dir)
         check_replaceable(self.folder, STORE_FILES)

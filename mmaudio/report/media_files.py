@@ -33,11 +33,15 @@ class _Found:
     sought: str = ""
 
 
+def _is_media(path: Path) -> bool:
+    """Whether a file is media by its name. Scores may be somebody else's, and what they name goes into a page."""
+    return path.suffix.lower() in SOUND_SUFFIXES + PICTURE_SUFFIXES
+
+
 def _told_file(told: Any, scores: Path) -> Path | None:
     """A file that a row names: as it stands, or seen from where the scores lie, also where both were moved with their folder."""
-    if not isinstance(told, str) or not told:
+    if not isinstance(told, str) or "\0" in told or not _is_media(path := Path(told)):
         return None
-    path = Path(told)
     places = (path, scores.parent / path, *(scores.parent / Path(*path.parts[-depth:]) for depth in (1, 2, 3)))
     return next((place for place in places if os.path.isfile(place)), None)
 
@@ -76,6 +80,8 @@ def _picture(row: Mapping[str, Any], scores: Path, folders: Folders, sounds: Seq
 def _gone(found: _Found, what: str) -> str:
     if found.file:
         return ""
+    if found.sought and not found.sought.endswith(".*") and not _is_media(Path(found.sought)):
+        return f"{what} is not shown: its scores name {found.sought[:80]}, which is no sound or video by its name"
     return f"{what} is gone: there is no file {found.sought}" if found.sought else f"its scores do not say where {what} is"
 
 
@@ -118,5 +124,5 @@ def sample_of(rows: Sequence[tuple[Scores, Mapping[str, Any]]], labels: Sequence
         sounds=[*([real] if real else []), *sounds],
         picture=picture.file,
         duration_s=max((duration for duration in durations if duration), default=None),
-        lack=f"the picture is gone: there is no file {picture.sought}" if picture.sought else "",
+        lack=_gone(picture, "the picture") if picture.sought else "",
     )

@@ -12,7 +12,7 @@ import torch
 
 from mmaudio.base.checksums import DamagedFileError
 from mmaudio.base.errors import UserError
-from mmaudio.base.settings import LONGEST_ENDING
+from mmaudio.base.settings import LONGEST_OF_A_RUN
 from mmaudio.checkpoints import save as saving
 from mmaudio.checkpoints.load import foreign_record, load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
@@ -344,7 +344,7 @@ def test_a_kill_at_any_rename_leaves_no_file_with_anothers_record(files, monkeyp
 
 
 def test_the_longest_name_of_a_run_s_file_leaves_room_for_it(tmp_path):
-    exp_id, steps = "x" * (255 - len(LONGEST_ENDING.encode())), 10**9
+    exp_id, steps = "x" * (255 - len(LONGEST_OF_A_RUN.encode())), 10**9
     files = RunFiles(tmp_path, exp_id)
     members = inspect.getmembers(files, lambda value: isinstance(value, Path))
     paths = [path for name, path in members if not name.endswith("folder")]

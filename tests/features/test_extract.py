@@ -407,11 +407,11 @@ def test_empty_places_and_a_manifest_of_something_else_are_refused(run_script, v
     assert (ended.code, "is not the manifest of an extraction" in ended.err) == (2, True)
 
 
-@pytest.mark.parametrize("name", ["", "..", "../other", "a/b"])
+@pytest.mark.parametrize("name", ["", "../other", "a/b", ".."])
 def test_a_store_stays_in_its_folder(run_script, videos, tmp_path, name):
     ended = extract(run_script, videos, tmp_path, "--name", name)
     assert ended.code == 2
-    assert "want a name without slashes" in ended.err
+    assert "want a plain name without slashes" in ended.err
 
 
 def test_a_place_that_cannot_be_written_is_told(run_script, videos, tmp_path):

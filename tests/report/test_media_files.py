@@ -4,7 +4,9 @@ import pytest
 
 from mmaudio.base.file_names import file_of
 from mmaudio.report.choice import all_labels, chosen_ids, samples_of, say_where, sound_labels
+from mmaudio.report.content import Report
 from mmaudio.report.media_files import Folders, sample_of
+from mmaudio.report.page import write_page
 from mmaudio.report.scores import read_scores
 from tests.report.pages import row, scores, write_scores
 from tests.shapes_of_ids import all_ids
@@ -32,6 +34,21 @@ def test_files_that_the_scores_name(tmp_path):
     assert [(sound.label, sound.file, sound.lack) for sound in sample.sounds] == [("real", real, ""), ("generated", made, "")]
     assert (sample.picture, sample.lack, sample.duration_s) == (video, "", 1.0)
     assert [list(sound.onsets_s) for sound in sample.sounds] == [[0.3, 0.6], [0.25]]
+
+
+def test_scores_put_no_other_files_into_a_page(tmp_path):
+    secret, key = tmp_path / "id_rsa", tmp_path / "in" / "key.mp4"
+    for path in (secret, key, tmp_path / "in" / "key.flac"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("secret")
+    (tmp_path / "in" / "link.mp4").symlink_to(secret)
+    named = [str(secret), "/etc/passwd", "../id_rsa", str(key), str(tmp_path / "in" / "link.mp4"), str(key.with_suffix(".flac")), "a\0b"]
+    told = [row(f"c{index}", generated_file=name, reference_file=name, video_file=name) for index, name in enumerate(named)]
+    file = read(tmp_path, told)
+    samples = list(samples_of([file], Folders(), 99))
+    written = write_page(tmp_path / "page", Report("", samples=samples, sound_labels=all_labels([file])))
+    assert list((tmp_path / "page" / "media").iterdir()) == [] and len(written.lacks) >= 2 * len(named)
+    assert samples[0].lack == f"the picture is not shown: its scores name {secret}, which is no sound or video by its name"
 
 
 def test_names_may_be_seen_from_where_the_scores_lie(tmp_path):

@@ -89,6 +89,16 @@ def test_own_file_of_sources_and_no_name(command, data, tmp_path):
     assert not any("valid/loss" in line for line in read_metrics(run))
 
 
+def test_a_mix_by_others_runs_nothing(command, data, tmp_path):
+    folder, mark = tmp_path / "settings" / "data", tmp_path / "ran"
+    folder.mkdir(parents=True)
+    callback = f"{{_target_: logging.FileHandler, filename: '{mark}'}}"
+    (folder / "mine.yaml").write_text(f"# @package _global_\nhydra: {{callbacks: {{evil: {callback}}}}}\ndata: {{train: []}}\n")
+    sentences = sentences_of(command, "--config-dir", "settings", "data=mine", *TINY, *SHORT, "exp_id=x")
+    assert any("mine.yaml says '@package _global_'" in sentence for sentence in sentences)
+    assert not mark.exists() and not (tmp_path / "output").exists()
+
+
 def test_other_settings_of_the_same_run_are_told(command, data, tmp_path):
     words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x", "val_interval=0", "ema.enable=False")
     assert command(*words) == 0

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, nearest
+from mmaudio.base.file_names import check_plain_path
 from mmaudio.base.files import write_json
 from mmaudio.base.naming import named
 from mmaudio.base.ranks import Ranks, all_do, first_does, wait_for_all
 from mmaudio.base.settings import EvalSettings
+from mmaudio.base.sources import LONGEST_OF_A_SET
 from mmaudio.batches import check_sources
 from mmaudio.batches.mixture import Mixture
 from mmaudio.commands.evaluation.by_settings import sampling_of
@@ -64,14 +66,14 @@ class Plan:
 def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -> Plan | None:
     """What is asked for, or a sentence in `problems` for everything that is wrong with it. May fetch a published model's weights."""
     check_names(settings, problems)
-    if settings.output_name is not None and settings.output_name != Path(settings.output_name).name:
-        problems.add(f"output_name is {settings.output_name!r}; want a name without slashes")
     problems.check(lambda: check_scoring(settings))
     chosen = problems.check(lambda: choose_set(settings, run_dir)) if settings.model in VARIANTS else None
     weights = None if problems.sentences else problems.check(lambda: weights_of(settings, run_dir))
     if chosen is None or weights is None:
         return None
-    return Plan(settings, run_dir, Subject(weights, settings), chosen)
+    plan = Plan(settings, run_dir, Subject(weights, settings), chosen)
+    problems.check(lambda: check_plain_path("the name of the results", plan.name, LONGEST_OF_A_SET))
+    return plan
 
 
 def choose_set(settings: EvalSettings, run_dir: Path) -> EvalSet:
