@@ -23,7 +23,7 @@ from mmaudio.base.locks import EXCLUSIVE, SHARED, try_lock
 from mmaudio.base.naming import named
 from mmaudio.base.tables import read_columns, write_table
 from mmaudio.features.ledger import Ledger
-from mmaudio.store.column_files import ColumnFiles, column_bytes, column_path, files_of_column, mark_closed, reserve_columns
+from mmaudio.store.column_files import ColumnFiles, column_bytes, column_path, files_of_column, reserve_columns
 from mmaudio.store.publish import Recipe
 from mmaudio.store.schema import LATENTS, NULL_TEXT, TEXT, TEXT_ROW, TEXT_SHAPE, TEXT_TABLE, VIDEO_FEATURES
 
@@ -32,8 +32,9 @@ FORMAT_VERSION = 2
 MOMENTS = "moments"  # of each row's latents, from which the statistics of the store are added up in the end
 COLUMNS = (*LATENTS, *VIDEO_FEATURES, TEXT, TEXT_TABLE, TEXT_ROW, NULL_TEXT, MOMENTS)  # that may be under way
 _TOLD_AS = {"inputs_hash": "the hash of ids, captions, files and cuts"}
-_CHECKSUM = "checksum"  # of the other facts that are remembered
+_CHECKSUM = "checksum"  # of the other keys of a file
 CLOSING, DONE = "closing", "done"
+_FACTS = ("kept_hash", "rows_hash")  # that come with a stage
 Columns = Mapping[str, tuple[tuple[int, ...], torch.dtype]]  # column → shape of the whole column and dtype
 PATIENCE_S = 15.0  # the processes of a run that was killed need a moment to notice, and a shared folder to show a file
 
@@ -163,7 +164,7 @@ class Workspace:
         if self.stage is not None:
             return
         write_table(_inputs_path(self.folder), ("id", "file"), inputs)
-        write_json(self._manifest_path, self.manifest.content())  # before the columns: what stands without it is not ours
+        self._write_manifest()  # before the columns: what stands without it is not ours
         largest, free = self.reserve(num_captions), shutil.disk_usage(self.folder).free
         if free < largest:
             log.warning(
@@ -221,15 +222,15 @@ class Workspace:
 
     def enter(self, stage: str, **facts: str) -> None:
         """Note a stage, atomically, with a few facts for whoever takes it up from there."""
-        if stage == CLOSING:
-            for name in self.row_columns():
-                mark_closed(column_path(self.folder, name), False)
-        write_json(self._manifest_path, {**self.manifest.content(), "stage": stage, **facts})
+        self._write_manifest(stage=stage, **facts)
 
     def reopen(self, num_captions: int) -> None:
         """Go back to where rows are being done, each at the place of its input, and reserve the columns again."""
-        write_json(self._manifest_path, self.manifest.content())
+        self._write_manifest()
         self.reserve(num_captions)
+
+    def _write_manifest(self, **facts: str) -> None:
+        _write_object(self._manifest_path, {**self.manifest.content(), **facts})
 
     def check_there(self) -> None:
         """Raises: UserError where the folder was taken away from under this extraction."""
@@ -246,7 +247,7 @@ class Workspace:
 
     def remember(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep a few facts beside the manifest, atomically, with a checksum."""
-        write_json(self.folder / f"{name}.json", {**content, _CHECKSUM: _checksum(content)})
+        _write_object(self.folder / f"{name}.json", content)
 
     def remove(self) -> None:
         """Delete what this extraction put into the folder, and the folder if nothing else is in it."""
@@ -275,25 +276,36 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises: UserError for a file that no extraction writes.
     """
     path = folder / "manifest.json"
-    content = _read_object(path) if path.is_file() else {}
-    if content is None or (path.is_file() and not _is_manifest(content)):
+    if not path.is_file():
+        return {}
+    content = _read_object(path)
+    if content is None or not _is_manifest(content):
         raise UserError(f"{path} is not the manifest of an extraction; choose another --latent_dir")
     return content
 
 
 def _is_manifest(content: Mapping[str, Any]) -> bool:
-    stage = content.get("stage", CLOSING)
-    hashes = [content.get("inputs_hash"), content.get("rows_hash", ""), content.get("kept_hash", "")]
-    return type(content.get("format_version")) is int and stage in (CLOSING, DONE) and all(isinstance(each, str) for each in hashes)
+    """Whether what a file says can be believed, as far as it is not compared with this extraction (see `Manifest.differences`)."""
+    if not content or not all(isinstance(content[key], str) for key in ("stage", *_FACTS) if key in content):
+        return False
+    stage, facts = content.get("stage"), [key for key in _FACTS if key in content]
+    if stage == DONE:
+        return facts == ["rows_hash"] and type(content.get("format_version")) is int and "inputs_hash" in content
+    return stage in (None, CLOSING) and (not facts or (stage == CLOSING and facts == ["kept_hash"]))
+
+
+def _write_object(path: Path, content: Mapping[str, Any]) -> None:
+    write_json(path, {**content, _CHECKSUM: _checksum(content)})
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:
-    """The object that a JSON file holds; None where it holds something else."""
+    """What `_write_object` wrote, in this version or the one before, which wrote no checksum; None for anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        is_ours = isinstance(content, dict) and content.pop(_CHECKSUM, None) in (None, _checksum(content))
     except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) else None
+    return content if is_ours else None
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
@@ -324,7 +336,6 @@ def recall_unfinished(folder: Path, name: str) -> dict[str, Any] | None:
     if not manifest or manifest.get("stage") == DONE or not path.is_file():
         return None
     content = _read_object(path)
-    checksum = content.pop(_CHECKSUM, None) if content is not None else None
-    if content is None or checksum not in (None, _checksum(content)):  # the version before wrote none
+    if content is None:
         raise UserError(f"{path} is not what an extraction keeps there; put the file back as it was, or remove {folder} to start anew")
     return content

@@ -1,14 +1,18 @@
 """Columns of work under way that are removed, cut or begun anew: whatever the stage, the store is that of an undisturbed extraction."""
 
+import json
 import os
+import random
 import re
 import shutil
 import subprocess
 from functools import cache
 
 import pytest
+import torch
 
 from mmaudio.base.tables import write_table
+from mmaudio.clips.rejects import read_rejects
 from mmaudio.features import extract as extraction
 from mmaudio.features import finish
 from mmaudio.features.recorder import Recorder
@@ -16,6 +20,7 @@ from mmaudio.features.workspace import Workspace
 from mmaudio.media.audio import write_flac
 from mmaudio.media.example import draw_bounces, render_frames, render_sound
 from mmaudio.media.write import write_video
+from mmaudio.store.column_files import ColumnFiles
 from tests.features.test_extract import AUDIO_SCRIPT, LITE, VIDEO_SCRIPT, content
 
 NUM, BAD, OLD = 6, 2, 2  # inputs; which of them is none; how many rows a store has that is added to
@@ -194,3 +199,172 @@ def all_ways():
 def test_every_column_at_every_stage(run_script, cases, way):
     for _, stage, name, how in (one for one in all_ways() if one[0] == way):
         check(run_script, cases(run_script, *way), stage, name, how)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", sorted({way for way, *_ in all_ways()}), ids=str)
+def test_some_columns_at_some_stages(run_script, cases, way):
+    draw = random.Random(f"seed 1 {way}")
+    for _, stage, name, how in draw.sample([one for one in all_ways() if one[0] == way], 12):
+        check(run_script, cases(run_script, *way), stage, name, how)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_column_at_every_stage(run_script, cases, stage):
+    way = ("audio", "compact", False)
+    draw = random.Random(f"seed 2 {stage}")
+    for how in draw.sample(CUTS, 2):
+        check(run_script, cases(run_script, *way), stage, draw.choice(("mean", "std", "moments", "text_table")), how)
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "how", "is_added"),
+    [("rows under way", "sync_features", "remove", False), ("columns in place", "clip_features", "one row", True)],
+)
+def test_columns_of_videos(run_script, cases, stage, name, how, is_added):
+    """The second is cut to the length that it has without gaps, and its gaps are closed; other rows are there."""
+    assert check(run_script, cases(run_script, "video", "compact", is_added), stage, name, how)
+
+
+@pytest.mark.parametrize("how", CUTS)
+def test_how_many_rows_are_lost_is_said(run_script, cases, how):
+    told = check(run_script, cases(run_script, "audio", "compact", False), "rows final", "mean", how)
+    (count, _), wanted = told[0], {"half": 3, "one byte": 1, "one row": 1}
+    assert int(count) == wanted.get(how, NUM - 1)
+
+
+def one_error(ended):
+    """The only sentence, of a run that was refused."""
+    told = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert (ended.code, len(told), "Traceback" in ended.err) == (2, 1, False), ended.err
+    return told[0]
+
+
+@pytest.fixture
+def own_media(media, tmp_path):
+    """Media that may be changed."""
+    return shutil.copytree(media, tmp_path / "media")
+
+
+def test_a_final_row_that_is_lost_with_its_file_is_refused_until_the_file_is_back(run_script, own_media, tmp_path):
+    case = Case(run_script, own_media, tmp_path, "audio", "compact", False)
+    parts, sound = case.bring_back("gaps closed"), own_media / "sounds" / "s4.flac"
+    sound.rename(tmp_path / "s4.flac")
+    (parts / "std.memmap").unlink()
+    before = {path.name: path.read_bytes() for path in parts.iterdir() if path.name != "lock"}
+    said = one_error(case.go_on(run_script))
+    assert "std.memmap in" in said and "the files of 1 of the rows ('c4') are gone" in said and "bring them back" in said
+    assert {path.name: path.read_bytes() for path in parts.iterdir() if path.name != "lock"} == before
+    (tmp_path / "s4.flac").rename(sound)
+    assert case.go_on(run_script).code == 3
+    assert content(case.place) == case.whole
+
+
+def test_a_row_that_is_lost_before_rows_are_final_with_its_file_is_a_reject(run_script, own_media, tmp_path):
+    case = Case(run_script, own_media, tmp_path, "audio", "compact", False)
+    parts = case.bring_back("rows under way")
+    (own_media / "sounds" / "s1.flac").unlink()
+    (parts / "mean.memmap").unlink()
+    assert case.go_on(run_script).code == 3
+    assert {reject.id for reject in read_rejects(case.place / "s.failed.tsv")} == {"c1", f"c{BAD}"}
+
+
+def write_as_the_version_before(parts):
+    """Take from the work under way what that version did not write."""
+    for path in parts.glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = [{key: value for key, value in line.items() if key not in ("crc32", "fingerprints")} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    for path in parts.glob("*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("checksum", "kept_hash")}))
+    for path in parts.glob("*.closed"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_work_of_the_version_before_is_gone_on_with(run_script, cases, stage):
+    case = cases(run_script, "audio", "published", True)
+    write_as_the_version_before(case.bring_back(stage))
+    ended = case.go_on(run_script)
+    assert (ended.code, content(case.place) == case.whole, "again" in ended.out) == (3, True, False), ended.out + ended.err
+    shutil.rmtree(case.place)
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "how"),
+    [("rows under way", "mean", "begun anew"), ("gaps closed", "std", "one row"), ("captions done", "moments", "half")],
+)
+def test_work_of_the_version_before_has_no_holes_either(run_script, cases, stage, name, how):
+    case = cases(run_script, "audio", "published", True)
+    parts = case.bring_back(stage)
+    write_as_the_version_before(parts)
+    damage(parts / f"{name}.memmap", how, (parts / f"{name}.memmap").stat().st_size // NUM)
+    ended = case.go_on(run_script)
+    assert (ended.code, content(case.place) == case.whole, "are done again" in ended.out) == (3, True, True), ended.out + ended.err
+    shutil.rmtree(case.place)
+
+
+@pytest.mark.parametrize("stage", ["rows final", "gaps closed"])
+def test_a_ledger_that_is_gone_is_of_rows_that_are_done_again(run_script, cases, stage):
+    """Of closed gaps nobody knows any more which rows stand where."""
+    case = cases(run_script, "audio", "compact", False)
+    parts = case.bring_back(stage)
+    (path,) = parts.glob("rows.*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[1:]))
+    assert case.go_on(run_script).code == 3
+    assert content(case.place) == case.whole
+    shutil.rmtree(case.place)
+
+
+@pytest.mark.parametrize("how", ["remove", "empty", "begun anew"])
+def test_a_column_that_is_lost_during_the_run_is_made_again_in_it(run_script, cases, monkeypatch, how):
+    case, keep = cases(run_script, "audio", "compact", False), Recorder.keep
+    case.begin(run_script)
+
+    def damages(recorder, number, row, stamp=None):
+        keep(recorder, number, row, stamp)
+        if number == 3 and (path := case.place / "parts" / "mean.memmap").stat().st_nlink and not damaged:
+            damaged.append(path)
+            damage(path, how, 0)
+
+    damaged = []
+    monkeypatch.setattr(Recorder, "keep", damages)
+    ended = case.go_on(run_script)
+    assert (ended.code, content(case.place) == case.whole) == (3, True), ended.err
+    assert "are done again: mean.memmap in" in ended.out
+    shutil.rmtree(case.place)
+
+
+def test_a_disk_that_keeps_nothing_is_told(run_script, cases, monkeypatch):
+    case, write = cases(run_script, "audio", "compact", False), ColumnFiles.write_row
+    monkeypatch.setattr(ColumnFiles, "write_row", lambda files, name, number, row: write(files, name, number, row) ^ 1)
+    assert "lose what is written to them, again and again" in one_error(case.go_on(run_script))
+    shutil.rmtree(case.place)
+
+
+def test_a_table_of_texts_that_is_removed_while_captions_are_encoded_is_told(run_script, cases, monkeypatch):
+    case, encode = cases(run_script, "audio", "published", False), finish._put_texts
+
+    def removes(folder, *words):
+        (folder / "text_table.memmap").unlink()
+        encode(folder, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "_put_texts", removes)
+        assert "text_table.memmap was removed while this extraction was at work" in one_error(case.go_on(run_script))
+    assert case.go_on(run_script).code == 3
+    assert content(case.place) == case.whole
+    shutil.rmtree(case.place)
+
+
+def test_rows_of_zeros_that_were_made_so_are_no_holes(run_script, cases, monkeypatch):
+    monkeypatch.setattr("mmaudio.features.lite.encode_sync", lambda frames: torch.zeros(len(frames), 16, 768))
+    case = cases(run_script, "video", "compact", False)
+    with monkeypatch.context() as patch:
+        dies_at(patch, Recorder, "keep", 4)
+        assert case.go_on(run_script).code == 130
+    ended = case.go_on(run_script)
+    assert (ended.code, "again" in ended.out, "4 of 6 inputs were done before" in ended.out) == (3, False, True), ended.err
+    shutil.rmtree(case.place)
