@@ -9,7 +9,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.features.workspace import Workspace, recall_unfinished
 from mmaudio.store.columns import open_columns
 from mmaudio.store.publish import Recipe
-from mmaudio.store.reader import Store, read_rows
+from mmaudio.store.reader import Store, read_record, read_rows
 from mmaudio.store.schema import TEXT_ROW, TEXT_TABLE, StoreRecord, hash_rows, table_path
 
 _NAME = "base"
@@ -43,12 +43,17 @@ class BaseStore:
 
         Raises: UserError as `open`, or if it was changed since.
         """
-        content = recall_unfinished(latent_dir, _NAME)
-        if content is None or content["folder"] != str(folder.resolve()):  # another's, which the manifest tells
+        content, path = recall_unfinished(latent_dir, _NAME), latent_dir / f"{_NAME}.json"
+        if content is None:
             return cls.open(folder)
-        record = StoreRecord.from_json(content["record"], str(latent_dir / f"{_NAME}.json"))
+        if set(content) != {"folder", "record"} or not isinstance(content["folder"], str):
+            raise UserError(f"{path} does not say which store rows are being added to; remove {latent_dir} to start anew")
+        if content["folder"] != str(folder.resolve()):  # another's, which the manifest tells
+            return cls.open(folder)
+        record, now = StoreRecord.from_json(content["record"], str(path)), read_record(folder)
         ids, captions = (texts[: record.num_rows] for texts in read_rows(table_path(folder), folder))
-        if hash_rows(ids, captions) != record.rows_hash:
+        is_as_before = now is None or now == record or now.rows_hash != record.rows_hash  # else the rows of this extraction are in it
+        if hash_rows(ids, captions) != record.rows_hash or not is_as_before:
             raise UserError(f"store {folder} was changed while rows were being added from {latent_dir}; remove that folder to start anew")
         return cls(folder, ids, captions, record)
 
@@ -69,5 +74,7 @@ class BaseStore:
     def check(self, recipe: Recipe) -> None:
         """Raises: UserError naming all that differs between how the store was made and how rows are to be made."""
         differing = recipe.differences(self.record.to_json())
+        if not differing and len(self.record.latent_mean) != recipe.spec.latent_channels:
+            differing = [f"its record has latent statistics of {len(self.record.latent_mean)} channels"]
         if differing:
             raise UserError(f"rows cannot be added to store {self.folder}: {'; '.join(differing)}; extract as it was, or to another store")

@@ -4,9 +4,10 @@ take the folder and reserve the disk → rows → captions of the rows that stan
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -20,15 +21,17 @@ from mmaudio.features.base_store import BaseStore
 from mmaudio.features.captions import extract_captions, texts_needed
 from mmaudio.features.changes import changed_inputs
 from mmaudio.features.finish import FinishedRows, finish
+from mmaudio.features.holes import captions_done, forget_lost_rows, kept_hash
 from mmaudio.features.job import Job
 from mmaudio.features.ledger import Entered
 from mmaudio.features.rows import extract_rows, share_of
 from mmaudio.features.target import Target
 from mmaudio.features.workspace import CLOSING, DONE, read_manifest
-from mmaudio.store.reader import read_record
-from mmaudio.store.schema import StoreRecord
+from mmaudio.store.reader import Store, read_record
+from mmaudio.store.schema import StoreRecord, table_path
 
 log = logging.getLogger(__name__)
+_TRIES = 3  # to do what was lost while it was being done
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,9 @@ def extract(job: Job, target: Target, base: BaseStore | None, backend: Backend, 
     """
     with _alone(job, target, base, ranks):
         if first_does(lambda: job.work.stage) != DONE:
-            done = _do_rows(job, target, backend, ranks, retry_failed)
+            done = _do_rows(job, target, base, backend, ranks, retry_failed)
             rows = _finished(job, done, base)
-            captions_done = first_does(lambda: job.work.captions.read(len(rows.new_captions)))
-            extract_captions(job, rows.new_captions, captions_done, backend, ranks)
-            wait_for_all()
+            _do_captions(job, rows.new_captions, backend, ranks)
             first_does(lambda: _make_store(job, target, rows, backend, base))
         return first_does(lambda: _clean_up(job, target))
 
@@ -74,9 +75,7 @@ def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> It
             job.work.check()
             if job.work.stage == DONE and not _stands(job, target):
                 job.work.clear()
-            items = job.inputs.items
-            captions = texts_needed([item.caption for item in items], job.recipe.layout.name, base)
-            job.work.start(((item.id, item.file) for item in items), len(captions))
+            job.work.start(((item.id, item.file) for item in job.inputs.items), _most_captions(job, base))
             if base is not None and job.work.stage is None:
                 base.remember(job.work)
 
@@ -87,38 +86,47 @@ def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> It
         wait_for_all()
         try:
             yield
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             job.work.check_there()
+            if error.filename is not None and Path(error.filename).parent == job.work.folder:
+                advice = "run it again: what it held is made again"
+                raise UserError(f"{error.filename} was removed while this extraction was at work; {advice}") from None
             raise
 
 
+def _most_captions(job: Job, base: BaseStore | None) -> int:
+    """How many captions there are to encode, if every input gives a row."""
+    return len(texts_needed([item.caption for item in job.inputs.items], job.recipe.layout.name, base))
+
+
 def _stands(job: Job, target: Target) -> bool:
-    """Whether the store that the folder says was made is the one at the target."""
-    record = read_record(target.folder)
+    """Whether the store that the folder says was made is the one at the target, and whole."""
+    try:
+        record = Store.open(table_path(target.folder), target.folder).record
+    except UserError as error:
+        log.warning("%s says that its store was made, and there is none that is whole (%s)", job.work.folder, error.sentences[0])
+        return False
     return record is not None and record.rows_hash == read_manifest(job.work.folder).get("rows_hash")
 
 
-def _do_rows(job: Job, target: Target, backend: Backend, ranks: Ranks, retry_failed: bool) -> Entered:
+def _do_rows(job: Job, target: Target, base: BaseStore | None, backend: Backend, ranks: Ranks, retry_failed: bool) -> Entered:
     """Collective. Do the rows that are missing; returns what then is done, the same on every rank.
 
     Raises: RejectsError if too little is left, once all that is known to fail is listed.
     """
-    num_inputs, ledger = len(job.inputs.items), job.work.rows
+    num_inputs, ledger, num_captions = len(job.inputs.items), job.work.rows, _most_captions(job, base)
 
     def done_before() -> Entered:
         if retry_failed and job.work.stage == CLOSING:
             raise UserError(f"the rows of {job.work.folder} are final; leave --retry_failed out, and then --append what failed")
-        done = _without_replaced(job, ledger.read(num_inputs, without_rejected=retry_failed), retry_failed)
+        done = ledger.read(num_inputs, without_rejected=retry_failed)
+        if forget_lost_rows(job, done, num_captions):
+            done = ledger.read(num_inputs, without_rejected=retry_failed)
+        done = _without_replaced(job, done, retry_failed)
         if 0 < done.num_missing < num_inputs:
             log.info("%d of %d inputs were done before", num_inputs - done.num_missing, num_inputs)
         _check_failures(job, target, done)
         return done
-
-    before = first_does(done_before)
-    ledger.follow(before.latest)
-    if before.num_missing:
-        extract_rows(job, share_of(job.inputs, before, ranks), len(before.reasons), backend, ranks.rank)
-    wait_for_all()
 
     def done_now() -> Entered:
         job.work.check_there()
@@ -131,10 +139,37 @@ def _do_rows(job: Job, target: Target, backend: Backend, ranks: Ranks, retry_fai
             seen = f"none of the {job.inputs.num_seen} inputs gave a row{' to add' if job.work.manifest.appends_to else ''}"
             raise RejectsError(f"{seen}; {target.failed_tsv} says why for each; the same command tries them again")
         if job.work.stage is None:
-            job.work.enter(CLOSING)
+            if forget_lost_rows(job, done, num_captions):  # since they were done
+                return ledger.read(num_inputs)
+            job.work.enter(CLOSING, kept_hash=kept_hash(done))
         return done
 
-    return first_does(done_now)
+    done = first_does(done_before)
+    for _ in range(_TRIES):
+        ledger.follow(done.latest)
+        if done.num_missing:
+            extract_rows(job, share_of(job.inputs, done, ranks), len(done.reasons), backend, ranks.rank)
+        wait_for_all()
+        done = first_does(done_now)
+        if not done.num_missing:
+            return done
+    raise _loses(job)
+
+
+def _do_captions(job: Job, captions: Sequence[str], backend: Backend, ranks: Ranks) -> None:
+    """Collective. Encode the captions that are missing."""
+    for _ in range(_TRIES):
+        done = first_does(lambda: captions_done(job, captions))
+        if not done.num_missing:
+            return
+        job.work.captions.follow(done.latest)
+        extract_captions(job, captions, done, backend, ranks)
+        wait_for_all()
+    raise _loses(job)
+
+
+def _loses(job: Job) -> UserError:
+    return UserError(f"the columns in {job.work.folder} lose what is written to them, again and again; see to that disk, or name another")
 
 
 def _without_replaced(job: Job, done: Entered, retry_failed: bool) -> Entered:

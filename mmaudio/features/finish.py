@@ -46,7 +46,7 @@ def finish(work: Workspace, target: Path, rows: FinishedRows, null_text: Tensor,
     Raises: UserError where the disk is full, or the store that is added to was changed meanwhile; nothing done is lost.
     """
     recipe = work.manifest.recipe
-    for name, (shape, dtype) in work.filled_shapes().items():
+    for name, (shape, dtype) in work.row_columns().items():
         close_gaps(column_path(work.folder, name), row_bytes(shape, dtype), rows.is_kept)
     _put_texts(work.folder, recipe, rows, null_text, base)
     moments = _moments(work.folder, recipe, len(rows.ids), base)

@@ -1,4 +1,4 @@
-"""From finished rows to their places on disk and the ledger."""
+"""From finished rows to their places on disk and the ledger, with a fingerprint of what was written there."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class Recorder:
     def __init__(self, files: ColumnFiles, ledger: Ledger) -> None:
         self.num_rejected = 0
         self._files, self._ledger = files, ledger
-        self._kept: list[int] = []
+        self._kept: dict[int, list[int]] = {}  # number → fingerprint of each column of its row
         self._rejected: dict[int, tuple[str, str]] = {}
         self._stamps: dict[int, Stamp] = {}
         self._committed_s = time.monotonic()
@@ -49,9 +49,8 @@ class Recorder:
         Args:
             stamp: of the file that it was made of, if it was one.
         """
-        for name, value in row.items():
-            self._files.write(name, number, value[None])
-        self._kept.append(number)
+        found = {name: self._files.write_row(name, number, value) for name, value in row.items()}
+        self._kept[number] = [found[name] for name in self._files.names]
         self._note(number, stamp)
         self._commit_if_due()
 
@@ -75,12 +74,12 @@ class Recorder:
         self._wait()
         if self._kept or self._rejected:
             self._entering = self._thread.submit(self._enter, self._kept, self._rejected, self._stamps)
-            self._kept, self._rejected, self._stamps = [], {}, {}
+            self._kept, self._rejected, self._stamps = {}, {}, {}
         self._committed_s = time.monotonic()
 
-    def _enter(self, kept: Sequence[int], rejected: Mapping[int, tuple[str, str]], stamps: Mapping[int, Stamp]) -> None:
+    def _enter(self, kept: Mapping[int, Sequence[int]], rejected: Mapping[int, tuple[str, str]], stamps: Mapping[int, Stamp]) -> None:
         self._files.sync()  # first the rows, then that they are there: a power cut leaves no entry without its row
-        self._ledger.add(kept, rejected, stamps)
+        self._ledger.add(list(kept), rejected, stamps, fingerprints=kept)
 
     def _wait(self) -> None:
         if self._entering is not None:

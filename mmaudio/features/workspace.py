@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import sweep, write_json
+from mmaudio.base.files import sweep, text_hash, write_json
 from mmaudio.base.locks import EXCLUSIVE, SHARED, try_lock
 from mmaudio.base.naming import named
 from mmaudio.base.tables import read_columns, write_table
 from mmaudio.features.ledger import Ledger
-from mmaudio.store.column_files import ColumnFiles, column_bytes, column_path, reserve_columns
+from mmaudio.store.column_files import ColumnFiles, column_bytes, column_path, files_of_column, reserve_columns
 from mmaudio.store.publish import Recipe
 from mmaudio.store.schema import LATENTS, NULL_TEXT, TEXT, TEXT_ROW, TEXT_SHAPE, TEXT_TABLE, VIDEO_FEATURES
 
@@ -32,7 +32,10 @@ FORMAT_VERSION = 2
 MOMENTS = "moments"  # of each row's latents, from which the statistics of the store are added up in the end
 COLUMNS = (*LATENTS, *VIDEO_FEATURES, TEXT, TEXT_TABLE, TEXT_ROW, NULL_TEXT, MOMENTS)  # that may be under way
 _TOLD_AS = {"inputs_hash": "the hash of ids, captions, files and cuts"}
+_CHECKSUM = "checksum"  # of the other keys of a file
 CLOSING, DONE = "closing", "done"
+_FACTS = ("kept_hash", "rows_hash")  # that come with a stage
+Columns = Mapping[str, tuple[tuple[int, ...], torch.dtype]]  # column → shape of the whole column and dtype
 PATIENCE_S = 15.0  # the processes of a run that was killed need a moment to notice, and a shared folder to show a file
 
 
@@ -71,8 +74,8 @@ class Workspace:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.rows = Ledger(folder, "rows")
-        self.captions = Ledger(folder, "captions")
+        self.rows = Ledger(folder, "rows", len(self.row_columns()))
+        self.captions = Ledger(folder, "captions", may_reject=False)
 
     @property
     def _manifest_path(self) -> Path:
@@ -84,9 +87,8 @@ class Workspace:
 
     def _own_files(self) -> list[Path]:
         """What an extraction leaves in its folder, but for the manifest and the lock."""
-        columns = [column_path(self.folder, name) for name in COLUMNS]
-        closed = [path.with_name(f".{path.name}.closed") for path in columns]
-        named = [path for path in (*columns, *closed, self.folder / "base.json", self._stop_path) if path.exists()]
+        columns = [path for name in COLUMNS for path in files_of_column(column_path(self.folder, name))]
+        named = [path for path in (*columns, self.folder / "base.json", self._stop_path) if path.exists()]
         return [*named, *self.rows.files(), *self.captions.files()]
 
     def check(self) -> None:
@@ -162,15 +164,26 @@ class Workspace:
         if self.stage is not None:
             return
         write_table(_inputs_path(self.folder), ("id", "file"), inputs)
-        write_json(self._manifest_path, self.manifest.content())  # before the columns: what stands without it is not ours
-        dtypes, shapes = self._dtypes(), self._row_shapes() | {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}
-        reserve_columns(self.folder, shapes, dtypes)
-        largest, free = max(column_bytes(shape, dtypes[name]) for name, shape in shapes.items()), shutil.disk_usage(self.folder).free
+        self._write_manifest()  # before the columns: what stands without it is not ours
+        largest, free = self.reserve(num_captions), shutil.disk_usage(self.folder).free
         if free < largest:
             log.warning(
                 "if an input fails, its gap is closed by copying a column at a time: up to %.1f GB of room, of which the disk has %.1f",
                 *(num_bytes / 1e9 for num_bytes in (largest, free)),
             )
+
+    def reserve(self, num_captions: int) -> int:
+        """Give every column, where it is missing or shorter, its full size, `num_captions` at most. Returns: bytes of the largest.
+
+        Raises: UserError where the disk has not enough room.
+        """
+        dtypes, shapes = self._dtypes(), self._row_shapes() | {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}
+        reserve_columns(self.folder, shapes, dtypes)
+        return max(column_bytes(shape, dtypes[name]) for name, shape in shapes.items())
+
+    def reserve_captions(self, num_captions: int) -> None:
+        """Give the table of the text features of captions this size, where it is missing or shorter. Raises: as `reserve`."""
+        reserve_columns(self.folder, {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}, self._dtypes())
 
     def _row_shapes(self) -> dict[str, tuple[int, ...]]:
         row_shapes, num_rows = self.manifest.recipe.layout.row_shapes, self.manifest.num_inputs
@@ -182,25 +195,42 @@ class Workspace:
         return {**layout.dtypes, TEXT_TABLE: layout.text_dtype, MOMENTS: torch.float64}
 
     def open_rows(self) -> ColumnFiles:
-        """The columns with a place for every input."""
-        return ColumnFiles(self.folder, self._row_shapes(), self._dtypes())
+        """The columns that are filled row by row, with a place for every input."""
+        return ColumnFiles(self.folder, {name: shape for name, (shape, _) in self.row_columns().items()}, self._dtypes())
 
     def open_captions(self, num_captions: int) -> ColumnFiles:
         """The table of the text features of captions."""
-        return ColumnFiles(self.folder, {TEXT_TABLE: (num_captions, *TEXT_SHAPE)}, self._dtypes())
+        return ColumnFiles(self.folder, {name: shape for name, (shape, _) in self.caption_columns(num_captions).items()}, self._dtypes())
 
-    def filled_shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Whole shape and dtype of the columns that are filled by place, row by row."""
+    def row_columns(self) -> Columns:
+        """Whole shape and dtype of the columns that are filled row by row, each row at the place of its input."""
         return {name: (shape, self._dtypes()[name]) for name, shape in self._row_shapes().items() if name not in (TEXT, TEXT_ROW)}
+
+    def caption_columns(self, num_captions: int) -> Columns:
+        """As `row_columns`, of what is filled caption by caption."""
+        return {TEXT_TABLE: ((num_captions, *TEXT_SHAPE), self._dtypes()[TEXT_TABLE])}
 
     @property
     def stage(self) -> str | None:
         """CLOSING once every row is done, when places may have moved together; DONE once the store stands; None before."""
         return read_manifest(self.folder).get("stage")
 
+    @property
+    def kept_hash(self) -> str | None:
+        """The hash of which rows were kept when they became final; None before, and where the version before made them final."""
+        return read_manifest(self.folder).get("kept_hash")
+
     def enter(self, stage: str, **facts: str) -> None:
         """Note a stage, atomically, with a few facts for whoever takes it up from there."""
-        write_json(self._manifest_path, {**self.manifest.content(), "stage": stage, **facts})
+        self._write_manifest(stage=stage, **facts)
+
+    def reopen(self, num_captions: int) -> None:
+        """Go back to where rows are being done, each at the place of its input, and reserve the columns again."""
+        self._write_manifest()
+        self.reserve(num_captions)
+
+    def _write_manifest(self, **facts: str) -> None:
+        _write_object(self._manifest_path, {**self.manifest.content(), **facts})
 
     def check_there(self) -> None:
         """Raises: UserError where the folder was taken away from under this extraction."""
@@ -216,8 +246,8 @@ class Workspace:
         return self._stop_path.exists()
 
     def remember(self, name: str, content: Mapping[str, Any]) -> None:
-        """Keep a few facts beside the manifest, atomically."""
-        write_json(self.folder / f"{name}.json", content)
+        """Keep a few facts beside the manifest, atomically, with a checksum."""
+        _write_object(self.folder / f"{name}.json", content)
 
     def remove(self) -> None:
         """Delete what this extraction put into the folder, and the folder if nothing else is in it."""
@@ -241,15 +271,45 @@ class Workspace:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a folder says of the extraction in it, the stage included; nothing where none is under way."""
+    """What a folder says of the extraction in it, the stage included; nothing where none is under way.
+
+    Raises: UserError for a file that no extraction writes.
+    """
     path = folder / "manifest.json"
     if not path.is_file():
         return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError(f"{path} is not the manifest of an extraction; choose another --latent_dir") from None
+    content = _read_object(path)
+    if content is None or not _is_manifest(content):
+        raise UserError(f"{path} is not the manifest of an extraction; choose another --latent_dir")
     return content
+
+
+def _is_manifest(content: Mapping[str, Any]) -> bool:
+    """Whether what a file says can be believed, as far as it is not compared with this extraction (see `Manifest.differences`)."""
+    if not content or not all(isinstance(content[key], str) for key in ("stage", *_FACTS) if key in content):
+        return False
+    stage, facts = content.get("stage"), [key for key in _FACTS if key in content]
+    if stage == DONE:
+        return facts == ["rows_hash"] and type(content.get("format_version")) is int and "inputs_hash" in content
+    return stage in (None, CLOSING) and (not facts or (stage == CLOSING and facts == ["kept_hash"]))
+
+
+def _write_object(path: Path, content: Mapping[str, Any]) -> None:
+    write_json(path, {**content, _CHECKSUM: _checksum(content)})
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """What `_write_object` wrote, in this version or the one before, which wrote no checksum; None for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        is_ours = isinstance(content, dict) and content.pop(_CHECKSUM, None) in (None, _checksum(content))
+    except (ValueError, RecursionError):
+        return None
+    return content if is_ours else None
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return text_hash([json.dumps(content, sort_keys=True)])
 
 
 def _inputs_path(folder: Path) -> Path:
@@ -267,9 +327,15 @@ def inputs_begun_with(folder: Path) -> dict[str, str] | None:
     return dict(read_columns(path, ("id",), {"file": ""}))  # type: ignore[arg-type]  # rows of two fields
 
 
-def recall_unfinished(folder: Path, name: str) -> Any:
-    """What the extraction under way in a folder keeps under a name; None if none is, or it keeps nothing there."""
+def recall_unfinished(folder: Path, name: str) -> dict[str, Any] | None:
+    """What the extraction under way in a folder keeps under a name; None if none is, or it keeps nothing there.
+
+    Raises: UserError for a file that no extraction writes.
+    """
     path, manifest = folder / f"{name}.json", read_manifest(folder)
     if not manifest or manifest.get("stage") == DONE or not path.is_file():
         return None
-    return json.loads(path.read_text(encoding="utf-8"))
+    content = _read_object(path)
+    if content is None:
+        raise UserError(f"{path} is not what an extraction keeps there; put the file back as it was, or remove {folder} to start anew")
+    return content

@@ -1,7 +1,8 @@
 """Column files while they are written: reserved in full, filled at any row by any process, closed up, handed over.
 
 Every block of the disk is allocated first, so that a full disk is an error before the work and not a torn row, or a bus
-fault of a reader's mapping, in the middle of it.
+fault of a reader's mapping, in the middle of it. Each row that is written has a fingerprint, which tells later at the cost
+of a short read whether the row is still there: a file that was removed or cut is reserved again, and full of zeros.
 """
 
 import errno
@@ -9,7 +10,8 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 Shapes = Mapping[str, tuple[int, ...]]  # column → shape of the whole column, rows first
 Dtypes = Mapping[str, torch.dtype]
 COPIED_AT_ONCE = 1 << 24  # bytes
+HEAD_BYTES = 64  # of a row that its fingerprint covers, beside its last token
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CANNOT_RESERVE = (errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
@@ -101,6 +104,26 @@ def reserve_columns(folder: Path, shapes: Shapes, dtypes: Dtypes) -> None:
     reserve_bytes({column_path(folder, name): column_bytes(shape, dtypes[name]) for name, shape in shapes.items()})
 
 
+def fingerprint_spans(shape: tuple[int, ...], dtype: torch.dtype) -> list[tuple[int, int]]:
+    """(start, stop) of the bytes of a row that its fingerprint covers: the first ones, and its last token.
+
+    What cuts a file, or begins it anew, takes the end of a row or all of it.
+
+    Args:
+        shape: of the whole column, (rows, tokens, …).
+    """
+    row, token = row_bytes(shape, dtype), math.prod(shape[2:]) * dtype.itemsize
+    return [(0, row)] if row <= HEAD_BYTES + token else [(0, HEAD_BYTES), (row - token, row)]
+
+
+def fingerprint(pieces: Sequence[bytes | memoryview]) -> int:
+    """The fingerprint of a row, 32 bits, of the bytes at its spans."""
+    checksum = 0
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
 class NotFiniteError(ValueError):
     """Rows hold infinite numbers, or none, in the dtype they are to be stored in."""
 
@@ -112,6 +135,11 @@ class ColumnFiles:
         self._shapes, self._dtypes = dict(shapes), dict(dtypes)
         self._num_appended = dict.fromkeys(shapes, 0)
         self._handles = {name: os.open(column_path(folder, name), os.O_WRONLY) for name in shapes}
+
+    @property
+    def names(self) -> list[str]:
+        """The columns, in order."""
+        return list(self._shapes)
 
     @classmethod
     def reserved(cls, folder: Path, shapes: Shapes, dtypes: Dtypes) -> "ColumnFiles":
@@ -148,6 +176,15 @@ class ColumnFiles:
         Raises: ValueError for another row shape or rows beyond the column; NotFiniteError for a number that is not finite in
             its dtype.
         """
+        self._write(name, first, rows)
+
+    def write_row(self, name: str, number: int, row: Tensor) -> int:
+        """Write one row, (tokens, …), as `write` does, and return its fingerprint."""
+        view = self._write(name, number, row[None])
+        return fingerprint([view[start:stop] for start, stop in fingerprint_spans(self._shapes[name], self._dtypes[name])])
+
+    def _write(self, name: str, first: int, rows: Tensor) -> memoryview:
+        """As `write`; returns the bytes that were written."""
         shape, dtype = self._shapes[name], self._dtypes[name]
         if tuple(rows.shape[1:]) != shape[1:]:
             raise ValueError(f"rows of {name} have shape {tuple(rows.shape[1:])}; want {shape[1:]}")
@@ -156,8 +193,9 @@ class ColumnFiles:
         values = rows.detach().to("cpu", dtype).contiguous()
         if dtype.is_floating_point and not all_finite(values):
             raise NotFiniteError(f"{name} holds values that are not finite as {dtype}")
-        if len(rows):
-            _write_at(self._handles[name], carried(values).data.cast("B"), first * row_bytes(shape, dtype))
+        view = carried(values).data.cast("B") if values.numel() else memoryview(b"")
+        _write_at(self._handles[name], view, first * row_bytes(shape, dtype))
+        return view
 
     def append(self, name: str, rows: Tensor) -> None:
         """Write rows after those appended so far. Raises: as `write`."""
@@ -187,29 +225,99 @@ def copy_bytes(source: int, source_at: int, target: int, target_at: int, count: 
         source_at, target_at, count = source_at + got, target_at + got, count - got
 
 
+def _gap_files(path: Path) -> tuple[Path, Path, Path]:
+    """Beside a column: what says that its gaps are closed, and its rows while their gaps are being closed, and opened again."""
+    return path.with_suffix(".closed"), path.with_name(f".{path.name}.closed"), path.with_name(f".{path.name}.opened")
+
+
+def files_of_column(path: Path) -> list[Path]:
+    """All files that a column may consist of while it is made."""
+    return [path, *_gap_files(path)]
+
+
+def has_closed_gaps(path: Path) -> bool:
+    """Whether the gaps of a column are closed. What a kill interrupted is undone, or done to its end, first."""
+    mark, closing, opening = _gap_files(path)
+    if closing.exists():  # it replaces the column after the mark is made
+        mark.unlink(missing_ok=True)
+        closing.unlink()
+    if opening.exists() and mark.exists():
+        opening.unlink()
+    elif opening.exists():  # it is whole: the mark was removed after that
+        os.replace(opening, path)
+    return mark.exists()
+
+
+def mark_closed(path: Path, is_closed: bool) -> None:
+    """Note that the gaps of a column are closed, or that they are not."""
+    mark, _, _ = _gap_files(path)
+    if is_closed:
+        mark.touch()
+    else:
+        mark.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def close_gaps(path: Path, bytes_per_row: int, is_kept: np.ndarray) -> None:
     """Leave only the rows of a column that are kept, in order; (rows,) bool. Killed at any moment, it is as before or done.
 
     A column without gaps is left alone, and so is one whose gaps were closed before.
     """
-    num_bytes = int(is_kept.sum()) * bytes_per_row
-    if path.stat().st_size == num_bytes:
+    if is_kept.all() or has_closed_gaps(path):
         return
-    closed = path.with_name(f".{path.name}.closed")
-    closed.unlink(missing_ok=True)
-    reserve_bytes({closed: num_bytes})
-    edges = np.flatnonzero(np.diff(is_kept.astype(np.int8), prepend=0, append=0))
-    source, target, at = os.open(path, os.O_RDONLY), os.open(closed, os.O_WRONLY), 0
-    try:
-        for start, stop in edges.reshape(-1, 2).tolist():
-            copy_bytes(source, start * bytes_per_row, target, at, (stop - start) * bytes_per_row)
-            at += (stop - start) * bytes_per_row
-        os.fsync(target)
-    finally:
-        os.close(source)
-        os.close(target)
-    os.replace(closed, path)
+    _, closing, _ = _gap_files(path)
+    at, moves = 0, list[tuple[int, int, int]]()
+    for start, stop in _stretches(is_kept):
+        moves.append((start, at, stop - start))
+        at += stop - start
+    _copy_rows(path, closing, bytes_per_row, at, moves)
+    mark_closed(path, True)
+    os.replace(closing, path)
     sync_folder(path.parent)
+
+
+def open_gaps(path: Path, bytes_per_row: int, is_kept: np.ndarray) -> None:
+    """Put the rows of a column whose gaps were closed back to their places. Killed at any moment, it is as before or done.
+
+    Rows that the file does not hold whole, because it was cut, are left out.
+    """
+    if not has_closed_gaps(path):
+        return
+    _, _, opening = _gap_files(path)
+    num_whole = path.stat().st_size // bytes_per_row if path.exists() else 0
+    at, moves = 0, list[tuple[int, int, int]]()
+    for start, stop in _stretches(is_kept):
+        count = min(stop - start, num_whole - at)
+        if count > 0:
+            moves.append((at, start, count))
+        at += stop - start
+    if moves:
+        _copy_rows(path, opening, bytes_per_row, len(is_kept), moves)
+    else:
+        path.unlink(missing_ok=True)
+    mark_closed(path, False)
+    if moves:
+        os.replace(opening, path)
+        sync_folder(path.parent)
+
+
+def _stretches(is_kept: np.ndarray) -> list[tuple[int, int]]:
+    """(start, stop) of rows in succession that are kept."""
+    edges = np.flatnonzero(np.diff(is_kept.astype(np.int8), prepend=0, append=0))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _copy_rows(source: Path, target: Path, bytes_per_row: int, num_rows: int, moves: Sequence[tuple[int, int, int]]) -> None:
+    """Make a file of so many rows that has rows of another one (from, to, how many), and zeros elsewhere; it is on disk then."""
+    reserve_bytes({target: num_rows * bytes_per_row})
+    from_handle, to_handle = os.open(source, os.O_RDONLY), os.open(target, os.O_WRONLY)
+    try:
+        for start, to, count in moves:
+            copy_bytes(from_handle, start * bytes_per_row, to_handle, to * bytes_per_row, count * bytes_per_row)
+        os.fsync(to_handle)
+    finally:
+        os.close(from_handle)
+        os.close(to_handle)
 
 
 def shorten(path: Path, num_bytes: int) -> None:

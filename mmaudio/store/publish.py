@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 import mmaudio
+from mmaudio.base.errors import UserError
 from mmaudio.base.files import atomic_folder, atomic_path, scratch_folder, sweep, write_json
 from mmaudio.base.null_text import write_null_text
 from mmaudio.base.specs import AudioSpec
 from mmaudio.base.tables import write_table
 from mmaudio.store import schema
-from mmaudio.store.column_files import append_file, column_bytes, column_path, describe_columns, link_or_copy, reserve_bytes
+from mmaudio.store.column_files import Shapes, append_file, column_bytes, column_path, describe_columns, link_or_copy, reserve_bytes
 from mmaudio.store.schema import Layout, StoreRecord
 from mmaudio.store.statistics import Moments
 
@@ -93,13 +94,23 @@ def write_sidecars(folder: Path, record: StoreRecord, ids: Sequence[str], captio
 def put_in_place(folder: Path, source: Path, layout: Layout, num_rows: int, num_captions: int) -> None:
     """Make the column files in `source` the store's folder, in place of an older store's. The sources stay.
 
-    Raises: UserError where the folder holds other things, or where they have to be copied and the disk is full.
+    Raises: UserError where the folder holds other things, a source has another length, or it has to be copied and the disk is full.
     """
     shapes = layout.shapes(num_rows, num_captions)
+    _check_whole(source, shapes, layout)
     with atomic_folder(folder, schema.STORE_FILES, lambda: forget_sidecars(folder)) as temporary:
         describe_columns(temporary, shapes, layout.dtypes)
         for name in shapes:
             link_or_copy(column_path(source, name), column_path(temporary, name))
+
+
+def _check_whole(source: Path, shapes: Shapes, layout: Layout) -> None:
+    """Raises: UserError where a column file is not as long as columns of these shapes are."""
+    for name, shape in shapes.items():
+        found, want = column_path(source, name).stat().st_size, column_bytes(shape, layout.dtypes[name])
+        if found != want:
+            what = f"{column_path(source, name)} has {found} bytes where {want} belong"
+            raise UserError(f"{what}: it was changed while the store was being made; run it again, and what is lost is made again")
 
 
 def extend_in_place(folder: Path, source: Path, layout: Layout, old: tuple[int, int], added: tuple[int, int]) -> None:
@@ -109,10 +120,12 @@ def extend_in_place(folder: Path, source: Path, layout: Layout, old: tuple[int, 
 
     Args:
         old, added: rows and captions of the store, and of the files.
-    Raises: UserError where the disk is full; the store then has its old rows, in files that may be longer.
+    Raises: UserError where a source has another length, or where the disk is full; the store then has its old rows, in files that may
+        be longer.
     """
     was, shapes = layout.shapes(*old), layout.shapes(old[0] + added[0], old[1] + added[1])
     growing = [name for name in was if name not in layout.fixed_shapes]
+    _check_whole(source, {name: (shapes[name][0] - was[name][0], *shapes[name][1:]) for name in growing}, layout)
     reserve_bytes({column_path(folder, name): column_bytes(shapes[name], layout.dtypes[name]) for name in growing})
     for name in growing:
         append_file(column_path(source, name), column_path(folder, name), column_bytes(was[name], layout.dtypes[name]))

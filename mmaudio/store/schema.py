@@ -1,6 +1,7 @@
 """What a store holds: its kinds, layouts, columns, the names of its files, and the record that stands beside it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,14 +165,20 @@ class StoreRecord:
                 f"{name} has format version {content['format_version']!r} and this program reads {FORMAT_VERSION}; extract the store again"
             )
         fields = [f for f in dataclasses.fields(cls) if f.name in content or f.default is dataclasses.MISSING]
-        wrong = [field.name for field in fields if not isinstance(content.get(field.name), _json_types(field.type))]
-        if wrong:
-            raise UserError(f"{name} lacks or garbles {', '.join(wrong)}; extract the store again")
+        wrong = [field.name for field in fields if not _is_of(content.get(field.name), field.type)]
+        wrong += ["latent_std"] if not wrong and len(content["latent_std"]) != len(content["latent_mean"]) else []
+        if wrong or content["num_rows"] < 0:
+            raise UserError(f"{name} lacks or garbles {', '.join(wrong or ['num_rows'])}; extract the store again")
         return cls(**{field.name: content[field.name] for field in fields})
 
 
-def _json_types(annotation: Any) -> tuple[type, ...]:
-    """The Python types that JSON gives for a field's annotation."""
+def _is_of(value: Any, annotation: Any) -> bool:
+    """Whether a value from JSON is of a field's annotation; numbers are finite, and True is none."""
     if annotation is float:
-        return (float, int)
-    return (getattr(annotation, "__origin__", annotation),)
+        return type(value) in (int, float) and abs(value) < math.inf
+    origin, parts = getattr(annotation, "__origin__", annotation), getattr(annotation, "__args__", ())
+    if type(value) is not origin:
+        return False
+    if origin is list:
+        return all(_is_of(item, parts[0]) for item in value)
+    return origin is not dict or all(_is_of(item, parts[1]) for item in value.values())
