@@ -30,7 +30,7 @@ from mmaudio.trainer.parallel import whole
 from mmaudio.trainer.precision import uses_amp, uses_compile
 from mmaudio.trainer.refusals import Refusals
 from mmaudio.trainer.run import Run, Stateful, build_run
-from mmaudio.trainer.stage import Stage
+from mmaudio.trainer.stage import Missed, Stage
 from mmaudio.trainer.stopping import StopRequest
 
 Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
@@ -78,7 +78,7 @@ class Solver(ABC):
         self.files = RunFiles(run_dir, settings.name())
         self.amp, self.compiles = uses_amp(settings, device), uses_compile(settings, device)
         self.rows_per_rank = settings.batch_size // ranks.world_size
-        self.stop = StopRequest(patience(settings.hang_timeout_s))
+        self.stop, self.missed = StopRequest(patience(settings.hang_timeout_s)), Missed()
         self.open_data()
         self.run: Run = build_run(self)
         self.refusals = Refusals(self.rows_per_rank, settings.max_skipped_steps, device)
