@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.places import check_writable
-from mmaudio.base.ranks import Ranks, patience, pick_device
+from mmaudio.base.ranks import Ranks, patience, pick_device, wait_for_all
 from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
 from mmaudio.trainer.descent import build_optimizer, set_rate_
 from mmaudio.trainer.meters import Meters, Sum, Values
-from mmaudio.trainer.parallel import whole
+from mmaudio.trainer.parallel import check_room, whole
 from mmaudio.trainer.precision import uses_amp, uses_compile
 from mmaudio.trainer.refusals import Refusals
 from mmaudio.trainer.run import Run, Stateful, build_run
@@ -226,7 +226,10 @@ class Solver(ABC):
         network = self.run.network
         if not self.run.is_shared:
             return network
-        return self.restore_network({name: whole(tensor) for name, tensor in network.state_dict().items()}).to(self.device)
+        tensors = network.state_dict()
+        check_room(tensors.values(), self.device)
+        wait_for_all()  # a rank that has no room for it is heard here, and not waited for in the midst of gathering
+        return self.restore_network({name: whole(tensor) for name, tensor in tensors.items()}).to(self.device)
 
     def whole_objective(self) -> nn.Module:
         """Collective. The objective of `whole_network`."""

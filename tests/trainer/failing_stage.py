@@ -4,7 +4,6 @@ Each process checks that all failures were heard, that a request to stop is hear
 """
 
 import datetime
-import os
 import signal
 import tempfile
 from dataclasses import replace
@@ -23,7 +22,7 @@ from tests.trainer.test_solver import CPU, SETTINGS
 
 NUM_POINTS = 9
 ERRORS = (UserError("a sentence"), RuntimeError("CUDA out of memory"))
-PLANS = [*product(range(NUM_POINTS), [(0,), (1,), (0, 1)], ERRORS)]
+PLANS = [(point, who, ERRORS[point % 2]) for point, who in product(range(NUM_POINTS), [(0,), (1,), (0, 1)])]
 
 
 def talk(rank, pass_point):
@@ -60,7 +59,7 @@ def main() -> None:
     def stopped(solver, steps_done):
         def pass_point(here):
             if here == 7 and ranks.rank == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
                 solver.stop.look()
 
         return talk(ranks.rank, pass_point)
