@@ -27,8 +27,6 @@ class Previews:
     """Writes `previews/<finished iterations>/<id>.flac`, and the row's own latents as `previews/real/<id>.flac`. Rank 0 alone does.
 
     What an id is as a file name, `file_name` says; where it is another than the id, `samples.json` beside it tells the id.
-
-    Where the backend that turns latents into sound cannot be loaded, there are none.
     """
 
     name = "generate"
@@ -39,11 +37,12 @@ class Previews:
         self._backend = backend
 
     def __call__(self, solver: FlowSolver, steps_done: int) -> Values:
-        """Collective."""
+        """Collective. Raises: on rank 0 alone what keeps it from being done; AskedToStopError to be called anew later."""
         network = cast(FlowTransformer, solver.whole_network())
-        backend = self._backend.here(solver) if solver.ranks.is_first else None
-        if backend is None:
+        if not solver.ranks.is_first:
             return {}
+        backend = self._backend.here(solver)
+        solver.stop.look()
         rows = solver.val_rows or solver.train_rows
         with closing(validation_batches(rows, batch_size=1, max_rows=1)) as batches:
             batch = next(batches)
@@ -51,6 +50,7 @@ class Previews:
         made_bnc = sample_latents(
             network, conditions_of(batch), sampling_of(solver.settings, amp=solver.amp), solver.settings.drop_conditions
         )
+        solver.stop.look()
         folder = solver.files.folder / PREVIEWS_FOLDER
         _write(backend, folder / "real", batch, real_bnc)
         _write(backend, folder / f"{steps_done:09d}", batch, made_bnc)

@@ -29,6 +29,12 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]  # what follows the last line break is no whole line
 
 
+def append_metrics(run_dir: Path, values: Mapping[str, float | list[float]], steps_done: int) -> None:
+    """Add a line to a run's metrics: values by `stage/name`."""
+    with open(run_dir / METRICS_FILE, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"steps_done": steps_done, **{name: _as_json(value) for name, value in values.items()}}) + "\n")
+
+
 class Tracker:
     """Writes on rank 0 and does nothing elsewhere.
 
@@ -55,8 +61,7 @@ class Tracker:
         if not self._writes or not values:
             return
         named = {f"{stage}/{name}": value for name, value in values.items()}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"steps_done": steps_done, **{name: _as_json(value) for name, value in named.items()}}) + "\n")
+        append_metrics(self._path.parent, named, steps_done)
         scalars = {name: value for name, value in named.items() if isinstance(value, float)}
         for name, value in named.items():
             if isinstance(value, list):

@@ -89,6 +89,7 @@ class FeatureFiles:
                 places=scoring.places,
                 rank=ranks.rank,
                 world_size=ranks.world_size,
+                beat=scoring.beat,
             )
         except UserError as error:  # raised on every rank: packages or weights that are missing
             return "; ".join(error.sentences)
