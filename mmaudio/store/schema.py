@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmaudio.base.files import text_hash
 from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
 
 FORMAT_VERSION = 1
+UNFINISHED = "unfinished"  # instead of it, in the record of a store that is being written
 KINDS = ("video", "audio")
 LAYOUTS = ("compact", "published")
 STORE_FILES = ("meta.json", "*.memmap")
@@ -23,6 +24,7 @@ TEXT_TABLE, TEXT_ROW, NULL_TEXT = "text_table", "text_row", "null_text"  # compa
 LATENTS = ("mean", "std")
 VIDEO_FEATURES = ("clip_features", "sync_features")
 CHOSEN_DTYPES = (*VIDEO_FEATURES, "text")  # what has a choice of dtype in the compact layout; text is text_table and null_text
+_NO_DEFAULTS = (MISSING, MISSING)
 DEFAULT_FEATURE_DTYPE = torch.bfloat16  # of features and text in the compact layout
 
 
@@ -144,6 +146,7 @@ class StoreRecord:
     dtype: str = "fp32"  # arithmetic of the encoders
     normalised: bool = True  # whether each sound was brought to one peak
     resize: str = "host"  # where frames got their sizes, `host` or `device`
+    mark: dict[str, Any] = field(default_factory=dict)  # that this program made the store, see `replacing.store_mark`
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -159,15 +162,17 @@ class StoreRecord:
         """
         if not isinstance(content, Mapping) or "format_version" not in content:
             raise UserError(f"{name} is not the record of a store (it has no format_version); move it away or extract the store again")
+        if content["format_version"] == UNFINISHED:
+            raise UserError(f"{name} says that its store was being written when that was interrupted; run the same command again")
         if content["format_version"] != FORMAT_VERSION:
             raise UserError(
                 f"{name} has format version {content['format_version']!r} and this program reads {FORMAT_VERSION}; extract the store again"
             )
-        fields = [f for f in dataclasses.fields(cls) if f.name in content or f.default is dataclasses.MISSING]
-        wrong = [field.name for field in fields if not isinstance(content.get(field.name), _json_types(field.type))]
+        fields = [f for f in dataclasses.fields(cls) if f.name in content or (f.default, f.default_factory) == _NO_DEFAULTS]
+        wrong = [each.name for each in fields if not isinstance(content.get(each.name), _json_types(each.type))]
         if wrong:
             raise UserError(f"{name} lacks or garbles {', '.join(wrong)}; extract the store again")
-        return cls(**{field.name: content[field.name] for field in fields})
+        return cls(**{each.name: content[each.name] for each in fields})
 
 
 def _json_types(annotation: Any) -> tuple[type, ...]:
