@@ -107,5 +107,3 @@ def _make_way(path: Path) -> None:
         move_aside(path)
     if record.exists() and _recorded(path) is None:
         move_aside(record)
-
-

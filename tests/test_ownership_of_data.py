@@ -9,16 +9,15 @@ from pathlib import Path
 from shutil import copytree, rmtree
 
 import pytest
-import torch
 
 from mmaudio.base.marked_files import record_beside
 from mmaudio.base.tables import read_table, write_table
 from mmaudio.clips.rejects import read_rejects
 from mmaudio.clips.table import read_clips
-from mmaudio.media.example import draw_bounces, render_frames, render_sound
 from mmaudio.media.audio import write_flac
+from mmaudio.media.example import draw_bounces, render_frames, render_sound
 from mmaudio.media.write import write_video
-from mmaudio.store import Store, record_path, table_path
+from mmaudio.store import record_path, table_path
 from tests.store.examples import index_of, make_store, open_store
 
 NOT_OURS = "was not made by this program"
@@ -98,21 +97,32 @@ def test_a_table_of_clips_that_its_user_edited_is_theirs(run_script, recordings,
     assert partition(run_script, recordings, tmp_path).code == 2, "as the version before left it"
 
 
+def kill_at(patch: pytest.MonkeyPatch, most: int, folder: Path) -> None:
+    """Let the process end before change number `most` of a name in the folder."""
+    left = most
+
+    def dies(change):
+        def before(*words, **options):
+            nonlocal left
+            if str(words[0]).startswith(str(folder)):
+                left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return change(*words, **options)
+
+        return before
+
+    for name in ("rename", "replace", "unlink", "symlink"):
+        patch.setattr(os, name, dies(getattr(os, name)))
+
+
 def test_a_kill_between_a_table_and_its_record_leaves_both_ours(run_script, recordings, tmp_path, monkeypatch):
     assert partition(run_script, recordings, tmp_path).code == 3
-    for most in range(4):
-        done, replace = 0, os.replace
-
-        def killed(*paths):
-            nonlocal done
-            done += 1
-            if done > most:
-                raise KeyboardInterrupt
-            replace(*paths)
-
+    for most in range(5):
         with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", killed)
-            assert partition(run_script, recordings, tmp_path, "--overlap", 0.1 * (most + 1)).code == 130
+            kill_at(patch, most, tmp_path)
+            code = partition(run_script, recordings, tmp_path, "--overlap", 0.1 * (most + 1)).code
+        assert code == (130 if most < 4 else 3)
         assert partition(run_script, recordings, tmp_path).code == 3
 
 
@@ -133,7 +143,7 @@ def test_partition_through_links_twice(run_script, recordings, tmp_path, how):
     assert all(path.is_symlink() for path in links)
 
 
-# ---- stores
+# ---- converted stores
 
 
 def convert(run_command, source, output, *more):
@@ -249,22 +259,8 @@ def test_a_kill_at_any_change_while_a_store_makes_way(run_command, source, tmp_p
         for most in range(30):
             folder = tmp_path / f"{name}{most}"
             copytree(tmp_path / "old", folder)
-            left = most
-
-            def dies(change, folder=folder):
-                def before(*words, **options):
-                    nonlocal left
-                    if str(words[0]).startswith(str(folder)):
-                        left -= 1
-                    if left < 0:
-                        raise KeyboardInterrupt
-                    return change(*words, **options)
-
-                return before
-
             with monkeypatch.context() as patch:
-                for change in ("rename", "replace", "unlink", "symlink"):
-                    patch.setattr(os, change, dies(getattr(os, change)))
+                kill_at(patch, most, folder)
                 ended = convert(run_command, source, folder / name, *more)
             if ended.code == 0:
                 break
@@ -274,3 +270,111 @@ def test_a_kill_at_any_change_while_a_store_makes_way(run_command, source, tmp_p
             if more:
                 assert open_store(folder, "s.aside").ids[0] == "other0"
         assert most > 5
+
+
+# ---- extracted stores
+
+EXTRACTED_NAMES = (*STORE_NAMES, "s.failed.tsv", "s.failed.tsv.mark.json")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Three of a second, and one that is none."""
+    folder = tmp_path_factory.mktemp("videos")
+    for index, name in enumerate(("a", "b", "c")):
+        bounces = draw_bounces(11, "owner", index, 1.2)
+        write_video(folder / f"{name}.mp4", iter(render_frames(bounces)), 25, render_sound(bounces, 22_050), 22_050)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    write_table(folder / "few.tsv", ("id", "label"), [("a", "x"), ("broken", "y")])
+    write_table(folder / "set.tsv", ("id", "label"), [("a", "x"), ("b", "y"), ("c", "x"), ("broken", "y")])
+    write_table(folder / "other.tsv", ("id", "label"), [("a", "another caption")])
+    return folder
+
+
+def extract(run_script, videos, output, *more, table="few.tsv"):
+    words = ("--data_dir", videos, "--tsv", videos / table, "--name", "s", "--latent_dir", output / "work", "--output_dir", output)
+    return run_script("training/extract_video_training_latents.py", *words, *LITE, *more)
+
+
+@pytest.mark.parametrize("name", EXTRACTED_NAMES)
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+def test_extraction_replaces_nothing_of_others(run_script, videos, tmp_path, name, what):
+    put(tmp_path / name, what)
+    before = snapshot(tmp_path)
+    for more in ((), ("--append",)):
+        ended = extract(run_script, videos, tmp_path, *more)
+        assert ended.code == 2
+        assert more or NOT_OURS in ended.err or "is a folder, where the store" in ended.err
+        assert snapshot(tmp_path) == before
+
+
+def test_extraction_moves_everything_of_others_aside(run_script, videos, tmp_path):
+    for name in EXTRACTED_NAMES:
+        put(tmp_path / name, "folder" if name == "s" else "file")
+    for table in ("few.tsv", "few.tsv", "other.tsv"):
+        ended = extract(run_script, videos, tmp_path, "--replace", table=table)
+        assert ended.code == (3 if table == "few.tsv" else 0), ended.err
+    assert (tmp_path / "s.aside" / "thesis.txt").read_text() == "years of work"
+    for name in ("s.aside.tsv", "s.aside.json", "s.aside.empty_string.pth", "s.failed.tsv.aside", "s.failed.tsv.mark.json.aside"):
+        assert "years of work" in (tmp_path / name).read_text()
+    assert open_store(tmp_path, "s.aside-2").captions == ["x"] and open_store(tmp_path, "s").captions == ["another caption"]
+
+
+def test_a_table_that_its_user_edited_is_theirs(run_script, videos, tmp_path):
+    for _ in range(2):
+        assert extract(run_script, videos, tmp_path).code == 3
+    for name in ("s.tsv", "s.failed.tsv"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole + b"\n")
+        before = snapshot(tmp_path)
+        for words in ((), ("--append",)):
+            ended = extract(run_script, videos, tmp_path, *words, table="set.tsv")
+            assert ended.code == 2 and f"{tmp_path / name} {NOT_OURS}" in ended.err and "it was changed after" in ended.err
+            assert snapshot(tmp_path) == before
+        (tmp_path / name).write_bytes(whole)
+    assert extract(run_script, videos, tmp_path, "--append", table="set.tsv").code == 3
+    assert open_store(tmp_path, "s").ids == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("layout", ["compact", "published"])
+def test_a_store_of_the_version_before_is_added_to(run_script, videos, tmp_path, layout):
+    assert extract(run_script, videos, tmp_path, "--layout", layout).code == 3
+    record = json.loads(record_path(tmp_path / "s").read_text())
+    record.pop("mark")
+    record_path(tmp_path / "s").write_text(json.dumps(record))
+    record_beside(tmp_path / "s.failed.tsv").unlink()
+    assert extract(run_script, videos, tmp_path, "--layout", layout, "--append", table="set.tsv").code == 3
+    assert open_store(tmp_path, "s").ids == ["a", "b", "c"]
+    assert [reject.id for reject in read_rejects(tmp_path / "s.failed.tsv")] == ["broken"]
+    assert extract(run_script, videos, tmp_path, "--layout", layout, table="set.tsv").code == 3
+
+
+@pytest.mark.parametrize("what", ["folder", "files", "parent"])
+def test_extraction_through_links_twice(run_script, videos, tmp_path, what):
+    real, out = tmp_path / "real", tmp_path / "out"
+    real.mkdir()
+    (out if what != "parent" else real / "work").mkdir()
+    links = {"folder": ["s", "work"], "files": ["s.tsv", "s.json", "s.failed.tsv"], "parent": []}[what]
+    for name in links:
+        (out / name).symlink_to(real / name)
+    if what == "folder":
+        (real / "work").mkdir()
+    if what == "parent":
+        out.symlink_to(real)
+    for _ in range(2):
+        assert extract(run_script, videos, out).code == 3
+        assert open_store(out, "s").ids == ["a"]
+    assert extract(run_script, videos, out, "--append", table="set.tsv").code == 3
+    assert open_store(out, "s").ids == ["a", "b", "c"]
+    assert extract(run_script, videos, out, "--replace", table="other.tsv").code == 0
+    assert open_store(out, "s").captions == ["another caption"] and open_store(out, "s.aside").ids == ["a", "b", "c"]
+    assert all((out / name).is_symlink() for name in links if name != "work") and out.is_symlink() == (what == "parent")
+    if what == "folder":
+        assert {path.name for path in real.iterdir()} >= {"s", "s.aside"}
+
+
+def test_a_place_that_is_a_link_to_nothing_is_said(run_script, videos, tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    ended = extract(run_script, videos, tmp_path / "out")
+    assert (ended.code, f"{tmp_path}/out is a link to {tmp_path}/gone, which is not there" in ended.err) == (2, True)
+    assert (tmp_path / "out").is_symlink() and not (tmp_path / "gone").exists()
