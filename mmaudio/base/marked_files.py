@@ -32,20 +32,25 @@ def file_sha256(path: Path) -> str | None:
 # ---- JSON
 
 
-def is_marked(path: Path, kind: str, of: str) -> bool:
-    """Whether a JSON file is this program's, of this kind and of what belongs at its place."""
-    return fits(read_mark(path), kind, of)
+def is_marked(path: Path, kind: str, of: str | None = None) -> bool:
+    """Whether a JSON file is this program's, of this kind, and of what belongs at its place.
+
+    Args:
+        of: an id, set or run; None where the user named the place, so that it may be of any.
+    """
+    mark = read_mark(path)
+    return mark is not None and fits(mark, kind, mark.get("of", "") if of is None else of)
 
 
-def check_marked(path: Path, kind: str, of: str, advice: str = "name another file") -> None:
-    """Raises: UserError where something stands at `path` that `write_marked` may not replace."""
+def check_marked(path: Path, kind: str, of: str | None = None, advice: str = "name another file") -> None:
+    """Raises: UserError where something stands at `path` that may not be replaced, see `is_marked`."""
     if path.exists() and not is_marked(path, kind, of):
         raise foreign(path, advice)
 
 
 def write_marked(path: Path, content: Mapping[str, Any], kind: str, of: str) -> None:
-    """Write JSON with its mark, atomically. What came there meanwhile and is not this program's is moved aside, and said."""
-    if path.exists() and not is_marked(path, kind, of):
+    """Write JSON with its mark, atomically. What came there since `check_marked` and is of no such kind is moved aside, and said."""
+    if path.exists() and not is_marked(path, kind):
         move_aside(path)
     write_json(path, {**content, MARK_KEY: mark_of(kind, of)})
 
