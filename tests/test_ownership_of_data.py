@@ -378,3 +378,16 @@ def test_a_place_that_is_a_link_to_nothing_is_said(run_script, videos, tmp_path)
     ended = extract(run_script, videos, tmp_path / "out")
     assert (ended.code, f"{tmp_path}/out is a link to {tmp_path}/gone, which is not there" in ended.err) == (2, True)
     assert (tmp_path / "out").is_symlink() and not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("name", ["mean.memmap", "null_text.memmap", "manifest.json", "inputs.tsv", "lock", "stop", "base.json"])
+def test_nothing_is_written_through_links_of_a_latent_dir(run_script, videos, tmp_path, name):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / name).symlink_to(tmp_path / "elsewhere")
+    for is_there in (False, True):
+        if is_there:
+            (tmp_path / "elsewhere").write_text("years of work")
+        before = snapshot(tmp_path)
+        ended = extract(run_script, videos, tmp_path)
+        assert ended.code == 2 and "work" in ended.err
+        assert snapshot(tmp_path) == before

@@ -51,7 +51,7 @@ def check_marked(path: Path, kind: str, of: str | None = None, advice: str = "na
 def write_marked(path: Path, content: Mapping[str, Any], kind: str, of: str) -> None:
     """Write JSON with its mark, atomically. What came there since `check_marked` and is of no such kind is moved aside, and said."""
     if path.exists() and not is_marked(path, kind):
-        move_aside(path)
+        move_aside(path, follows_link=True)
     write_json(path, {**content, MARK_KEY: mark_of(kind, of)})
 
 
@@ -109,6 +109,6 @@ def remove_recorded(path: Path) -> None:
 def _make_way(path: Path) -> None:
     record = record_beside(path)
     if path.exists() and not is_recorded(path):
-        move_aside(path)
+        move_aside(path, follows_link=True)
     if record.exists() and _recorded(path) is None:
-        move_aside(record)
+        move_aside(record, follows_link=True)

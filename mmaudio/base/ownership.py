@@ -88,21 +88,23 @@ def aside_path(path: Path) -> Path:
     return aside
 
 
-def move_aside(path: Path, aside: Path | None = None, reason: str = "was not made by this program") -> Path:
-    """Give a file or folder another name, and say so. Of a link, what it leads to is renamed: it stays, and one beside it leads there.
+def move_aside(path: Path, why: str = "was not made by this program", *, aside: Path | None = None, follows_link: bool = False) -> Path:
+    """Give a file or folder another name, and say so.
 
     Args:
+        why: as the message says it.
         aside: the name, in the same folder; by default `aside_path`.
-        reason: why, as the message says it.
+        follows_link: of a link, rename what it leads to: the link stays, and one beside it leads there. For what is written where
+            links lead, which would take the place of that.
     Returns: where it is now. Raises: OSError.
     """
     aside = aside or aside_path(path)
-    if path.is_symlink():
+    if path.is_symlink() and follows_link:
         real = Path(os.path.realpath(path))
         kept = aside_path(real)
         os.rename(real, kept)
         os.symlink(kept, aside)
     else:
         os.rename(path, aside)
-    log.warning("%s %s and is now %s", path, reason, aside)
+    log.warning("%s %s and is now %s", path, why, aside)
     return aside

@@ -85,7 +85,7 @@ def save_snapshot(folder: Path, index: int, average: Mapping[str, Tensor], n: in
     with atomic_path(path) as temporary:
         torch.save(average_entries({name: tensor.detach().cpu() for name, tensor in average.items()}, n, True), temporary)
         if known is not None and path.exists() and not _is_own(path, known):
-            move_aside(path)
+            move_aside(path, follows_link=True)
         note_snapshot(folder, path.name, [archive_sums(each) for each in (temporary, path) if each.exists()])
 
 

@@ -42,7 +42,7 @@ def make_way(output: Path) -> None:
         is_ours = False
     for path in (output,) if output.suffix == SAFETENSORS else (output, record_path(output)):
         if path.exists() and not is_ours:
-            move_aside(path)
+            move_aside(path, follows_link=True)
 
 
 def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:

@@ -88,7 +88,7 @@ def claim_folder(run_dir: Path, settings: Any) -> None:
 def _write(run_dir: Path, settings: Any, known_id: str | None) -> None:
     path = run_dir / SIGNATURE_FILE
     if path.exists() and not _is_ours(path):
-        move_aside(path)
+        move_aside(path, follows_link=True)
     mark = mark_of(_KIND, settings.exp_id or "", id=known_id or secrets.token_hex(8))
     write_json(path, {"signature": signature(settings), "settings": _plain(settings), MARK_KEY: mark})
 
@@ -140,5 +140,5 @@ def write_config(run_dir: Path, exp_id: str, text: str) -> None:
     """Keep the settings of a run, as YAML, in its folder. A file there that does not name the run is moved aside, and said."""
     path = run_dir / CONFIG_FILE
     if path.exists() and saved_value(run_dir, "exp_id") != exp_id:
-        move_aside(path)
+        move_aside(path, follows_link=True)
     write_text(path, text)

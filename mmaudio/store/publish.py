@@ -114,7 +114,7 @@ class Sidecars:
         """
         for path in found.foreign:
             if path != folder:
-                move_aside(path)
+                move_aside(path, follows_link=True)
         mark, sums = self.record.mark, self._sums()
         for ending in (TABLE, NULL_TEXT):
             known = [file_sha256(beside(folder)[ending])] if beside(folder)[ending] not in found.foreign else []
@@ -151,7 +151,7 @@ def swapped_in(folder: Path, beside_it: Callable[[], Sidecars], *, aside: bool =
 
     def prepare() -> None:
         for here, there in moves:
-            move_aside(here, there, _GIVES_WAY)
+            move_aside(here, _GIVES_WAY, aside=there, follows_link=True)
         beside_it().announce(folder)
 
     is_there = folder.exists()

@@ -59,7 +59,7 @@ class Tracker:
                 return lines
         except (OSError, ValueError, RecursionError):
             pass
-        move_aside(self._path)
+        move_aside(self._path, follows_link=True)
         return []
 
     def log(self, stage: str, values: Mapping[str, float | list[float]], steps_done: int, remark: str = "") -> None:
