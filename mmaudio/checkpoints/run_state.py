@@ -1,5 +1,6 @@
 """What a training checkpoint holds, and what the files of a run are called (training.md section 9)."""
 
+import glob
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -135,6 +136,12 @@ class RunFiles:
         found = ((path, named.fullmatch(path.name)) for path in self.folder.glob("*.pth"))
         steps = sorted((int(match[1]), path) for path, match in found if match)
         return [path for _, path in steps]
+
+    def patterns(self) -> tuple[str, ...]:
+        """What all of these, and their records, are called in the folder: patterns of names."""
+        name = glob.escape(self.exp_id)
+        files = [f"{name}_{ending}.pth" for ending in ("last", "shadow", "best", "ema_final", "ckpt_*")]
+        return (self.ema_folder.name, *files, *(f"{file}.json" for file in files))
 
     def checkpoints(self) -> Iterator[Path]:
         """Every training checkpoint there is: last, shadow, then the copies."""

@@ -40,16 +40,16 @@ class VideoItem:
 
 
 def write_clips(path: Path, clips: Collection[AudioClip]) -> None:
-    """Write a clips table, atomically; its folder is made. `clips` are gone through several times.
+    """Write a clips table, as `recorded_path` does; its folder is made. `clips` are gone through several times.
 
     Raises: UserError for ids that lead out of a folder.
     """
     check_ids((clip.id for clip in clips), f"the table for {path}")
     if any(clip.padded_samples for clip in clips):
         columns, fields = (*_CLIP_COLUMNS, _PADDED), (str(clip.padded_samples) for clip in clips)
-        write_table(path, columns, ((*_fields(clip), padded) for clip, padded in zip(clips, fields, strict=True)))
+        write_table(path, columns, ((*_fields(clip), padded) for clip, padded in zip(clips, fields, strict=True)), recorded=True)
     else:
-        write_table(path, _CLIP_COLUMNS, map(_fields, clips))
+        write_table(path, _CLIP_COLUMNS, map(_fields, clips), recorded=True)
 
 
 def _fields(clip: AudioClip) -> tuple[str, str, str, str]:
@@ -86,11 +86,6 @@ def read_clips(path: Path) -> list[AudioClip]:
     if wrong or problems.sentences:
         raise UserError(*wrong, *problems.sentences)
     return clips
-
-
-def check_clips_table(path: Path) -> None:
-    """Raises: UserError if a file is not a table with the columns of a clips table; its rows are not read."""
-    read_columns(path, _CLIP_COLUMNS)
 
 
 def _is_count(text: str) -> bool:

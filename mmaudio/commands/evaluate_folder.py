@@ -8,14 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
-from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
+from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.specs import DEFAULT_DURATION_S
 from mmaudio.commands.backend_options import read_places
 from mmaudio.commands.captions import read_captions
 from mmaudio.commands.evaluate import HELP
-from mmaudio.metrics.result import headline, is_incomplete
+from mmaudio.metrics.result import SCORES_KIND, headline, is_incomplete
 from mmaudio.runs.names import REAL_FEATURES_FOLDER, SCORES_FILE
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     assert device is not None
     start_logging()
     scores = _score(chosen, output, metrics, duration_s, device)
-    write_json(output, scores)
+    write_marked(output, scores, SCORES_KIND, Path(options.generated).resolve().name)
     print(f"{headline(scores)}; all in {output}")
     return EXIT_REJECTS if is_incomplete(scores, metrics.names) else 0
 
@@ -82,6 +82,8 @@ def _check(options: argparse.Namespace, output: Path, problems: Problems) -> Non
         )
     if output.suffix != ".json":
         problems.add(f"--output is {output}; want a .json file")
+    of = None if options.output else Path(options.generated).resolve().name
+    problems.check(lambda: check_marked(output, SCORES_KIND, of, "name another file: --output"))
 
 
 def _metrics(options: argparse.Namespace, problems: Problems) -> "MetricsSettings":

@@ -147,14 +147,41 @@ def test_a_kill_at_any_rename_leaves_a_checkpoint_with_its_record(files, monkeyp
     assert all(read_record(path).variant == "nano_16k" for path in files.folder.glob("*.pth"))
 
 
-def test_a_file_without_record_leaves_none_to_the_shadow(files):
-    save_checkpoint(files, state(1), record(1))
-    save_checkpoint(files, state(2), record(2))
-    torch.save(state(3).entries(), files.checkpoint_last)  # as the published system writes it
-    record_path(files.checkpoint_last).unlink()
-    save_checkpoint(files, state(4), record(4))
-    assert load_checkpoint(files.checkpoint_shadow).steps_done == 3
-    assert read_record(files.checkpoint_shadow) is None
+def test_files_of_others_get_names_of_their_own(files, caplog):
+    """Of the published system, of another run, and what is no checkpoint at all: under every name that is written."""
+    torch.save(state(3).entries(), files.checkpoint_last)
+    save_file(files.checkpoint_shadow, state(2).entries(), record(2, "another"))
+    files.weights_last.write_text("mine")
+    files.weights_shadow.mkdir()
+    record_path(files.weights_last).write_text("my notes")
+    published = files.checkpoint_last.read_bytes()
+    for step in (4, 5, 6):
+        save_checkpoint(files, state(step), record(step), keep=1 + step % 2)
+        save_weights(files, state(step).weights, record(step))
+    assert files.checkpoint_copy(3).read_bytes() == published and read_record(files.checkpoint_copy(3)) is None
+    assert read_record(files.checkpoint_copy(2)).exp_id == "another"
+    assert (files.folder / "last_try_last.pth.aside").read_text() == "mine"
+    assert (files.folder / "last_try_last.pth.aside.json").read_text() == "my notes"
+    assert (files.folder / "last_try_shadow.pth.aside").is_dir()
+    assert caplog.text.count("was not made by this program") == 4
+    assert kept(files) == {"last": 6, "2": 2, "3": 3}
+    assert read_record(files.weights_shadow).step == 5
+
+
+@pytest.mark.parametrize("linked", [["last"], ["shadow"], ["last", "shadow"]])
+def test_links_stay_links_and_every_file_is_kept(files, linked):
+    save_steps(files, 1, 2)
+    elsewhere = files.folder / "elsewhere"
+    elsewhere.mkdir()
+    for name in linked:
+        path = files.folder / f"last_try_ckpt_{name}.pth"
+        path.rename(elsewhere / path.name)
+        path.symlink_to(elsewhere / path.name)
+    for step in (3, 4, 5):
+        save_steps(files, step)
+        assert kept(files) == {"last": step, "shadow": step - 1}
+    assert all((files.folder / f"last_try_ckpt_{name}.pth").is_symlink() for name in linked)
+    assert len(list(elsewhere.iterdir())) == (1 if linked == ["shadow"] else 2)
 
 
 def test_the_schedulers_count_is_the_reliable_one(files):

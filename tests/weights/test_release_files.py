@@ -233,3 +233,42 @@ def test_two_processes_download_once(server, named):
 def test_importing_fetches_nothing_and_loads_no_library():
     code = "import sys, mmaudio.weights; print(sorted({'huggingface_hub', 'filelock', 'torch', 'httpx', 'requests'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("notes", [None, "link", b"my notes", b'{"of": 1}'])
+@pytest.mark.parametrize("kind", ["link", "file", "folder"])
+def test_what_stands_where_a_download_begins_is_kept(server, kind, notes):
+    VAE.parent.mkdir()
+    partial, theirs = VAE.with_name(".v1-16.pth.part"), Path("theirs")
+    theirs.write_bytes(b"precious")
+    if kind == "folder":
+        partial.mkdir()
+    elif kind == "file":
+        partial.write_bytes(b"precious")
+    else:
+        partial.symlink_to(theirs.resolve())
+    place = partial.with_name(f"{partial.name}.json")
+    if notes == "link":
+        place.symlink_to(theirs.resolve())
+    elif notes:
+        place.write_bytes(notes)
+    for _ in range(2):
+        locate("vae_16k")
+    assert (VAE.read_bytes(), theirs.read_bytes()) == (CONTENT, b"precious")
+    kept = VAE.with_name(".v1-16.pth.part.aside")
+    assert kept.exists() == (kind != "link") and (kind != "file" or kept.read_bytes() == b"precious")
+    assert not isinstance(notes, bytes) or place.with_name(f"{place.name}.aside").read_bytes() == notes
+
+
+def test_a_link_to_a_place_elsewhere_stays_one(server, place):
+    VAE.parent.mkdir()
+    (place / "disk").mkdir()
+    VAE.symlink_to(place / "disk" / "v1-16.pth")
+    for _ in range(2):
+        locate("vae_16k")
+    assert VAE.is_symlink() and (place / "disk" / "v1-16.pth").read_bytes() == CONTENT
+    (place / "ext_weights" / ".v1-16.pth.checksum.json").unlink()
+    (place / "disk" / "v1-16.pth").write_bytes(b"another")
+    fetch.ensure(CATALOGUE["vae_16k"], Path(), replace_wrong=True)
+    assert (place / "disk" / "v1-16.pth").read_bytes() == b"another", "what a link leads to is somebody's own"
+    assert VAE.read_bytes() == CONTENT and Path(f"{VAE}.old").read_bytes() == b"another"

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 
 from mmaudio.base.errors import Problems, RejectsError
-from mmaudio.base.files import write_json
+from mmaudio.base.marked_files import write_marked
 from mmaudio.base.ranks import Ranks, all_do
 from mmaudio.base.settings import BaseSettings, EvalSettings, TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles
@@ -22,7 +22,7 @@ from mmaudio.commands.evaluation.whole import Plan, evaluate, plan_evaluation
 from mmaudio.commands.run_backend import RunBackend
 from mmaudio.generate.model import Model
 from mmaudio.metrics.registry import METRICS, metrics_named
-from mmaudio.metrics.result import headline, metric_values
+from mmaudio.metrics.result import SCORES_KIND, headline, metric_values
 from mmaudio.network import FlowTransformer
 from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, REPLACED_SAMPLES_FOLDER, SCORES_FILE
 from mmaudio.trainer.flow_solver import FlowSolver
@@ -72,7 +72,8 @@ class Evaluations:
         scoring = Scoring.of(settings, backend, parent / REAL_FEATURES_FOLDER, beat_or_leave)
         scores = score_set(chosen, folder, scoring, ranks)
         if ranks.is_first:
-            write_json(folder / SCORES_FILE, {**scores, "subject": {"exp_id": settings.name(), "step": steps_done}})
+            told = {**scores, "subject": {"exp_id": settings.name(), "step": steps_done}}
+            write_marked(folder / SCORES_FILE, told, SCORES_KIND, settings.name())
             log.info("after %d iterations: %s", steps_done, headline(scores))
         return {**metric_values(scores)}
 

@@ -9,7 +9,7 @@ import torch
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, nearest
 from mmaudio.base.file_names import check_plain_path
-from mmaudio.base.files import write_json
+from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.naming import named
 from mmaudio.base.ranks import Ranks, all_do, first_does, wait_for_all
 from mmaudio.base.settings import EvalSettings
@@ -25,7 +25,7 @@ from mmaudio.commands.evaluation.sets import PUBLISHED, EvalSet, entry_of, read_
 from mmaudio.commands.evaluation.stores import sources_named, store_set
 from mmaudio.commands.evaluation.subject import Subject, is_run, weights_of
 from mmaudio.features.backend import Backend
-from mmaudio.metrics.result import headline, is_incomplete
+from mmaudio.metrics.result import SCORES_KIND, headline, is_incomplete
 from mmaudio.network import VARIANTS
 from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, SAMPLED_ENDING, SCORES_ENDING
 from mmaudio.trainer.checks import check_names
@@ -73,6 +73,8 @@ def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -
         return None
     plan = Plan(settings, run_dir, Subject(weights, settings), chosen)
     problems.check(lambda: check_plain_path("the name of the results", plan.name, LONGEST_OF_A_SET))
+    if settings.metrics.names:
+        problems.check(lambda: check_marked(plan.scores, SCORES_KIND, plan.name, "name another: output_name=NAME"))
     return plan
 
 
@@ -136,6 +138,6 @@ def _score(plan: Plan, backend: Backend, facts: dict[str, Any], failed: dict[str
     scoring = Scoring.of(settings, backend, plan.beside(REAL_FEATURES_FOLDER), beat)
     scores = {**score_set(chosen, plan.samples, scoring, ranks), "subject": facts, "not_sampled": failed, "absent": list(chosen.absent)}
     if ranks.is_first:
-        write_json(plan.scores, scores)
+        write_marked(plan.scores, scores, SCORES_KIND, plan.name)
         log.info("%s; all scores in %s", headline(scores), plan.scores)
     return scores
