@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from mmaudio.base.errors import UserError
 from mmaudio.base.launcher import Ranks as Ranks
 from mmaudio.base.launcher import read_ranks as read_ranks
+from mmaudio.base.locks import hold_target
 
 _PARENT_POLL_S = 1.0
 _WATCH, _INIT = "launcher watch", 1
@@ -165,6 +168,17 @@ def first_does(step: Callable[[], T]) -> T:
     if problem is not None:
         raise problem
     return value
+
+
+@contextmanager
+def first_holds(target: Path, what: str, *, waits: bool = False) -> Iterator[None]:
+    """Collective. Rank 0 keeps other jobs from writing a file or folder while it is in the block, as `hold_target` says.
+
+    Raises: on every rank the UserError of a lock that another job has.
+    """
+    with ExitStack() as held:
+        first_does(partial(held.enter_context, hold_target(target, what, waits=waits)))
+        yield
 
 
 def all_do(step: Callable[[], T]) -> T:

@@ -5,14 +5,19 @@ It is on no package registry. Source of its interface: av_benchmark.md sections 
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import RejectsError, UserError
-from mmaudio.base.files import scratch_folder
+from mmaudio.base.files import scratch_folder, sync_file
+from mmaudio.base.ownership import foreign, mark_archive_
+from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
 from mmaudio.metrics.cached import Measured
+from mmaudio.metrics.feature_marks import features_mark, foreign_features
 from mmaudio.metrics.registry import Metric
 from mmaudio.metrics.result import counted
 from mmaudio.metrics.sounds import GENERATED_SUFFIXES
@@ -44,6 +49,7 @@ def run_av_bench(
     *,
     batch_size: int,
     num_workers: int,
+    ids: Collection[str] | None = None,
 ) -> Measured:
     """Let the package extract features of a folder's sounds, and compare them with the reference's cache.
 
@@ -58,10 +64,12 @@ def run_av_bench(
         device: what the package is to compute on; published versions know CUDA alone.
         batch_size: of its networks.
         num_workers: its processes that read sounds.
+        ids: those whose sounds are judged; None: all in the folder.
 
     Returns: the metrics wanted, null with a reason where the package does not tell them. `num` counts the sounds, or the ids on both
         sides for what needs pairs. No intervals and nothing by clip. `counts["without_features"]["predicted"]`: id → reason.
-    Raises: UserError if the package is not installed, or there is no reference; RejectsError if no sound can be judged.
+    Raises: UserError if the package is not installed, there is no reference, or features that are not ours are in the way of those it
+        makes; RejectsError if no sound can be judged.
     """
     check_av_bench()
     if reference_cache is None or not reference_cache.is_dir():
@@ -70,22 +78,40 @@ def run_av_bench(
     wanted = [row for row in rows if not row.is_embedded]
     names = {row.name for row in wanted}
     skips = {"skip_video_related": not names & VIDEO_METRICS, "skip_clap": not names & CLAP_METRICS}
-    sounds, failures = _readable_sounds(folder, duration_s)
+    sounds, failures = _readable_sounds(folder, duration_s, ids)
     cache = folder / CACHE
+    if found := foreign_features(cache, CACHE_FILES):
+        raise foreign(cache, found=found[0])
     cache.mkdir(exist_ok=True)
-    with scratch_folder(folder / "av_bench-sounds") as chosen:
+    with scratch_folder(folder / "av_bench-work") as work:
+        chosen, made = work / "sounds", work / "features"
+        chosen.mkdir()
+        made.mkdir()
         for clip_id, path in sounds.items():
             (chosen / f"{clip_id}{path.suffix.lower()}").symlink_to(path.resolve())
-        _extract(chosen, cache, skips, audio_length=duration_s, device=str(device), batch_size=batch_size, num_workers=num_workers)
+        _extract(chosen, made, skips, audio_length=duration_s, device=str(device), batch_size=batch_size, num_workers=num_workers)
+        _take_over(made, cache)
     told = _evaluate(reference_cache, cache, skips)
     counts = _counts(reference_cache, sounds, failures)
     nums = {row.name: counts["paired"] if row.needs_pairs else len(sounds) for row in wanted}
     return Measured({row.name: _entry(row, told, nums[row.name]) for row in wanted}, {}, counts)
 
 
-def _readable_sounds(folder: Path, duration_s: float) -> tuple[dict[str, Path], dict[str, str]]:
+def _take_over(made: Path, cache: Path) -> None:
+    """Bring what the package made to its place, with a mark that says that it was made here."""
+    for stem in CACHE_FILES:
+        file, place = cache_path(made, stem), cache_path(cache, stem)
+        if file.is_file():
+            with suppress(ValueError):  # no archive, which cannot be marked; another call will refuse to replace it
+                mark_archive_(file, features_mark(place))
+            sync_file(file)
+            os.replace(file, place)
+
+
+def _readable_sounds(folder: Path, duration_s: float, ids: Collection[str] | None) -> tuple[dict[str, Path], dict[str, str]]:
     """Id → file of the sounds that can be judged, and id → reason of those that cannot. Raises: RejectsError if none can."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in GENERATED_SUFFIXES and path.is_file()]
+    files = [path for path in files if ids is None or path.stem in ids]
     reasons = {path.stem: _unreadable(path, duration_s) for path in files}
     failures = {clip_id: reason for clip_id, reason in reasons.items() if reason is not None}
     sounds = {path.stem: path for path in files if path.stem not in failures}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.ownership import move_aside
 from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow
 from mmaudio.weights.download import DownloadError, Remote, discard, download
@@ -122,18 +123,10 @@ def fetch_file(row: WeightRow, file: str, target: Path) -> None:
         discard(partial)
         found = f"what {remote.host} sent for {file} is not the published file ({wrong}) and was removed"
         raise UserError(row.told(found, f"try again: `{row.fetch_command}`"))
-    _set_aside(target)
+    if target.exists():  # nothing a user has is lost
+        move_aside(target, "is not the published file")
+        forget(target)
     os.replace(partial, target)
     discard(partial)
     is_md5 = remote.expected is not None and remote.expected.startswith("md5:")
     remember(target, replace(taken, expected=remote.expected if is_md5 else f"sha256:{taken.sha256}"))
-
-
-def _set_aside(target: Path) -> None:
-    """Keep a file that is about to be replaced: nothing a user has is lost."""
-    if target.exists():
-        names = (target.with_name(f"{target.name}.old{number or ''}") for number in range(1000))
-        kept = next(name for name in names if not name.exists())
-        os.rename(target, kept)
-        forget(target)
-        log.info("the file that was at %s is kept as %s", target, kept.name)
