@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems
 from mmaudio.base.files import write_json
+from mmaudio.base.locks import hold_target
 from mmaudio.base.logs import start_logging
 from mmaudio.base.naming import named
 from mmaudio.base.options import options_parser, parse_options
@@ -58,9 +59,10 @@ def main(argv: Sequence[str]) -> int:
         problems.add(f"--output is {output}; want a .json file")
     problems.raise_any()
     start_logging()
-    measured = _measure(options, [row.name for row in rows], places.get(_WEIGHTS))
-    scores = _scores(options, rows, measured)
-    write_json(output, scores)
+    with hold_target(output, f"the scores {output}"):
+        measured = _measure(options, [row.name for row in rows], places.get(_WEIGHTS))
+        scores = _scores(options, rows, measured)
+        write_json(output, scores)
     told = metric_values(scores)
     print("\n".join(f"{name:<20} {value:.6g}" for name, value in told.items()) or "nothing can be told")
     missing, strangers = measured.counts["missing_ids"], measured.counts["unexpected_ids"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
 from mmaudio.base.files import write_json
+from mmaudio.base.locks import hold_target
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.specs import DEFAULT_DURATION_S
@@ -51,17 +52,22 @@ def main(argv: Sequence[str]) -> int:
     metrics = _metrics(options, problems)
     duration_s = _duration_s(options, problems)
     from mmaudio.base.ranks import Ranks, pick_device
+    from mmaudio.commands.evaluation.feature_files import check_features
     from mmaudio.commands.evaluation.scoring import check_metrics
 
     problems.check(lambda: check_metrics(metrics, duration_s, metrics.places))
     device = problems.check(lambda: pick_device(options.device, Ranks()))
     chosen = None if problems.sentences else problems.check(lambda: _set(options, captions))
+    if chosen is not None and not problems.sentences:
+        generated, made = Path(options.generated), output.with_name(REAL_FEATURES_FOLDER)
+        problems.check(lambda: check_features(metrics, chosen, generated, made))
     problems.raise_any()
     assert chosen is not None
     assert device is not None
     start_logging()
-    scores = _score(chosen, output, metrics, duration_s, device)
-    write_json(output, scores)
+    with hold_target(output, f"the scores {output}"):
+        scores = _score(chosen, output, metrics, duration_s, device)
+        write_json(output, scores)
     print(f"{headline(scores)}; all in {output}")
     return EXIT_REJECTS if is_incomplete(scores, metrics.names) else 0
 

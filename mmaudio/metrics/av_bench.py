@@ -80,8 +80,8 @@ def run_av_bench(
     skips = {"skip_video_related": not names & VIDEO_METRICS, "skip_clap": not names & CLAP_METRICS}
     sounds, failures = _readable_sounds(folder, duration_s, ids)
     cache = folder / CACHE
-    if found := foreign_features(cache, CACHE_FILES):
-        raise foreign(cache, found=found[0])
+    if in_the_way := foreign_features(cache, CACHE_FILES):
+        raise foreign(cache, found=in_the_way[0])
     cache.mkdir(exist_ok=True)
     with scratch_folder(folder / "av_bench-work") as work:
         chosen, made = work / "sounds", work / "features"

@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from mmaudio.base.errors import UserError
 from mmaudio.media.audio import MediaError, resample
+from mmaudio.media.suffixes import files_by_id
 from mmaudio.media.video import read_sound
 
 Wave = npt.NDArray[np.float32]
 SHORTEST_S = 0.2  # of a sound that can be compared
 GENERATED_SUFFIXES = (".flac", ".wav")
+SAMPLE_SUFFIXES = (".flac",)  # of what this program generates
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,16 @@ class Pairing:
     unexpected: list[str]  # generated, not in the reference
 
 
-def pair_ids(generated_dir: Path, reference: Mapping[str, Path]) -> Pairing:
+def pair_ids(generated_dir: Path, reference: Mapping[str, Path], *, only_samples: bool = False) -> Pairing:
     """Match `<id>.flac` and `<id>.wav` of a folder to reference ids, exactly: an id may hold dots, and no letter is changed.
 
+    With `only_samples`, those sounds alone count that this program writes for these ids, `<id>.flac`, whatever else is in the folder.
     Raises: UserError for no such folder, no sound in it, two files of one id, or no id on both sides.
     """
     if not generated_dir.is_dir():
         raise UserError(f"no folder at {generated_dir}; generate samples first")
-    generated: dict[str, Path] = {}
-    for path in sorted(generated_dir.iterdir()):
+    generated: dict[str, Path] = files_by_id(generated_dir, reference, SAMPLE_SUFFIXES) if only_samples else {}
+    for path in () if only_samples else sorted(generated_dir.iterdir()):
         if path.suffix.lower() in GENERATED_SUFFIXES and path.is_file():
             if path.stem in generated:
                 raise UserError(f"{generated_dir} holds both {generated[path.stem].name} and {path.name}; keep one sound for each id")

@@ -141,14 +141,18 @@ def test_what_was_made_otherwise_does_not_pass_for_these(generate, world, tmp_pa
     assert made_anew("--weights", tmp_path / "other.pth", prompt="y") == (1, True)
 
 
-def test_a_sound_that_says_nothing_and_a_video_of_another_sound_are_made_anew(generate, world, tmp_path):
+def test_a_video_of_another_sound_is_made_anew_and_a_sound_that_says_nothing_is_not_replaced(generate, world, tmp_path):
     words = ("--video", world / "videos" / "ball.mp4", "--duration", 0.64)
     assert generate(tmp_path, *words).code == 0
     assert generate(tmp_path, *words, "--prompt", "x", "--skip_video_composite").code == 0
     ended = generate(tmp_path, *words, "--prompt", "x", "--keep_existing")
     assert "from before" not in ended.out, "the video has the sound of the first call"
     soundfile.write(tmp_path / "ball.flac", np.zeros(9000), 16000)
-    assert "from before" not in generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite").out
+    ended = generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite")
+    assert (ended.code, "ball.flac was not made by this program" in ended.err) == (2, True)
+    ended = generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite", "--replace")
+    assert ended.code == 0 and "from before" not in ended.out
+    assert not soundfile.read(tmp_path / "ball.flac.aside")[0].any()
     assert "1 of them from before" in generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite").out
 
 
