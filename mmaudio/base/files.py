@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.locks import EXCLUSIVE, NoLocksError, is_free, take_lock
 from mmaudio.base.ownership import aside_path, fits, mark_of, mark_text, parse_mark
 
+log = logging.getLogger(__name__)
 _PREFIX, _SUFFIX = ".mmaudio-", ".tmp"  # of a temporary folder; what it holds beside what is written:
 _OWNER, _OLD = ".mmaudio-owner", ".mmaudio-old"
 _KIND = "temporary"
@@ -179,7 +181,9 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, contents: Sequence[str], before_swap: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def atomic_folder(
+    path: Path, contents: Sequence[str], before_swap: Callable[[], None] = lambda: None, *, keeps_old: bool = False
+) -> Iterator[Path]:
     """Yield an empty temporary folder; swap it in for `path` if the block succeeds.
 
     Only a folder of the same kind is replaced: one that holds nothing but `contents`, names or patterns of names. Where `path` is a
@@ -187,20 +191,22 @@ def atomic_folder(path: Path, contents: Sequence[str], before_swap: Callable[[],
 
     Args:
         before_swap: called when the new folder is complete and the old one is moved away, so that nothing can hinder the swap.
+        keeps_old: move what is there aside, whatever it is, instead of removing it.
     Raises: UserError for any other folder.
 
     A kill between the two renames leaves the old folder in the temporary one, from where the next try, or `sweep`, puts it back.
     """
     target = at_end_of_links(path)
-    check_replaceable(target, contents)
+    if not keeps_old:
+        check_replaceable(target, contents)
     with scratch_folder(target) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 sync_file(file)
         sync_folder(temporary)
-        old = temporary.with_name(_OLD)
-        if target.exists():
+        old = aside_path(target) if keeps_old else temporary.with_name(_OLD)
+        if os.path.lexists(target):
             os.rename(target, old)
         try:
             before_swap()
@@ -210,6 +216,8 @@ def atomic_folder(path: Path, contents: Sequence[str], before_swap: Callable[[],
                 os.rename(old, target)
             raise
         sync_folder(target.parent)
+        if keeps_old and os.path.lexists(old):
+            log.warning("what was at %s is kept as %s", target, old)
 
 
 def text_hash(lines: Iterable[str]) -> str:

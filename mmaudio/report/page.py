@@ -1,25 +1,28 @@
 """Writes the page: one folder with index.html, its media and its pictures, whole or not at all."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 from pathlib import Path
 
 from mmaudio.base.files import atomic_folder
+from mmaudio.base.locks import hold_target
 from mmaudio.report.cards import card
 from mmaudio.report.content import Column, Report, RunRecord, Written
 from mmaudio.report.curves import chart, lines_by_kind, read_curves
 from mmaudio.report.list_script import LIST_SCRIPT
-from mmaudio.report.media_folder import FOLDER, PlacedSample, place_sample
+from mmaudio.report.media_folder import PlacedSample, place_sample
 from mmaudio.report.metric_names import in_order, title_of
 from mmaudio.report.metric_table import metric_table
 from mmaudio.report.numbers import number_text
+from mmaudio.report.page_mark import INDEX, MEDIA, check_page, foreign_in_page, marked_page
 from mmaudio.report.player_script import PLAYER_SCRIPT
 from mmaudio.report.style import STYLE
 from mmaudio.report.sweep_chart import sweep_chart
 from mmaudio.report.template import LEGEND, PAGE, TOOLBAR
 
 LOSS = "loss"
-PAGE_FILES = ("index.html", FOLDER)
+PAGE_FILES = (INDEX, MEDIA)
 _TILES = ("onset_f1", "onset_f1_shuffled", "spectral_distance")
 
 
@@ -79,17 +82,25 @@ def _samples(samples: Sequence[PlacedSample], order: Sequence[str], units: Mappi
     return _section("samples", "Samples", f'{LEGEND}{toolbar}<ul class="cards">{cards}</ul>')
 
 
-def write_page(folder: Path, report: Report) -> Written:
+def _page_folder(folder: Path, replaces: bool) -> AbstractContextManager[Path]:
+    """A temporary folder that takes the place of an earlier page. Raises: UserError where something else is there, unless `replaces`."""
+    if not replaces:
+        check_page(folder)
+    return atomic_folder(folder, PAGE_FILES, keeps_old=replaces and foreign_in_page(folder) is not None)
+
+
+def write_page(folder: Path, report: Report, *, replaces: bool = False) -> Written:
     """Write the page into `folder`, replacing it whole; an earlier page stays until the new one is complete.
 
     Args:
         folder: made if missing; everything the page needs is copied into it, so that it can be moved.
         report: what to show.
+        replaces: move a folder that holds anything but a page aside.
     Returns: the page, whose index.html opens from disk, and what its samples lack.
-    Raises: UserError for a folder that holds anything but a page. OSError if a sample's media cannot be copied.
+    Raises: UserError for a folder that holds anything but a page, or that another job writes. OSError if a sample's media cannot be copied.
     """
-    with atomic_folder(folder, PAGE_FILES) as temporary:
-        (temporary / FOLDER).mkdir()
+    with hold_target(folder, f"the page {folder}"), _page_folder(folder, replaces) as temporary:
+        (temporary / MEDIA).mkdir()
         placed = [place_sample(temporary, index, sample) for index, sample in enumerate(report.samples)]
         units = {name: value.unit for column in report.columns for name, value in column.values.items()}
         samples = _samples(placed, report.sound_labels, units)
@@ -102,6 +113,6 @@ def write_page(folder: Path, report: Report) -> Written:
             style=STYLE,
             script=PLAYER_SCRIPT + LIST_SCRIPT,
         )
-        (temporary / "index.html").write_text(page, encoding="utf-8")
+        (temporary / INDEX).write_text(marked_page(page, temporary / MEDIA, folder), encoding="utf-8")
         num_bytes = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
-    return Written(folder / "index.html", len(placed), num_bytes, [lack for sample in placed for lack in sample.lacks])
+    return Written(folder / INDEX, len(placed), num_bytes, [lack for sample in placed for lack in sample.lacks])
