@@ -88,7 +88,8 @@ def foreign(path: Path, advice: str = "", *, found: Path | None = None) -> UserE
         advice: what else the user may do, such as naming another place.
         found: what in the folder is not ours, where it is not all of it.
     """
-    return UserError(f"{found or path} was not made by this program, or by a version that left no mark in it; {_way_out(path, advice)}")
+    what = f"{found or path} was not made by this program for this place, or by a version that left no mark in it"
+    return UserError(f"{what}; {_way_out(path, advice)}")
 
 
 def foreign_files(folder: Path, paths: Sequence[Path], advice: str = "") -> UserError:
@@ -96,7 +97,7 @@ def foreign_files(folder: Path, paths: Sequence[Path], advice: str = "") -> User
     if len(paths) == 1:
         return foreign(paths[0], advice)
     which = named([str(path.relative_to(folder)) for path in paths])
-    what = f"{len(paths)} files in {folder} were not made by this program, or by a version that left no mark in them ({which})"
+    what = f"{len(paths)} files in {folder} were not made by this program for this place, or by a version that left no mark ({which})"
     return UserError(f"{what}; {_way_out(folder, advice)}")
 
 

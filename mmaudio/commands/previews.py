@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.ownership import foreign
-from mmaudio.base.ranks import first_does
 from mmaudio.batches import Batch, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of, sampling_of
 from mmaudio.commands.evaluation.owned_folders import set_name
@@ -29,7 +28,7 @@ DISTANCE = "latent_distance"  # from the row's own latents, in standard deviatio
 class Previews:
     """Writes `previews/<finished iterations>/<id>.flac`, and the row's own latents as `previews/real/<id>.flac`. Rank 0 alone does.
 
-    A sound of that name that this program did not make for this run is not replaced: UserError, on every rank.
+    A sound of that name that this program did not make for this run is not replaced.
     Where the backend that turns latents into sound cannot be loaded, there are none.
     """
 
@@ -41,14 +40,9 @@ class Previews:
         self._backend = backend
 
     def __call__(self, solver: FlowSolver, steps_done: int) -> Values:
-        """Collective."""
+        """Collective. Raises: UserError, on rank 0 alone, for a sound that would be replaced."""
         network = cast(FlowTransformer, solver.whole_network())
-        values = first_does(lambda: self._preview(solver, network, steps_done))
-        return values if solver.ranks.is_first else {}
-
-    def _preview(self, solver: FlowSolver, network: FlowTransformer, steps_done: int) -> Values:
-        """On rank 0. Raises: UserError for a sound that would be replaced."""
-        backend = self._backend.here(solver)
+        backend = self._backend.here(solver) if solver.ranks.is_first else None
         if backend is None:
             return {}
         rows = solver.val_rows or solver.train_rows

@@ -9,7 +9,7 @@ import torch
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.files import write_json
-from mmaudio.base.ranks import Ranks, all_do, first_does, first_holds, wait_for_all
+from mmaudio.base.ranks import Ranks, all_do, first_does, wait_for_all
 from mmaudio.base.settings import BaseSettings, EvalSettings, TrainSettings
 from mmaudio.commands.evaluation.by_settings import sampling_of
 from mmaudio.commands.evaluation.feature_files import check_features
@@ -25,7 +25,7 @@ from mmaudio.generate.model import Model
 from mmaudio.metrics.registry import METRICS, metrics_named
 from mmaudio.metrics.result import headline, metric_values
 from mmaudio.network import FlowTransformer
-from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, REPLACED_SAMPLES_FOLDER, SAMPLES_FILE, SCORES_FILE
+from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, REPLACED_SAMPLES_FOLDER, SCORES_FILE
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.meters import Values
 from mmaudio.trainer.solver import Beat as FullBeat
@@ -70,18 +70,18 @@ class Evaluations:
         parent = solver.files.folder / self._subdir(settings)
         folder = parent / (f"{steps_done:09d}" if keeps else REPLACED_SAMPLES_FOLDER)
         of, real, made = self._set_of(solver, folder), parent / REAL_SOUNDS_FOLDER, parent / REAL_FEATURES_FOLDER
+        begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, chosen.captions, of=of, keeps=False)
+        first_does(lambda: check_features(settings.metrics, chosen, folder, made))
         model, how, num = Model(network, backend, settings.drop_conditions), sampling_of(settings, amp=solver.amp), len(chosen.captions)
-        with first_holds(folder / SAMPLES_FILE, f"samples in {folder}"):
-            begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, chosen.captions, of=of, keeps=False)
-            first_does(lambda: check_features(settings.metrics, chosen, folder, made))
-            with solver.stop.heeded():
-                sample_rows(model, rows, how, folder, settings.eval_batch_size, ranks, of=of, max_rows=num, beat=beat_or_leave)
-                real_of = self._set_of(solver, real)
-                heard = with_reference(chosen, backend, real, settings.eval_batch_size, ranks, beat_or_leave, of=real_of)
-            scores = score_set(heard, folder, Scoring.of(settings, backend, made, beat), ranks)
-            if ranks.is_first:
-                write_json(folder / SCORES_FILE, {**scores, "subject": {"exp_id": settings.name(), "step": steps_done}})
-                log.info("after %d iterations: %s", steps_done, headline(scores))
+        with solver.stop.heeded():
+            sample_rows(model, rows, how, folder, settings.eval_batch_size, ranks, of=of, max_rows=num, beat=beat_or_leave)
+            real_of = self._set_of(solver, real)
+            chosen = with_reference(chosen, backend, real, settings.eval_batch_size, ranks, beat_or_leave, of=real_of)
+        scoring = Scoring.of(settings, backend, made, beat)
+        scores = score_set(chosen, folder, scoring, ranks)
+        if ranks.is_first:
+            write_json(folder / SCORES_FILE, {**scores, "subject": {"exp_id": settings.name(), "step": steps_done}})
+            log.info("after %d iterations: %s", steps_done, headline(scores))
         return {**metric_values(scores)}
 
     @staticmethod
