@@ -415,3 +415,12 @@ def test_one_call_at_a_time_writes_to_a_folder(generate, world, tmp_path, monkey
         assert ended.code == 2 and f"another job is writing samples in {tmp_path / 'out'}: process {os.getpid()} on" in ended.err
     assert not (tmp_path / "out").exists()
     assert generate(tmp_path / "out", "--prompt", "x", "--duration", 0.64).code == 0 and made(tmp_path / "out") == ["x.flac"]
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_written_to_is_told_by_one_of_two_processes(world, tmp_path):
+    words = ("--weights", world / "some.pth", "--device", "cpu", "--prompt", "x", "--output", tmp_path / "out")
+    with hold_target(tmp_path / "out" / "samples.json", "samples"):
+        ended = torchrun("-m", "mmaudio.commands.main", "generate", *words, OMP_NUM_THREADS="1")
+    assert ended.returncode == 1 and "exitcode  : 2" in ended.stderr
+    assert ended.stderr.count("error: another job is writing samples in") == 1

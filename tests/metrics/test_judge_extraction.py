@@ -223,9 +223,8 @@ def test_what_is_ours_in_a_cache_is_removed_alone(toy):
     assert [path.name for path in (toy / "cache").iterdir()] == ["vggish_features.pth"]
     (toy / "cache" / "vggish_features.pth").unlink()
     (toy / "link").symlink_to(toy / "cache")
-    extract_features(
-        STEMS, write_sounds(toy / "sounds", IDS), toy / "link", duration_s=1.0, device=CPU, places={"passt": toy / "weights.pt"}
-    )
+    how = {"duration_s": 1.0, "device": CPU, "places": {"passt": toy / "weights.pt"}}
+    extract_features(STEMS, write_sounds(toy / "sounds", IDS), toy / "link", **how)
     assert foreign_features(toy / "link", STEMS) == []
     remove_features(toy / "link")
     assert list((toy / "cache").iterdir()) == [] and (toy / "link").is_symlink()
