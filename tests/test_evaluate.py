@@ -2,16 +2,24 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from mmaudio.base.errors import UserError
+from mmaudio.base.locks import hold_target
 from mmaudio.codec import MelSpectrogram
+from mmaudio.commands.evaluation.samples import begin_folder
 from mmaudio.media.audio import write_flac
 from mmaudio.media.example import draw_bounces, render_frames, render_sound
+from mmaudio.media.sample_marks import read_sample_mark, sample_mark
 from mmaudio.media.write import write_video
+from mmaudio.metrics.cache_files import CACHE_FILES
 from tests.conftest import ROOT, torchrun
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data
 
@@ -144,3 +152,106 @@ def test_mistakes_are_sentences(run_script, run, monkeypatch, words, sentence):
     ended = run_script("evaluate.py", *words)
     assert ended.code == 2
     assert sentence in ended.err
+
+
+def put_all(folder, *names):
+    """Files of somebody else under these names. Returns: their states."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"my {name}")
+    return {folder / name: f"my {name}" for name in names}
+
+
+def test_all_that_is_not_ours_is_told_before_anything_is_loaded(run_script, run, monkeypatch):
+    monkeypatch.chdir(run)
+    monkeypatch.setattr("mmaudio.commands.evaluation.subject.Subject.load", lambda *_, **__: pytest.fail("loaded in vain"))
+    results = run / "output/one"
+    names = [f"{name}.pth" for name in CACHE_FILES]
+    mine = put_all(results / "winds-mine-sampled", "samples.json", "winds-0.flac", "winds-3.flac", "holiday.flac", "cache/notes.txt")
+    mine |= put_all(results / "winds-mine-sampled", *(f"{cache}/{name}" for cache in ("cache", "av_bench-cache") for name in names))
+    mine |= put_all(results / "winds-mine-sampled", "cache/cache.json", "cache/.parts/passt/0000-000000.pth")
+    mine |= put_all(results / "winds-reference", "winds-1.flac")
+    mine |= put_all(results / "winds-reference-cache", "passt_logits.pth", "synchformer_video.pth", "cache.json")
+    words = ("evaluate.py", "exp_id=one", "dataset=winds", "output_name=mine", "metrics.names=[embedded,av_bench]")
+    for more in ((), ("keep_existing=False",)):
+        ended = run_script(*words, *more)
+        assert ended.code == 2 and "Traceback" not in ended.err
+        told = ended.err.replace(f"{os.path.relpath(results)}/", "")
+        assert "3 files in winds-mine-sampled were not made by this program" in told
+        assert "('samples.json', 'winds-0.flac', 'winds-3.flac')" in told and "give output_name=NAME for another folder" in told
+        assert f"mv output/one/winds-mine-sampled {os.path.relpath(results)}/winds-mine-sampled.aside" in ended.err
+        for path in mine:
+            is_in_the_way = path.name not in ("samples.json", "winds-0.flac", "winds-3.flac", "holiday.flac", "notes.txt")
+            assert (f"{os.path.relpath(path, results)} was not made by this program" in told) == is_in_the_way, path
+        assert {path: path.read_text() for path in mine} == mine
+    shutil.rmtree(results / "winds-mine-sampled")
+    (results / "winds-mine-sampled").write_text("mine")
+    assert "output/one/winds-mine-sampled was not made by this program" in run_script(*words).err
+    (results / "winds-mine-sampled").unlink()
+    for name in ("winds-reference", "winds-reference-cache"):
+        shutil.rmtree(results / name)
+
+
+@pytest.mark.parametrize("kind", ["0.1.0", "published", "link to mine", "link to nothing", "of another set"])
+def test_a_sample_is_ours_by_its_mark_alone(tmp_path, kind):
+    folder, mine = tmp_path / "set", tmp_path / "mine.flac"
+    begin_folder(folder, {"step": 1}, of="run/set", keeps=True)
+    comment = {"0.1.0": "mmaudio evaluate 0123456789abcdef", "of another set": sample_mark("run/other", id="a")}.get(kind, "")
+    if kind != "link to nothing":
+        write_flac(mine if kind == "link to mine" else folder / "a.flac", np.full(4000, 0.5), 16_000, comment)
+    if kind.startswith("link"):
+        (folder / "a.flac").symlink_to(mine)
+    before = mine.read_bytes() if mine.exists() else None
+    for keeps in (True, False):
+        with pytest.raises(UserError, match=r"a\.flac was not made by this program.*mv .*a\.flac.aside"):
+            begin_folder(folder, {"step": 1}, ["a"], of="run/set", keeps=keeps)
+        begin_folder(folder, {"step": 1}, ["b"], of="run/set", keeps=keeps)
+    assert os.path.lexists(folder / "a.flac") and (mine.read_bytes() if mine.exists() else None) == before
+
+
+def test_other_files_are_left_alone_and_not_counted_also_behind_a_link(run_script, run, monkeypatch):
+    monkeypatch.chdir(run)
+    results, place = run / "output/one", run / "elsewhere"
+    (results / "winds-linked-sampled").symlink_to(place)
+    place.mkdir()
+    mine = put_all(place, "notes.txt", "winds-0.wav", "below/mine.flac")
+    write_flac(place / "holiday.flac", np.full(16_384, 0.5, np.float32), 16_000)
+    mine_too = (place / "holiday.flac").read_bytes()
+    words = ("evaluate.py", "exp_id=one", "dataset=winds", "output_name=linked", "metrics.names=[spectral_distance]")
+    for more in ((), ("keep_existing=False",), ("cfg_strength=1",)):
+        ended = run_script(*words, *more)
+        assert ended.code == 0, ended.err
+        counts = scores_of(run, "winds-linked")["counts"]
+        assert (counts["predicted"], counts["paired"], counts["unexpected_ids"]) == (4, 4, [])
+        assert {path: path.read_text() for path in mine} == mine and (place / "holiday.flac").read_bytes() == mine_too
+        assert (results / "winds-linked-sampled").is_symlink()
+    assert sorted(path.name for path in place.glob("*.flac")) == ["holiday.flac", *(f"winds-{row}.flac" for row in range(4))]
+    found = json.loads((place / "samples.json").read_text())["mark"]
+    assert (found["kind"], found["of"]) == ("samples", "one/winds-linked-sampled")
+    assert read_sample_mark(place / "winds-1.flac")["of"] == "one/winds-linked-sampled"
+
+
+def test_one_evaluation_at_a_time_writes_results(run_script, run, monkeypatch):
+    monkeypatch.chdir(run)
+    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    words = ("evaluate.py", "exp_id=one", "dataset=winds", "output_name=held", "metrics.names=[]")
+    for name, what in (("winds-held-sampled/samples.json", "samples in "), ("winds-held-output_metrics.json", "the scores ")):
+        with hold_target(run / "output/one" / name, "it"):
+            ended = run_script(*words)
+        assert ended.code == 2 and f"another job is writing {what}output/one/winds-held" in ended.err
+        assert f"process {os.getpid()} on" in ended.err
+    assert not (run / "output/one/winds-held-sampled").exists()
+    assert run_script(*words).code == 0
+
+
+@pytest.mark.slow
+def test_of_two_evaluations_at_once_the_scores_are_of_the_sounds(run):
+    words = (sys.executable, ROOT / "evaluate.py", "exp_id=one", "dataset=held", "output_name=race")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": run}
+    both = [subprocess.Popen([*map(str, words), f"seed={seed}"], **pipes) for seed in (1, 2)]
+    told = [each.communicate(timeout=120)[0] for each in both]
+    refused = [text for each, text in zip(both, told, strict=True) if each.returncode == 2]  # unless one was done when the other began
+    assert {each.returncode for each in both} <= {0, 2} and len(refused) < 2, told
+    assert all("another job is writing samples in output/one/held-race-sampled: process" in text for text in refused)
+    made_by = json.loads((run / "output/one/held-race-sampled/samples.json").read_text())
+    assert made_by["seed"] == scores_of(run, "held-race")["subject"]["seed"]

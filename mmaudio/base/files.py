@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.locks import EXCLUSIVE, NoLocksError, is_free, take_lock
 from mmaudio.base.ownership import aside_path, fits, mark_of, mark_text, parse_mark
 
+log = logging.getLogger(__name__)
 _PREFIX, _SUFFIX = ".mmaudio-", ".tmp"  # of a temporary folder; what it holds beside what is written:
 _OWNER, _OLD = ".mmaudio-owner", ".mmaudio-old"
 _KIND = "temporary"
@@ -217,6 +219,8 @@ def atomic_folder(
                 os.rename(old, target)
             raise
         sync_folder(target.parent)
+        if aside is not None and os.path.lexists(old):
+            log.warning("what was at %s is kept as %s", target, old)
 
 
 def text_hash(lines: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,37 +65,47 @@ def _warn_once() -> None:
 
 
 @contextmanager
-def hold_target(target: Path, what: str, *, shared_by: str | None = None) -> Iterator[None]:
+def hold_target(target: Path, what: str, *, shared_by: str | None = None, waits: bool = False) -> Iterator[None]:
     """Keep other jobs from writing a file or folder for the block. The lock is a file beside the target, at the end of its links.
 
     Args:
         what: is written there, as messages name it: `the store my/birds`.
         shared_by: text that all processes of one job give, such as a hash of its settings; they hold the lock together.
+        waits: wait for the end of another job, however long it takes, instead of refusing: where both make the same.
     Raises: UserError naming who holds the lock; or where a file that is not ours has the lock's name.
     """
     real = Path(os.path.realpath(target))
     path = real.with_name(file_name(f".{real.name}", ".lock"))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new_folder = not path.parent.exists()
     until = time.monotonic() + PATIENCE_S
     while (handle := _try_hold(path, shared_by)) is None:
         if time.monotonic() > until:
-            raise UserError(f"another job is writing {what}: {_holder(path)}; wait for its end, stop it, or name another place")
+            if not waits:
+                raise UserError(f"another job is writing {what}: {_holder(path)}; wait for its end, stop it, or name another place")
+            log.info("waiting for another job that is writing %s: %s", what, _holder(path))
+            until = float("inf")
         time.sleep(_TICK_S)
     try:
         yield
     finally:
         if is_free(handle):  # nobody else holds it
             path.unlink(missing_ok=True)
+            if is_new_folder:
+                with suppress(OSError):  # it holds something now
+                    path.parent.rmdir()
         os.close(handle)
 
 
 def _try_hold(path: Path, shared_by: str | None) -> int | None:
     """The open lock file, locked; None where it was not to be had."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR):
             raise foreign(path) from None
+        if error.errno == errno.ENOENT:  # the folder went with the job that had made it
+            return None
         raise
     try:
         text = os.pread(handle, 1 << 16, 0).decode("utf-8", "replace")

@@ -4,8 +4,10 @@ import datetime
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,6 +19,7 @@ from mmaudio.base.errors import UserError, is_told, sentence_of
 from mmaudio.base.launcher import Ranks as Ranks
 from mmaudio.base.launcher import read_ranks as read_ranks
 from mmaudio.base.launcher import watch_launcher as watch_launcher
+from mmaudio.base.locks import hold_target
 
 _COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
 _HANG_REPORT = datetime.timedelta(minutes=10)
@@ -215,6 +218,17 @@ def first_does(step: Callable[[], T]) -> T:
     if problem is not None:
         raise problem
     return value
+
+
+@contextmanager
+def first_holds(target: Path, what: str, *, waits: bool = False) -> Iterator[None]:
+    """Collective. Rank 0 keeps other jobs from writing a file or folder while it is in the block, as `hold_target` says.
+
+    Raises: on every rank the UserError of a lock that another job has.
+    """
+    with ExitStack() as held:
+        first_does(partial(held.enter_context, hold_target(target, what, waits=waits)))
+        yield
 
 
 def all_do(step: Callable[[], T]) -> T:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems
+from mmaudio.base.locks import hold_target
 from mmaudio.base.logs import start_logging
 from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.naming import named
@@ -60,9 +61,10 @@ def main(argv: Sequence[str]) -> int:
     problems.check(lambda: check_marked(output, SCORES_KIND, None if options.output else scored, "name another file: --output"))
     problems.raise_any()
     start_logging()
-    measured = _measure(options, [row.name for row in rows], places.get(_WEIGHTS))
-    scores = _scores(options, rows, measured)
-    write_marked(output, scores, SCORES_KIND, scored)
+    with hold_target(output, f"the scores {output}"):
+        measured = _measure(options, [row.name for row in rows], places.get(_WEIGHTS))
+        scores = _scores(options, rows, measured)
+        write_marked(output, scores, SCORES_KIND, scored)
     told = metric_values(scores)
     print("\n".join(f"{name:<20} {value:.6g}" for name, value in told.items()) or "nothing can be told")
     missing, strangers = measured.counts["missing_ids"], measured.counts["unexpected_ids"]

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
+from mmaudio.base.locks import hold_target
 from mmaudio.base.logs import start_logging
 from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.options import options_parser, parse_options
@@ -53,17 +54,22 @@ def main(argv: Sequence[str]) -> int:
     wanted = _wanted(options, captions)
     duration_s = _duration_s(options, wanted, problems)
     from mmaudio.base.ranks import Ranks, pick_device
+    from mmaudio.commands.evaluation.feature_files import check_features
     from mmaudio.commands.evaluation.scoring import check_metrics
 
     problems.check(lambda: check_metrics(metrics, duration_s, metrics.places))
     device = problems.check(lambda: pick_device(options.device, Ranks()))
     chosen = None if problems.sentences else problems.check(lambda: _set(options, wanted, of_table=bool(captions)))
+    if chosen is not None and not problems.sentences:
+        generated, made = Path(options.generated), output.with_name(REAL_FEATURES_FOLDER)
+        problems.check(lambda: check_features(metrics, chosen, generated, made))
     problems.raise_any()
     assert chosen is not None
     assert device is not None
     start_logging()
-    scores = _score(chosen, output, metrics, duration_s, device)
-    write_marked(output, scores, SCORES_KIND, Path(options.generated).resolve().name)
+    with hold_target(output, f"the scores {output}"):
+        scores = _score(chosen, output, metrics, duration_s, device)
+        write_marked(output, scores, SCORES_KIND, Path(options.generated).resolve().name)
     print(f"{headline(scores)}; all in {output}")
     return EXIT_REJECTS if is_incomplete(scores, metrics.names) else 0
 

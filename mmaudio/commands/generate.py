@@ -12,9 +12,10 @@ from mmaudio.base.options import parse_options
 from mmaudio.base.samples_file import add_ids
 from mmaudio.base.specs import DEFAULT_DURATION_S
 from mmaudio.commands.backend_options import backend_keywords, read_places
-from mmaudio.commands.generate_jobs import check_outputs, jobs_asked_for
+from mmaudio.commands.generate_jobs import check_outputs, check_owned, jobs_asked_for
 from mmaudio.commands.generate_options import check_options, generate_parser
 from mmaudio.generate.jobs import Failure, Job, Wishes
+from mmaudio.runs.names import SAMPLES_FILE
 from mmaudio.weights import checksum, locate
 
 if TYPE_CHECKING:  # help comes without torch
@@ -30,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
     jobs = problems.check(lambda: jobs_asked_for(options))
     check_options(options, problems)
     problems.check(lambda: check_outputs(jobs or [], Path(options.output)))
+    if not options.replace:
+        problems.check(lambda: check_owned(jobs or [], Path(options.output), with_video=not options.skip_video_composite))
     problems.raise_any()
     assert jobs is not None
     return _generate(options, jobs)
@@ -37,7 +40,16 @@ def main(argv: Sequence[str]) -> int:
 
 def _generate(options: argparse.Namespace, jobs: list[Job]) -> int:
     """Collective under torchrun: each process makes its share."""
-    from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, first_does, gather_objects, pick_device, process_group, read_ranks, set_threads
+    from mmaudio.base.ranks import (
+        UNEVEN_WORK_TIMEOUT,
+        first_does,
+        first_holds,
+        gather_objects,
+        pick_device,
+        process_group,
+        read_ranks,
+        set_threads,
+    )
     from mmaudio.generate.inputs import from_first_readable, read_inputs
     from mmaudio.generate.kept import jobs_due
     from mmaudio.generate.model import load_planned, plan_model
@@ -49,7 +61,8 @@ def _generate(options: argparse.Namespace, jobs: list[Job]) -> int:
     device = pick_device(options.device, ranks)
     plan = plan_model(_choice(options, Path(options.weights))) if options.weights is not None else None
     duration_s = plan.spec.duration_s if plan else DEFAULT_DURATION_S if options.duration is None else options.duration
-    with process_group(ranks, device, UNEVEN_WORK_TIMEOUT):
+    output = Path(options.output)
+    with process_group(ranks, device, UNEVEN_WORK_TIMEOUT), first_holds(output / SAMPLES_FILE, f"samples in {output}"):
         wishes = _wishes(options, duration_s, device, ranks, first_does(lambda: _made_by(options, plan)))
         due = first_does(lambda: jobs_due(jobs, wishes)) if options.keep_existing else jobs
         own = due[ranks.rank :: ranks.world_size]
@@ -100,6 +113,7 @@ def _wishes(options: argparse.Namespace, duration_s: float, device: "torch.devic
         num_workers=max(1, (num_cores() - 1) // ranks.local_world_size),
         reencode=options.reencode,
         made_by=made_by,
+        replaces=options.replace,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.file_names import check_distinct, file_of, ids_by_file
+from mmaudio.base.ownership import foreign_files
 from mmaudio.base.samples_file import SAMPLES_FILE, check_can_add_ids
 from mmaudio.commands.captions import read_captions
 from mmaudio.commands.generate_lines import read_lines
@@ -92,6 +93,17 @@ def _captioned(folders: Sequence[str], table_path: Path) -> list[Job]:
     if missing:
         raise UserError(f"{len(missing)} of the {len(named)} ids of {table_path} have no video in {folder}, the first is {missing[0]!r}")
     return [Job(name, prompt, video=there[name]) for name, prompt in named.items()]
+
+
+def check_owned(jobs: Sequence[Job], output: Path, *, with_video: bool) -> None:
+    """Raises: UserError where samples would replace files that this program did not make, or made for something else."""
+    from mmaudio.media.sample_marks import SOUND, VIDEO, is_foreign_sample
+
+    suffixes = [(job, suffix) for job in jobs for suffix in (SOUND, VIDEO) if suffix == SOUND or (with_video and job.source is not None)]
+    files = [(file_of(output, job.name, suffix), job) for job, suffix in suffixes]
+    found = [path for path, job in files if is_foreign_sample(path, job.name)]
+    if found:
+        raise foreign_files(output, found, "name another --output, give --replace, which moves them aside")
 
 
 def check_outputs(jobs: Sequence[Job], output: Path) -> None:

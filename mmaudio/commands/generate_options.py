@@ -21,7 +21,14 @@ def generate_parser() -> argparse.ArgumentParser:
     _add_inputs(parser)
     _add_model(parser)
     _add_sampling(parser)
-    parser.add_argument("--output", default="./output/generated", help="folder of the samples (default ./output/generated)")
+    parser.add_argument(
+        "--output",
+        default="./output/generated",
+        help="folder of the samples (default ./output/generated); one call at a time writes to it, torchrun's processes together",
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="move files of the same names that this program did not make aside, instead of refusing"
+    )
     parser.add_argument("--skip_video_composite", action="store_true", help="write no .mp4")
     parser.add_argument("--reencode", action="store_true", help="encode pictures anew as H.264 instead of copying them as they are")
     parser.add_argument(

@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.file_names import file_of, ids_by_file
+from mmaudio.base.ownership import foreign
 from mmaudio.base.samples_file import add_ids
 from mmaudio.batches import Batch, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of, sampling_of
+from mmaudio.commands.evaluation.owned_folders import set_name
 from mmaudio.commands.run_backend import RunBackend
 from mmaudio.features.backend import Backend
 from mmaudio.generate.sampler import sample_latents
 from mmaudio.media.audio import write_flac
+from mmaudio.media.sample_marks import is_foreign_sample, sample_mark
 from mmaudio.network import FlowTransformer
 from mmaudio.runs.names import PREVIEWS_FOLDER
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.meters import Values
 
+_REAL = "real"
 DISTANCE = "latent_distance"  # from the row's own latents, in standard deviations of theirs
 
 
@@ -27,6 +31,7 @@ class Previews:
     """Writes `previews/<finished iterations>/<id>.flac`, and the row's own latents as `previews/real/<id>.flac`. Rank 0 alone does.
 
     What an id is as a file name, `file_name` says; where it is another than the id, `samples.json` beside it tells the id.
+    A sound of that name that this program did not make for this run is not replaced.
     """
 
     name = "generate"
@@ -51,18 +56,21 @@ class Previews:
             network, conditions_of(batch), sampling_of(solver.settings, amp=solver.amp), solver.settings.drop_conditions
         )
         solver.stop.look()
-        folder = solver.files.folder / PREVIEWS_FOLDER
-        _write(backend, folder / "real", batch, real_bnc)
-        _write(backend, folder / f"{steps_done:09d}", batch, made_bnc)
+        folder, run = solver.files.folder, solver.settings.name()
+        for name, latent_bnc in ((_REAL, real_bnc), (f"{steps_done:09d}", made_bnc)):
+            place = folder / PREVIEWS_FOLDER / name
+            _write(backend, place, batch, latent_bnc, set_name(run, folder, place))
         distance = (made_bnc.cpu() - real_bnc).square().mean().sqrt() / real_bnc.std()
         return {DISTANCE: float(distance)}
 
 
-def _write(backend: Backend, folder: Path, batch: Batch, latent_bnc: Tensor) -> None:
+def _write(backend: Backend, folder: Path, batch: Batch, latent_bnc: Tensor, of: str) -> None:
     path = file_of(folder, batch.ids[0], ".flac")
-    if folder.name == "real" and path.is_file():
+    if is_foreign_sample(path, of):
+        raise foreign(path)
+    if folder.name == _REAL and path.is_file():
         return
     with torch.no_grad():
         wave = backend.decode(latent_bnc)[0].cpu()
     add_ids(folder, ids_by_file(batch.ids, ".flac"))
-    write_flac(path, wave.numpy(), backend.spec.rate_hz)
+    write_flac(path, wave.numpy(), backend.spec.rate_hz, sample_mark(of, id=batch.ids[0]))

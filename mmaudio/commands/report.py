@@ -9,6 +9,7 @@ from mmaudio.base.errors import Problems
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import parse_options
 from mmaudio.commands.report_options import check_options, report_parser
+from mmaudio.report.page_mark import check_page
 from mmaudio.runs.names import CONFIG_FILE, METRICS_FILE, SCORES_ENDING, SCORES_FILE, SWEEP_FILE
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def main(argv: Sequence[str]) -> int:
     folders = [Path(run) for run in options.run]
     check_options(options, folders, problems)
     runs = _found(options, folders, problems)
+    output = Path(options.output) if options.output else folders[0] / "report"
+    if not options.replace:
+        problems.check(lambda: check_page(output))
     problems.raise_any()
     start_logging()
     report = _report(options, runs, problems)
@@ -51,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     from mmaudio.report.numbers import bytes_text
     from mmaudio.report.page import write_page
 
-    written = write_page(Path(options.output) if options.output else folders[0] / "report", report)
+    written = write_page(output, report, replaces=options.replace)
     print(f"page: {written.index.resolve()}")
     lacking = f"; {len(written.lacks)} of the sounds and pictures are not there, and their cards say why" if written.lacks else ""
     print(f"{len(runs)} run{'s' * (len(runs) > 1)}, {written.num_samples} samples, {bytes_text(written.num_bytes)}{lacking}")

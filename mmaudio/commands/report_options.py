@@ -21,6 +21,7 @@ def report_parser() -> argparse.ArgumentParser:
     parser.add_argument("--scores", default=None, help="JSON that mmaudio evaluate wrote, instead of those in the run's folder")
     parser.add_argument("--num_samples", type=int, default=NUM_SAMPLES, help=f"samples shown at most (default {NUM_SAMPLES})")
     parser.add_argument("--output", default=None, help="folder of the page (default: report in the first run's folder)")
+    parser.add_argument("--replace", action="store_true", help="move a folder there that is no page of this program aside")
     return parser
 
 

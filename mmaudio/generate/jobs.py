@@ -37,7 +37,8 @@ class Wishes:
     """What holds for all samples of a call.
 
     `reencode`: encode the picture of an .mp4 anew instead of copying its packets. `made_by`: what says which weights, backend and
-    arithmetic make the samples, so that each can carry a mark of what made it; None: they carry none.
+    arithmetic make the samples, so that the mark of each can say what made it. `of_set`: the set that they belong to; None: each to its
+    own name. `replaces`: move files that this program did not make aside; otherwise the sample in whose place they stand fails.
     """
 
     output_dir: Path
@@ -50,6 +51,12 @@ class Wishes:
     num_workers: int = 1
     reencode: bool = False
     made_by: str | None = None
+    of_set: str | None = None
+    replaces: bool = False
+
+    def owner_of(self, job: Job) -> str:
+        """What the mark of its sample says that it belongs to."""
+        return job.name if self.of_set is None else self.of_set
 
     def sound_of(self, job: Job) -> Path:
         """Where its sound goes."""

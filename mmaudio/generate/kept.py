@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmaudio.base.files import text_hash
+from mmaudio.base.ownership import foreign, move_aside
 from mmaudio.generate.jobs import Job, Wishes
 from mmaudio.media.audio import MediaError, audio_comment, read_audio
-from mmaudio.media.mp4 import is_whole_mp4
+from mmaudio.media.mp4 import is_whole_mp4, mp4_comment
+from mmaudio.media.sample_marks import is_foreign_sample, sample_mark
 
 log = logging.getLogger(__name__)
 
-_MAKER = "mmaudio generate"
-
 
 def mark_of(job: Job, wishes: Wishes) -> str:
-    """The comment inside the sound of a job: a hash of all that decides what is heard and seen.
+    """The comment inside the sound and the video of a job, with a hash of all that decides what is heard and seen.
 
     A file counts as another one where its length or its time of writing differs.
     """
@@ -33,7 +33,7 @@ def mark_of(job: Job, wishes: Wishes) -> str:
         "is_video": job.video is not None,
         "source": None if job.source is None else _stamp(job.source),
     }
-    return f"{_MAKER} {text_hash([json.dumps(facts, sort_keys=True)])}"
+    return sample_mark(wishes.owner_of(job), id=job.name, hash=text_hash([json.dumps(facts, sort_keys=True)]))
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -69,4 +69,15 @@ def _comment_of(job: Job, wishes: Wishes) -> str | None:
         return None
     if video is not None and not (is_whole_mp4(video) and video.stat().st_mtime_ns >= sound.stat().st_mtime_ns):
         return None  # a video older than the sound has another
-    return comment
+    return None if video is not None and mp4_comment(video) != comment else comment
+
+
+def make_way(path: Path, owner: str, *, replaces: bool) -> None:
+    """See that nothing is lost where a sample is about to be written: what is not ours is moved aside where that is asked for.
+
+    Raises: MediaError for a file that is not ours.
+    """
+    if is_foreign_sample(path, owner):
+        if not replaces:
+            raise MediaError(str(foreign(path)))
+        move_aside(path)

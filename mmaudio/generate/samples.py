@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from mmaudio.flow.methods import ADAPTIVE
 from mmaudio.generate.encoding import CaptionFeatures, Ready, batches_of, encode_media
 from mmaudio.generate.inputs import Inputs, read_inputs
 from mmaudio.generate.jobs import Failure, Job, Wishes
-from mmaudio.generate.kept import mark_of
+from mmaudio.generate.kept import make_way, mark_of
 from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import ConditionBatch, sample
 from mmaudio.media.audio import MediaError, write_flac
@@ -43,11 +44,10 @@ def generate_samples(
                 failed[item.job.name] = Failure("the model made numbers that are not finite; its weights may be damaged")
                 log.warning("%s: %s", item.job.name, failed[item.job.name].reason)
                 continue
-            try:
-                _write(model, item.job, item.duration_s, wave, wishes)
-            except MediaError as error:
-                failed[item.job.name] = Failure(str(error), has_sound=True)
-                log.warning("%s: only its sound is made: %s", item.job.name, error)
+            failure = _write(model, item.job, item.duration_s, wave, wishes)
+            if failure is not None:
+                failed[item.job.name] = failure
+                log.warning("%s: %s%s", item.job.name, "only its sound is made: " * failure.has_sound, failure.reason)
     return failed
 
 
@@ -90,15 +90,27 @@ def _negative_text(model: Model, jobs: list[Job], wishes: Wishes, texts: Caption
     return torch.stack([texts([word])[0] if word else null for word in words])
 
 
-def _write(model: Model, job: Job, duration_s: float, wave: Tensor, wishes: Wishes) -> None:
-    rate_hz, video = model.backend.spec.rate_hz, wishes.video_of(job)
-    write_flac(wishes.sound_of(job), wave.numpy(), rate_hz, "" if wishes.made_by is None else mark_of(job, wishes))
-    if video is None:
-        return
+def _write(model: Model, job: Job, duration_s: float, wave: Tensor, wishes: Wishes) -> Failure | None:
+    """Write the files of a sample. Returns: why one of them is not there."""
+    rate_hz, sound, video, mark = model.backend.spec.rate_hz, wishes.sound_of(job), wishes.video_of(job), mark_of(job, wishes)
+    has_sound = False
+    try:
+        make_way(sound, wishes.owner_of(job), replaces=wishes.replaces)
+        write_flac(sound, wave.numpy(), rate_hz, mark)
+        has_sound = True
+        if video is not None:
+            make_way(video, wishes.owner_of(job), replaces=wishes.replaces)
+            _write_video(job, duration_s, wave, rate_hz, video, mark, reencode=wishes.reencode)
+    except MediaError as error:
+        return Failure(str(error), has_sound)
+    return None
+
+
+def _write_video(job: Job, duration_s: float, wave: Tensor, rate_hz: int, video: Path, mark: str, *, reencode: bool) -> None:
     if job.video is None:
         assert job.image is not None
-        write_still_video(video, read_still(job.image), duration_s, wave.numpy(), rate_hz)
-    elif wishes.reencode:
-        reencode_with_sound(job.video, wave.numpy(), rate_hz, video)
+        write_still_video(video, read_still(job.image), duration_s, wave.numpy(), rate_hz, mark)
+    elif reencode:
+        reencode_with_sound(job.video, wave.numpy(), rate_hz, video, mark)
     else:
-        mux_sound(job.video, wave.numpy(), rate_hz, video)
+        mux_sound(job.video, wave.numpy(), rate_hz, video, mark)

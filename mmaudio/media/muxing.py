@@ -12,7 +12,7 @@ from mmaudio.base.files import atomic_path
 from mmaudio.media.aac import AacTrack
 from mmaudio.media.audio import MediaError
 from mmaudio.media.containers import clock_origin_s, of_known_tracks, opened_media, picture_of
-from mmaudio.media.mp4 import CONTAINER_OPTIONS
+from mmaudio.media.mp4 import CONTAINER_OPTIONS, comment_options
 
 LONGEST_JUMP_S = 600  # time stamps that jump further are wrong
 ANEW = "have the picture encoded anew: --reencode"
@@ -20,12 +20,12 @@ ANEW = "have the picture encoded anew: --reencode"
 Packet = Any  # av.Packet, whose type has a parameter that says nothing here
 
 
-def mux_sound(video_in: Path, wave: npt.ArrayLike, rate_hz: int, video_out: Path) -> None:
+def mux_sound(video_in: Path, wave: npt.ArrayLike, rate_hz: int, video_out: Path, comment: str = "") -> None:
     """Write a copy of a video whose picture packets are the same bytes and whose sound is `wave` (samples,), mono AAC.
 
     The wave's first sample is at the video's time 0; it is cut, or followed by silence, to the picture's end. Other tracks
-    are left out. (Broadcast formats and .avi mark the parts of H.264 in another way than an .mp4; there the parts are the
-    same bytes.) Atomic.
+    are left out, and `comment` goes into the container's metadata. (Broadcast formats and .avi mark the parts of H.264 in
+    another way than an .mp4; there the parts are the same bytes.) Atomic.
     Raises: MediaError for a file that is missing, damaged, without picture, or with one an .mp4 cannot hold.
     """
     with opened_media(video_in) as source, atomic_path(video_out.absolute()) as temporary:  # "a:b.mp4" alone were a URL to FFmpeg
@@ -34,6 +34,7 @@ def mux_sound(video_in: Path, wave: npt.ArrayLike, rate_hz: int, video_out: Path
         with av.open(str(temporary), "w", format="mp4", options=CONTAINER_OPTIONS) as container:
             if name not in container.supported_codecs:
                 raise MediaError(f"its picture is {name}, which an .mp4 cannot hold; {ANEW}")
+            container.metadata.update(comment_options(comment))
             copy = container.add_stream_from_template(picture, opaque=True)  # as it is, whether or not it could be encoded here
             _copy_picture(source, picture, container, copy, AacTrack(container, wave, rate_hz))
 

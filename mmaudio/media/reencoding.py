@@ -12,7 +12,7 @@ from mmaudio.base.files import atomic_path
 from mmaudio.media.aac import AacTrack
 from mmaudio.media.audio import MediaError
 from mmaudio.media.containers import clock_origin_s, decode_tracks, opened_media, picture_of
-from mmaudio.media.mp4 import CONTAINER_OPTIONS, add_h264
+from mmaudio.media.mp4 import CONTAINER_OPTIONS, add_h264, comment_options
 from mmaudio.media.pictures import upright_rgb
 
 USUAL_FPS = 25  # where a file does not say
@@ -87,11 +87,12 @@ class _Recoder:
         self.sound.finish(max(1, round(self.end_s * self.sound.rate_hz)))
 
 
-def reencode_with_sound(video_in: Path, wave: npt.ArrayLike, rate_hz: int, video_out: Path) -> None:
+def reencode_with_sound(video_in: Path, wave: npt.ArrayLike, rate_hz: int, video_out: Path, comment: str = "") -> None:
     """Write an .mp4 whose picture is that of a video, decoded, upright and encoded anew, and whose sound is `wave` (samples,).
 
     H.264, yuv420p; frames keep their times, those before time 0 are left out, and odd sides grow by one. The wave's first
-    sample is at the video's time 0; it is cut, or followed by silence, to the picture's end. Atomic.
+    sample is at the video's time 0; it is cut, or followed by silence, to the picture's end. `comment` goes into the container's
+    metadata. Atomic.
     Raises: MediaError for a file that is missing, damaged, or without picture.
     """
     with (
@@ -99,6 +100,7 @@ def reencode_with_sound(video_in: Path, wave: npt.ArrayLike, rate_hz: int, video
         atomic_path(video_out.absolute()) as temporary,
         av.open(str(temporary), "w", format="mp4", options=CONTAINER_OPTIONS) as container,
     ):
+        container.metadata.update(comment_options(comment))
         recoder = _Recoder(source, container, wave, rate_hz)
         decode_tracks(source, [recoder])
         recoder.finish()

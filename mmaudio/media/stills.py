@@ -65,6 +65,6 @@ def _as_rgb(image: "PillowImage") -> "PillowImage":
     return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
 
 
-def write_still_video(path: Path, still: Still, duration_s: float, wave: npt.ArrayLike, rate_hz: int) -> None:
+def write_still_video(path: Path, still: Still, duration_s: float, wave: npt.ArrayLike, rate_hz: int, comment: str = "") -> None:
     """An .mp4 of the image, once a second for `duration_s` (whole seconds, at least one), with the sound. Atomic."""
-    write_video(path, [even_sides(still.picture_u8)] * max(1, int(duration_s) * FPS), FPS, wave, rate_hz)
+    write_video(path, [even_sides(still.picture_u8)] * max(1, int(duration_s) * FPS), FPS, wave, rate_hz, comment)

@@ -5,16 +5,20 @@ It is on no package registry. Source of its interface: av_benchmark.md sections 
 
 import logging
 import math
+import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import RejectsError, UserError
 from mmaudio.base.file_names import file_name
-from mmaudio.base.files import atomic_path, scratch_folder, text_hash
+from mmaudio.base.files import atomic_path, scratch_folder, sync_file, text_hash
+from mmaudio.base.ownership import foreign, mark_archive_
 from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
 from mmaudio.metrics.cached import Measured
+from mmaudio.metrics.feature_marks import features_mark, foreign_features
 from mmaudio.metrics.registry import Metric
 from mmaudio.metrics.result import counted
 from mmaudio.metrics.sounds import generated_sounds, other_sounds
@@ -47,6 +51,7 @@ def run_av_bench(
     batch_size: int,
     num_workers: int,
     ids: Collection[str] = (),
+    only_samples: bool = False,
 ) -> Measured:
     """Let the package extract features of a folder's sounds, and compare them with the reference's cache.
 
@@ -62,10 +67,12 @@ def run_av_bench(
         batch_size: of its networks.
         num_workers: its processes that read sounds.
         ids: whose sounds are looked for in folders below, too; of others, those of `folder` itself are taken.
+        only_samples: leave the others out.
 
     Returns: the metrics wanted, null with a reason where the package does not tell them. `num` counts the sounds, or the ids on both
         sides for what needs pairs. No intervals and nothing by clip. `counts["without_features"]["predicted"]`: id → reason.
-    Raises: UserError if the package is not installed, or there is no reference; RejectsError if no sound can be judged.
+    Raises: UserError if the package is not installed, there is no reference, or features that are not ours are in the way of those it
+        makes; RejectsError if no sound can be judged.
     """
     check_av_bench()
     if reference_cache is None or not reference_cache.is_dir():
@@ -74,25 +81,45 @@ def run_av_bench(
     wanted = [row for row in rows if not row.is_embedded]
     names = {row.name for row in wanted}
     skips = {"skip_video_related": not names & VIDEO_METRICS, "skip_clap": not names & CLAP_METRICS}
-    sounds, failures = _readable_sounds(folder, ids, duration_s)
+    sounds, failures = _readable_sounds(folder, ids, duration_s, only_samples=only_samples)
     flat_names = _flat_names(sounds)
     cache = folder / CACHE
+    if in_the_way := foreign_features(cache, CACHE_FILES):
+        raise foreign(cache, found=in_the_way[0])
     cache.mkdir(exist_ok=True)
-    with scratch_folder(folder / "av_bench-sounds") as chosen:
+    with scratch_folder(folder / "av_bench-work") as work:
+        chosen, made = work / "sounds", work / "features"
+        chosen.mkdir()
+        made.mkdir()
         for clip_id, path in sounds.items():
             (chosen / (flat_names[clip_id] + path.suffix.lower())).symlink_to(path.resolve())
-        _extract(chosen, cache, skips, audio_length=duration_s, device=str(device), batch_size=batch_size, num_workers=num_workers)
-    _give_ids(cache, {name: clip_id for clip_id, name in flat_names.items() if name != clip_id})
+        _extract(chosen, made, skips, audio_length=duration_s, device=str(device), batch_size=batch_size, num_workers=num_workers)
+        _give_ids(made, {name: clip_id for clip_id, name in flat_names.items() if name != clip_id})
+        _take_over(made, cache)
     told = _evaluate(reference_cache, cache, skips)
     counts = _counts(reference_cache, sounds, failures)
     nums = {row.name: counts["paired"] if row.needs_pairs else len(sounds) for row in wanted}
     return Measured({row.name: _entry(row, told, nums[row.name]) for row in wanted}, {}, counts)
 
 
-def _readable_sounds(folder: Path, ids: Collection[str], duration_s: float) -> tuple[dict[str, Path], dict[str, str]]:
+def _take_over(made: Path, cache: Path) -> None:
+    """Bring what the package made to its place, with a mark that says that it was made here."""
+    for stem in CACHE_FILES:
+        file, place = cache_path(made, stem), cache_path(cache, stem)
+        if file.is_file():
+            with suppress(ValueError):  # no archive, which cannot be marked; another call will refuse to replace it
+                mark_archive_(file, features_mark(place))
+            sync_file(file)
+            os.replace(file, place)
+
+
+def _readable_sounds(
+    folder: Path, ids: Collection[str], duration_s: float, *, only_samples: bool
+) -> tuple[dict[str, Path], dict[str, str]]:
     """Id → file of the sounds that can be judged, and id → reason of those that cannot. Raises: RejectsError if none can."""
-    asked = generated_sounds(folder, ids)
-    files = {**asked, **{clip_id: path for clip_id, path in other_sounds(folder, asked).items() if path.parent == folder}}
+    asked = generated_sounds(folder, ids, only_samples=only_samples)
+    others = {} if only_samples else {name_id: path for name_id, path in other_sounds(folder, asked).items() if path.parent == folder}
+    files = {**asked, **others}
     reasons = {clip_id: _unreadable(path, duration_s) for clip_id, path in sorted(files.items())}
     failures = {clip_id: reason for clip_id, reason in reasons.items() if reason is not None}
     sounds = {clip_id: path for clip_id, path in sorted(files.items()) if clip_id not in failures}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.ownership import Mark, mark_archive_
 from mmaudio.metrics.cache_files import CACHE_FILES as CACHE_FILES
 from mmaudio.metrics.cache_files import WHOLE, Axes, CacheFile
 from mmaudio.metrics.cache_files import cache_path as cache_path
@@ -96,13 +97,14 @@ def read_features(folder: Path, stem: str) -> dict[str, Any]:
     return _values(row, _check(row, content, path))
 
 
-def write_features(folder: Path, stem: str, features: Mapping[str, Any]) -> Path:
+def write_features(folder: Path, stem: str, features: Mapping[str, Any], mark: Mark | None = None) -> Path:
     """Write a cache file, atomically, sorted by id; every tensor is saved on its own, whatever it is a view of, as float32.
 
     Args:
         folder: made if missing.
         stem: a name of `CACHE_FILES`.
         features: id → tensor, or id → {part: tensor}, as the table says; on any device, of any floating dtype.
+        mark: what says that this program made the file, and may replace it.
     Returns: the file.
     Raises: UserError as `read_features`; nothing is written then.
     """
@@ -118,4 +120,6 @@ def write_features(folder: Path, stem: str, features: Mapping[str, Any]) -> Path
     alone = {clip_id: {part: own(tensor) for part, tensor in checked[clip_id].items()} for clip_id in sorted(checked)}
     with atomic_path(path) as temporary:
         torch.save(_values(row, alone), temporary)
+        if mark is not None:
+            mark_archive_(temporary, mark)
     return path

@@ -96,9 +96,9 @@ def _row(clip: ClipScore, caption: str | None, shuffled: float | None, generated
     }
 
 
-def paired_sounds(generated_dir: Path, reference: Collection[str], min_coverage: float = 0.0) -> Pairing:
+def paired_sounds(generated_dir: Path, reference: Collection[str], min_coverage: float = 0.0, *, only_samples: bool = False) -> Pairing:
     """Generated sounds and their references by id. Raises: UserError as `pair_ids`, and where less of the reference is paired."""
-    pairing = pair_ids(generated_dir, reference)
+    pairing = pair_ids(generated_dir, reference, only_samples=only_samples)
     if len(pairing.paired) < min_coverage * len(reference):
         raise UserError(
             f"{generated_dir} has a sound of {len(pairing.paired)} of the {len(reference)} reference ids ({len(pairing.missing)} are"
@@ -117,6 +117,7 @@ def score_folder(
     tolerance_s: float = 0.1,
     seed: int = 0,
     min_coverage: float = 0.0,
+    only_samples: bool = False,
     ranks: Ranks = Ranks(),  # noqa: B008 - frozen
     beat: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -131,6 +132,7 @@ def score_folder(
         tolerance_s: within which onsets agree.
         seed: of the bootstrap.
         min_coverage: share of the reference that has to have a sound.
+        only_samples: as `pair_ids` has it.
         beat: called after every pair.
     Returns: `counts` (reference, predicted, paired, failed, and the ids left out), `metrics` (name → value, interval, unit, which way
         is better, clips it rests on), `onset_f1` (`generated`, `shuffled`: the sound generated for clip i against the real sounds of
@@ -138,7 +140,7 @@ def score_folder(
         `clips` (a row each), `failed` (id and reason), `protocol` (what two results must share to be compared).
     Raises: UserError if no id, or too few of them, are on both sides.
     """
-    pairing = paired_sounds(generated_dir, reference, min_coverage)
+    pairing = paired_sounds(generated_dir, reference, min_coverage, only_samples=only_samples)
     scored = score_pairs(pairing, reference, duration_s=duration_s, rate_hz=rate_hz, tolerance_s=tolerance_s, ranks=ranks, beat=beat)
     clips, failed = scored.clips, scored.failed
     if failed:
@@ -179,13 +181,19 @@ def _clip_rows(
 
 
 def without_reference(
-    generated_dir: Path, captions: Mapping[str, str], rows: Sequence[Metric], reason: str, min_coverage: float = 0.0
+    generated_dir: Path,
+    captions: Mapping[str, str],
+    rows: Sequence[Metric],
+    reason: str,
+    min_coverage: float = 0.0,
+    *,
+    only_samples: bool = False,
 ) -> dict[str, Any]:
     """The same dictionary for sounds that are not compared with real ones here: `rows` are null for a reason.
 
     Raises: UserError where too few of the captions' ids have a sound.
     """
-    pairing = paired_sounds(generated_dir, captions, min_coverage)
+    pairing = paired_sounds(generated_dir, captions, min_coverage, only_samples=only_samples)
     clips: list[dict[str, Any]] = [
         {"id": name, "caption": captions[name], "generated_file": str(pairing.generated[name]), "reference_file": None, "metrics": {}}
         for name in pairing.paired

@@ -17,6 +17,7 @@ from mmaudio.media.video import read_sound
 Wave = npt.NDArray[np.float32]
 SHORTEST_S = 0.2  # of a sound that can be compared
 GENERATED_SUFFIXES = (".flac", ".wav")
+SAMPLE_SUFFIXES = (".flac",)  # of what this program generates
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,14 @@ class Pairing:
     unexpected: list[str]  # generated, not in the reference
 
 
-def generated_sounds(folder: Path, ids: Collection[str]) -> dict[str, Path]:
-    """Id → its `.flac` or `.wav` in a folder or in one below, of those of `ids` that have one. Raises: UserError for no such folder."""
-    found = {name_id: path for name_id, path in files_by_id(folder, ids, GENERATED_SUFFIXES).items() if path.is_file()}
+def generated_sounds(folder: Path, ids: Collection[str], *, only_samples: bool = False) -> dict[str, Path]:
+    """Id → its sound in a folder or in one below, of those of `ids` that have one. Raises: UserError for no such folder.
+
+    Args:
+        only_samples: take `.flac` alone, which this program writes, and no `.wav`.
+    """
+    suffixes = SAMPLE_SUFFIXES if only_samples else GENERATED_SUFFIXES
+    found = {name_id: path for name_id, path in files_by_id(folder, ids, suffixes).items() if path.is_file()}
     loose = {name_id for name_id in found if given_path(name_id) not in (None, file_name(name_id))}  # "./a", which may mean the file of "a"
     exact = {path for name_id, path in found.items() if name_id not in loose}
     return {name_id: path for name_id, path in found.items() if name_id not in loose or path not in exact}
@@ -53,16 +59,17 @@ def other_sounds(folder: Path, asked: Mapping[str, Path]) -> dict[str, Path]:
     return {name_id: path for name_id, path in others.items() if name_id not in asked}
 
 
-def pair_ids(generated_dir: Path, reference: Collection[str]) -> Pairing:
+def pair_ids(generated_dir: Path, reference: Collection[str], *, only_samples: bool = False) -> Pairing:
     """Match `<id>.flac` and `<id>.wav` of a folder to reference ids, exactly: an id may hold dots, and no letter is changed.
 
     An id may lead to a folder below ("street/rain"), and one that cannot be a file name has the name that it got when it was sampled.
+    With `only_samples`, those sounds alone count that this program writes for these ids, whatever else is in the folder.
     Raises: UserError for no such folder, no sound in it, two files of one id, or no id on both sides.
     """
     if not generated_dir.is_dir():
         raise UserError(f"no folder at {generated_dir}; generate samples first")
-    asked = generated_sounds(generated_dir, reference)
-    others = other_sounds(generated_dir, asked)
+    asked = generated_sounds(generated_dir, reference, only_samples=only_samples)
+    others = {} if only_samples else other_sounds(generated_dir, asked)
     if not asked and not others:
         raise UserError(f"{generated_dir} holds no .flac or .wav file; generate samples first")
     if not asked:

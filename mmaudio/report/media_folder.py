@@ -10,10 +10,10 @@ from mmaudio.media.containers import check_picture
 from mmaudio.media.suffixes import HIDDEN_VIDEO_SUFFIXES
 from mmaudio.media.video import read_sound
 from mmaudio.report.content import Sample, Sound
+from mmaudio.report.page_mark import MEDIA
 from mmaudio.report.pictures import Heard, draw_sounds, timeline_s
 
 log = logging.getLogger(__name__)
-FOLDER = "media"
 # A jump to some places of a short .flac never ends in Chromium; no browser plays the others.
 WRITTEN_ANEW = (".flac", *HIDDEN_VIDEO_SUFFIXES)
 
@@ -49,7 +49,7 @@ class _Copies:
 
     def name(self, stem: str, suffix: str) -> str:
         """Where a file goes, as the page names it."""
-        return f"{FOLDER}/{self._index:03d}_{stem}{suffix}"
+        return f"{MEDIA}/{self._index:03d}_{stem}{suffix}"
 
     def add(self, file: Path, stem: str) -> str:
         """Copy a file. Raises: OSError."""

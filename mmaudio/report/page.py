@@ -7,23 +7,27 @@ is small and by a jump where it is large. `list.js` is the list of samples: whic
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 from mmaudio.base.files import atomic_folder
+from mmaudio.base.locks import hold_target
+from mmaudio.base.ownership import aside_path
 from mmaudio.report.cards import card
 from mmaudio.report.content import Column, Report, RunRecord, Written
 from mmaudio.report.curves import chart, lines_by_kind, read_curves
-from mmaudio.report.media_folder import FOLDER, PlacedSample, place_sample
+from mmaudio.report.media_folder import PlacedSample, place_sample
 from mmaudio.report.metric_names import in_order, title_of
 from mmaudio.report.metric_table import metric_table
 from mmaudio.report.numbers import number_text
+from mmaudio.report.page_mark import INDEX, MEDIA, check_page, foreign_in_page, marked_page
 from mmaudio.report.sweep_chart import sweep_chart
 
 LOSS = "loss"
-PAGE_FILES = ("index.html", FOLDER)
+PAGE_FILES = (INDEX, MEDIA)
 _TILES = ("onset_f1", "onset_f1_shuffled", "spectral_distance")
 
 
@@ -87,17 +91,25 @@ def _samples(samples: Sequence[PlacedSample], order: Sequence[str], units: Mappi
     return _section("samples", "Samples", content.substitute(choices=_choices(samples, labels), num_samples=len(samples), cards=cards))
 
 
-def write_page(folder: Path, report: Report) -> Written:
+def _page_folder(folder: Path, replaces: bool) -> AbstractContextManager[Path]:
+    """A temporary folder that takes the place of an earlier page. Raises: UserError where something else is there, unless `replaces`."""
+    if not replaces:
+        check_page(folder)
+    return atomic_folder(folder, PAGE_FILES, aside=aside_path(folder) if replaces and foreign_in_page(folder) is not None else None)
+
+
+def write_page(folder: Path, report: Report, *, replaces: bool = False) -> Written:
     """Write the page into `folder`, replacing it whole; an earlier page stays until the new one is complete.
 
     Args:
         folder: made if missing; everything the page needs is copied into it, so that it can be moved.
         report: what to show.
+        replaces: move a folder that holds anything but a page aside.
     Returns: the page, whose index.html opens from disk, and what its samples lack.
-    Raises: UserError for a folder that holds anything but a page. OSError if a sample's media cannot be copied.
+    Raises: UserError for a folder that holds anything but a page, or that another job writes. OSError if a sample's media cannot be copied.
     """
-    with atomic_folder(folder, PAGE_FILES) as temporary:
-        (temporary / FOLDER).mkdir()
+    with hold_target(folder, f"the page {folder}"), _page_folder(folder, replaces) as temporary:
+        (temporary / MEDIA).mkdir()
         placed = [place_sample(temporary, index, sample) for index, sample in enumerate(report.samples)]
         units = {name: value.unit for column in report.columns for name, value in column.values.items()}
         samples = _samples(placed, report.sound_labels, units)
@@ -111,6 +123,6 @@ def write_page(folder: Path, report: Report) -> Written:
             player=_asset("player.js"),
             list=_asset("list.js"),
         )
-        (temporary / "index.html").write_text(page, encoding="utf-8")
+        (temporary / INDEX).write_text(marked_page(page, temporary / MEDIA, folder), encoding="utf-8")
         num_bytes = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
-    return Written(folder / "index.html", len(placed), num_bytes, [lack for sample in placed for lack in sample.lacks])
+    return Written(folder / INDEX, len(placed), num_bytes, [lack for sample in placed for lack in sample.lacks])

@@ -155,12 +155,9 @@ def swapped_in(folder: Path, beside_it: Callable[[], Sidecars], *, aside: bool =
             move_aside(here, _GIVES_WAY, aside=there, follows_link=True)
         beside_it().announce(folder)
 
-    is_there = folder.exists()
     with atomic_folder(folder, schema.STORE_FILES, prepare, aside=place) as temporary:
         yield temporary
         _check_replaceable(folder, aside=aside)  # it may have come meanwhile
-    if place is not None and is_there:
-        log.warning("%s %s and is now %s", folder, _GIVES_WAY, place)
 
 
 def _check_replaceable(folder: Path, *, aside: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmaudio.base.checksums import note_verified
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import at_end_of_links
+from mmaudio.base.ownership import move_aside
 from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow
 from mmaudio.weights.download import DownloadError, Remote, discard, download
@@ -128,20 +129,12 @@ def fetch_file(row: WeightRow, file: str, target: Path) -> None:
         discard(partial)
         found = f"what {remote.host} sent for {file} is not the published file ({wrong}) and was removed"
         raise UserError(row.told(found, f"try again: `{row.fetch_command}`"))
-    _set_aside(target)
+    if target.exists():  # nothing a user has is lost
+        move_aside(target, "is not the published file", follows_link=True)
+        forget(target)
     os.replace(partial, real)
     discard(partial)
     is_md5 = remote.expected is not None and remote.expected.startswith(MD5)
     remember(target, replace(taken, expected=remote.expected if is_md5 else f"sha256:{taken.sha256}"))
     if remote.expected:
         note_verified(target)
-
-
-def _set_aside(target: Path) -> None:
-    """Keep a file that is about to be replaced: nothing a user has is lost."""
-    if target.exists():
-        names = (target.with_name(f"{target.name}.old{number or ''}") for number in range(1000))
-        kept = next(name for name in names if not os.path.lexists(name))
-        os.rename(target, kept)
-        forget(target)
-        log.info("the file that was at %s is kept as %s", target, kept.name)

@@ -28,9 +28,8 @@ def main(folder: Path) -> None:
 
     with process_group(ranks, CPU, datetime.timedelta(seconds=60)):
         try:
-            sound_latents(
-                SimpleNamespace(device=CPU, spec=spec, decode=decode), open_mixture(settings, ["held"], spec), folder, 2, ranks, None
-            )
+            backend, rows = SimpleNamespace(device=CPU, spec=spec, decode=decode), open_mixture(settings, ["held"], spec)
+            sound_latents(backend, rows, folder, 2, ranks, None, of="x/val")
         except UserError as error:
             print(f"rank {ranks.rank}: {error}", flush=True)
 

@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from mmaudio.base.files import write_json
+from mmaudio.base.locks import hold_target
 from mmaudio.media.example import draw_bounces, render_sound
 from mmaudio.metrics.caches import write_features
 from tests.metrics.golden_caches import METRICS, NAMES, golden_features, write_golden_caches, write_side
@@ -196,3 +197,30 @@ def test_the_protocol_tells_no_rate_that_nobody_knows(run_command, tmp_path):
     protocol = read(made / "scores.json")["protocol"]
     assert protocol["compared_rate_hz"] == 16_000
     assert not {"sample_rate_hz", "rate_hz"} & protocol.keys()
+
+
+def test_features_that_are_not_ours_are_not_replaced(run_command, tmp_path):
+    real, made = write(tmp_path / "real", "ab"), write(tmp_path / "made", "ab")
+    words = ("--generated", made, "--reference", real, "--metrics", "av_bench,embedded", "--output", tmp_path / "out" / "s.json")
+    others = ("vggish_features.pth", "notes.txt")  # no judge here writes them
+    mine = [made / "cache" / name for name in ("passt_features_embed.pth", "passt_logits.pth", "synchformer_audio.pth", *others)]
+    mine += [tmp_path / "out" / "reference-cache" / name for name in ("passt_logits.pth", "cache.json")]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"my {path}")
+    ended = run_command("evaluate", *words)
+    assert ended.code == 2 and "Traceback" not in ended.err
+    for path in mine:
+        assert (f"{path} was not made by this program" in ended.err) == (path.name not in others)
+        assert path.read_text() == f"my {path}"
+    assert f"mv {made}/cache {made}/cache.aside" in ended.err
+    assert run_command("evaluate", *words[:-4], "--output", tmp_path / "out" / "s.json").code == 0, "they are in the way of features alone"
+
+
+def test_one_job_at_a_time_writes_scores(run_command, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    made, output = write(tmp_path / "made", "ab"), tmp_path / "scores.json"
+    with hold_target(output, "it"):
+        ended = run_command("evaluate", "--generated", made, "--reference", made, "--output", output)
+    assert ended.code == 2 and f"another job is writing the scores {output}: process" in ended.err
+    assert not output.exists()

@@ -2,12 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.sources import EvalSetSettings
 from mmaudio.commands.evaluation.samples import begin_folder
 from mmaudio.commands.evaluation.sets import captions_hash, entry_of, read_set
+from mmaudio.media.audio import write_flac
+from mmaudio.media.sample_marks import sample_mark
+from mmaudio.metrics.caches import cache_path, write_features
+from mmaudio.metrics.feature_marks import features_mark
 
 
 def touch(folder, *names):
@@ -86,12 +92,19 @@ def test_the_order_of_captions_does_not_matter():
     assert captions_hash(captions) == captions_hash(dict(sorted(captions.items()))) != captions_hash({"a": "one"})
 
 
-def test_what_others_made_goes_with_its_features(tmp_path):
-    begin_folder(tmp_path, {"step": 1}, keeps=True)
-    for name in ("cache/x.pth", "av_bench-cache/x.pth", "a.flac"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    begin_folder(tmp_path, {"step": 1}, keeps=True)
-    assert len(list(tmp_path.iterdir())) == 4
-    begin_folder(tmp_path, {"step": 2}, keeps=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["samples.json"]
+def test_what_was_made_for_a_set_goes_with_its_features_and_what_others_made_stays(tmp_path):
+    folder = tmp_path / "set"
+    begin_folder(folder, {"step": 1}, of="run/set", keeps=True)
+    write_flac(folder / "a.flac", np.zeros(100), 16_000, sample_mark("run/set", id="a"))
+    write_flac(folder / "b.flac", np.zeros(100), 16_000, sample_mark("run/other set", id="b"))
+    path = cache_path(folder / "cache", "passt_logits")
+    write_features(path.parent, "passt_logits", {"a": torch.ones(3)}, features_mark(path))
+    (folder / "notes.txt").write_text("mine")
+    begin_folder(folder, {"step": 1}, ["a"], of="run/set", keeps=True)
+    assert {path.name for path in folder.iterdir()} == {"samples.json", "a.flac", "b.flac", "cache", "notes.txt"}
+    begin_folder(folder, {"step": 2}, ["a"], of="run/set", keeps=True)
+    assert {path.name for path in folder.iterdir()} == {"samples.json", "b.flac", "notes.txt"}
+    with pytest.raises(UserError, match=r"b\.flac was not made by this program"):
+        begin_folder(folder, {"step": 2}, ["a", "b"], of="run/set", keeps=True)
+    with pytest.raises(UserError, match=r"samples\.json was not made by this program"):
+        begin_folder(folder, {"step": 2}, of="other run/set", keeps=True)

@@ -1,6 +1,7 @@
 """`mmaudio generate`: what may go in, what comes out, what goes on where it stopped, and what is said of mistakes."""
 
 import json
+import os
 import time
 
 import av
@@ -10,10 +11,14 @@ import soundfile
 import torch
 from PIL import Image
 
+from mmaudio.base.locks import hold_target
 from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.checkpoints.save import save_file
 from mmaudio.commands.generate_jobs import name_of_prompt
 from mmaudio.features import build_backend
+from mmaudio.media.audio import write_flac
+from mmaudio.media.sample_marks import read_sample_mark, sample_mark
+from mmaudio.media.write import write_video
 from mmaudio.network import build_network
 from tests.conftest import torchrun
 from tests.media.made_videos import make_video
@@ -141,14 +146,18 @@ def test_what_was_made_otherwise_does_not_pass_for_these(generate, world, tmp_pa
     assert made_anew("--weights", tmp_path / "other.pth", prompt="y") == (1, True)
 
 
-def test_a_sound_that_says_nothing_and_a_video_of_another_sound_are_made_anew(generate, world, tmp_path):
+def test_a_video_of_another_sound_is_made_anew_and_a_sound_that_says_nothing_is_not_replaced(generate, world, tmp_path):
     words = ("--video", world / "videos" / "ball.mp4", "--duration", 0.64)
     assert generate(tmp_path, *words).code == 0
     assert generate(tmp_path, *words, "--prompt", "x", "--skip_video_composite").code == 0
     ended = generate(tmp_path, *words, "--prompt", "x", "--keep_existing")
     assert "from before" not in ended.out, "the video has the sound of the first call"
     soundfile.write(tmp_path / "ball.flac", np.zeros(9000), 16000)
-    assert "from before" not in generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite").out
+    ended = generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite")
+    assert (ended.code, "ball.flac was not made by this program" in ended.err) == (2, True)
+    ended = generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite", "--replace")
+    assert ended.code == 0 and "from before" not in ended.out
+    assert not soundfile.read(tmp_path / "ball.flac.aside")[0].any()
     assert "1 of them from before" in generate(tmp_path, *words, "--prompt", "x", "--keep_existing", "--skip_video_composite").out
 
 
@@ -302,3 +311,116 @@ def test_under_torchrun_each_process_makes_its_share(generate, world, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("5 of 5 samples in") == 1 and "5 of them from before" in ended.stdout
+
+
+def test_every_file_says_whose_it_is_and_sounds_and_pictures_are_as_without(generate, world, tmp_path):
+    words = ("--video", world / "videos" / "ball.mp4", "--image", world / "hill.png", "--prompt", "x", "--duration", 0.64)
+    assert generate(tmp_path / "out", *words).code == 0
+    assert generate(tmp_path / "anew", *words[:2], *words[4:], "--reencode").code == 0
+    for path in (*(tmp_path / "out").iterdir(), *(tmp_path / "anew").iterdir()):
+        found = read_sample_mark(path)
+        assert (found["program"], found["kind"], found["of"], found["format"]) == ("mmaudio", "sample", path.stem, 1)
+    with av.open(str(tmp_path / "out" / "ball.mp4")) as container:
+        assert json.loads(container.metadata["comment"]) == read_sample_mark(tmp_path / "out" / "ball.flac")
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    with av.open(str(world / "videos" / "ball.mp4")) as container:
+        assert packets == [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+FOREIGN = ["recording", "text", "empty", "folder", "link", "dangling", "other name", "other version", "0.1.0"]
+
+
+def put(path, kind, tmp_path):
+    """Something that is not ours under a name that is ours to write. Returns: what it is, and what must stay as it is."""
+    mine = tmp_path / f"mine{path.suffix}"
+    if kind == "text":
+        path.write_text("mine")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "folder":
+        path.mkdir()
+        (path / "mine").write_text("mine")
+        return path / "mine"
+    elif kind == "dangling":
+        path.symlink_to(mine)
+        return path
+    else:
+        place = mine if kind == "link" else path
+        comment = {
+            "other name": sample_mark("another"),
+            "other version": json.dumps({"program": "mmaudio", "format": 99, "kind": "sample", "of": path.stem}),
+            "0.1.0": "mmaudio generate 0123456789abcdef",
+        }.get(kind, "")
+        if path.suffix == ".flac":
+            write_flac(place, np.full(4000, 0.5), 16_000, comment)
+        else:
+            write_video(place, [np.zeros((16, 16, 3), np.uint8)] * 5, 25, comment=comment)
+        if kind == "link":
+            path.symlink_to(place)
+            return place
+    return path
+
+
+def state(path):
+    return path.readlink() if path.is_symlink() else path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("name", ["hill.flac", "hill.mp4"])
+def test_what_it_did_not_make_is_not_replaced(generate, world, tmp_path, kind, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    kept = put(out / name, kind, tmp_path)
+    before, words = state(kept), ("--image", world / "hill.png", "--prompt", "x", "--duration", 0.64)
+    for more in ((), ("--keep_existing",)):
+        ended = generate(out, *words, *more)
+        assert ended.code == 2
+        assert f"{out / name} was not made by this program" in ended.err and f"mv {out / name} {out / name}.aside" in ended.err
+        assert "--replace" in ended.err and state(kept) == before and made(out) == [name]
+
+
+def test_replace_moves_it_aside_and_what_is_ours_is_replaced_without(generate, world, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("hill.flac", "hill.mp4", "mine.flac"):
+        (out / name).write_text("mine")
+    words = ("--image", world / "hill.png", "--prompt", "x", "--duration", 0.64)
+    ended = generate(out, *words)
+    assert (ended.code, f"2 files in {out} were not made by this program" in ended.err) == (2, True)
+    ended = generate(out, *words, "--replace")
+    assert ended.code == 0, ended.err
+    assert made(out) == ["hill.flac", "hill.flac.aside", "hill.mp4", "hill.mp4.aside", "mine.flac"]
+    assert {(out / name).read_text() for name in ("hill.flac.aside", "hill.mp4.aside", "mine.flac")} == {"mine"}
+    (tmp_path / "link").symlink_to(out)
+    for place in (out, tmp_path / "link", tmp_path / "link"):
+        assert generate(place, *words).code == 0
+    assert (tmp_path / "link").is_symlink() and len(made(out)) == 5
+
+
+def test_what_appears_meanwhile_is_not_replaced_either(generate, tmp_path, monkeypatch):
+    def decode(self, latent):
+        (tmp_path / "x.flac").write_text("mine")
+        return torch.zeros(len(latent), 512)
+
+    monkeypatch.setattr("mmaudio.features.backend.Backend.decode", decode)
+    ended = generate(tmp_path, "--prompt", "x")
+    assert ended.code == 3 and "x.flac was not made by this program" in ended.out
+    assert (tmp_path / "x.flac").read_text() == "mine"
+
+
+def test_one_call_at_a_time_writes_to_a_folder(generate, world, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    with hold_target(tmp_path / "out" / "samples.json", "samples"):
+        ended = generate(tmp_path / "out", "--prompt", "x")
+        assert ended.code == 2 and f"another job is writing samples in {tmp_path / 'out'}: process {os.getpid()} on" in ended.err
+    assert not (tmp_path / "out").exists()
+    assert generate(tmp_path / "out", "--prompt", "x", "--duration", 0.64).code == 0 and made(tmp_path / "out") == ["x.flac"]
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_written_to_is_told_by_one_of_two_processes(world, tmp_path):
+    words = ("--weights", world / "some.pth", "--device", "cpu", "--prompt", "x", "--output", tmp_path / "out")
+    with hold_target(tmp_path / "out" / "samples.json", "samples"):
+        ended = torchrun("-m", "mmaudio.commands.main", "generate", *words, OMP_NUM_THREADS="1")
+    assert ended.returncode == 1 and "exitcode  : 2" in ended.stderr
+    assert ended.stderr.count("error: another job is writing samples in") == 1

@@ -1,7 +1,12 @@
 """`mmaudio report` finds what runs left, shows several beside each other, and says what cannot be."""
 
 import json
+import shlex
+import shutil
 
+import pytest
+
+from mmaudio.base.locks import hold_target
 from tests.report.pages import Page, row, scores, write_scores, write_tone
 
 SWEEP = {"sigmas": [0.1, 0.2], "losses": [1.0, 0.9], "fit_errors": [0.0, 0.0], "best": {"sigma": 0.2, "loss": 0.9}, "live": None}
@@ -89,3 +94,79 @@ def test_mistakes_are_told_all_at_once(run_command, tmp_path):
     ended = run_command("report", run)
     assert ended.code == 2 and "is no sweep over averages" in ended.err
     assert not (run / "report").exists()
+
+
+def foreign_page(folder, kind, ours):
+    """A folder that is no page of ours, though it is called like one and may hold one."""
+    (folder / "media").mkdir(parents=True)
+    (folder / "index.html").write_bytes(ours.read_bytes() if kind != "foreign page" else b"<title>mine</title>")
+    for path in (ours.parent / "media").iterdir():
+        shutil.copy(path, folder / "media")
+    first = sorted((folder / "media").iterdir())[0]
+    if kind == "no index":
+        (folder / "index.html").unlink()
+    elif kind == "edited page":
+        (folder / "index.html").write_text((folder / "index.html").read_text().replace("<h1>", "<p>my notes</p><h1>"))
+    elif kind == "unmarked page":  # of 0.1.0
+        text = (folder / "index.html").read_text().split("\n")
+        (folder / "index.html").write_text("\n".join(line for line in text if 'name="generator"' not in line))
+    elif kind == "edited medium":
+        first.write_bytes(b"my own")
+    elif kind == "another medium":
+        (folder / "media" / "holiday.wav").write_text("mine")
+    elif kind == "another file":
+        (folder / "notes.txt").write_text("mine")
+    elif kind == "linked media":
+        (folder / "media").rename(folder.parent / "my media")
+        (folder / "media").symlink_to(folder.parent / "my media")
+    elif kind == "another folder":
+        (folder / "media" / "below").mkdir()
+    elif kind == "file":
+        shutil.rmtree(folder)
+        folder.write_text("mine")
+
+
+def content(folder):
+    paths = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+    return {path: path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None for path in paths}
+
+
+KINDS = ["foreign page", "no index", "edited page", "unmarked page", "edited medium", "another medium", "another file", "linked media"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "another folder", "file", "of another place"])
+def test_a_folder_that_is_no_page_is_not_replaced(run_command, tmp_path, kind):
+    run = make_run(tmp_path / "birds")
+    page = tmp_path / "my pages" / "page"
+    place = page if kind != "of another place" else tmp_path / "other"
+    assert run_command("report", run, "--output", tmp_path / "page").code == 0
+    foreign_page(place, kind, tmp_path / "page" / "index.html")
+    before = content(place)
+    ended = run_command("report", run, "--output", place)
+    assert ended.code == 2 and "was not made by this program" in ended.err and "give --replace" in ended.err
+    assert f"mv {shlex.quote(str(place))} {shlex.quote(f'{place}.aside')}" in ended.err
+    assert content(place) == before
+    ended = run_command("report", run, "--output", place, "--replace")
+    aside = place.with_name(f"{place.name}.aside")
+    assert ended.code == 0 and f"is kept as {aside}" in ended.out
+    assert {aside / path.relative_to(place) if path != place else aside: what for path, what in before.items()} == content(aside)
+    assert run_command("report", run, "--output", place).code == 0, "it is ours now"
+
+
+def test_a_page_behind_a_link_stays_there(run_command, tmp_path):
+    run = make_run(tmp_path / "birds")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    for place in ("link", "link", "far/away"):
+        ended = run_command("report", run, "--output", tmp_path / place)
+        assert ended.code == 0, ended.err
+    assert (tmp_path / "link").is_symlink() and len(list((tmp_path / "far").iterdir())) == 1
+
+
+def test_one_job_at_a_time_writes_a_page(run_command, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    run = make_run(tmp_path / "birds")
+    with hold_target(tmp_path / "page", "it"):
+        ended = run_command("report", run, "--output", tmp_path / "page")
+    assert ended.code == 2 and f"another job is writing the page {tmp_path / 'page'}: process" in ended.err
+    assert not (tmp_path / "page").exists()

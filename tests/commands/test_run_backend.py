@@ -2,12 +2,16 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.ranks import Ranks
+from mmaudio.commands import previews
 from mmaudio.commands.run_backend import RunBackend
+from mmaudio.media.audio import write_flac
+from mmaudio.media.sample_marks import read_sample_mark
 from tests.trainer.tiny_stores import tiny_settings
 
 
@@ -50,3 +54,18 @@ def test_where_another_rank_has_none_all_are_told(tmp_path, monkeypatch, loads, 
         with pytest.raises(UserError, match="the other has no ears"):
             backend.everywhere(solver)
     assert backend.here(solver) == 1
+
+
+@pytest.mark.parametrize("name", ["real", "000000002"])
+def test_a_preview_replaces_only_what_the_run_made(tmp_path, name):
+    batch = SimpleNamespace(ids=["rain"])
+    backend = SimpleNamespace(decode=lambda latent: torch.full((1, 4000), 0.5), spec=SimpleNamespace(rate_hz=16_000))
+    for _ in range(2):
+        previews._write(backend, tmp_path / name, batch, None, f"x/previews/{name}")
+    path = tmp_path / name / "rain.flac"
+    assert read_sample_mark(path)["of"] == f"x/previews/{name}"
+    write_flac(path, np.zeros(4000), 16_000)
+    mine = path.read_bytes()
+    with pytest.raises(UserError, match=r"rain\.flac was not made by this program"):
+        previews._write(backend, tmp_path / name, batch, None, f"x/previews/{name}")
+    assert path.read_bytes() == mine

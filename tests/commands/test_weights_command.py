@@ -79,7 +79,7 @@ def test_fetch_mends_and_keeps_what_was_there(run_command, server):
     ended = run_command("weights", "fetch", "vae_16k")
     assert ended.code == 0, ended.err
     assert VAE.read_bytes() == CONTENT
-    assert VAE.with_name("v1-16.pth.old").read_bytes() == b"my own"
+    assert VAE.with_name("v1-16.pth.aside").read_bytes() == b"my own"
     asked = len(server.requests)
     assert run_command("weights", "fetch", "vae_16k").code == 0
     assert len(server.requests) == asked

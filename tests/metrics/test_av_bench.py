@@ -10,6 +10,7 @@ import torch
 
 from mmaudio.base.errors import RejectsError, UserError
 from mmaudio.base.file_names import file_of
+from mmaudio.base.ownership import archive_mark
 from mmaudio.metrics import av_bench
 from mmaudio.metrics.av_bench import CACHE, check_av_bench, run_av_bench
 from mmaudio.metrics.caches import read_features, write_features
@@ -139,3 +140,22 @@ def test_the_package_is_not_installed(monkeypatch):
     monkeypatch.setattr(av_bench, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"not installed and is on no package registry; install it from its repository, as README\.md"):
         check_av_bench()
+
+
+def test_its_features_replace_only_those_it_made_here(package, folders):
+    sounds, reference = folders
+    for _ in range(2):
+        run_av_bench(rows("FD-PASST"), reference, sounds, 1.0, "cpu", **HOW)
+    path = sounds / CACHE / "passt_features_embed.pth"
+    assert archive_mark(path)["of"] == CACHE and not list(sounds.glob(".*"))
+    torch.save({"a.b": torch.zeros(768)}, path)
+    mine = path.read_bytes()
+    with pytest.raises(UserError, match=r"passt_features_embed\.pth was not made by this program .* move it aside: mv \S+/av_bench-cache "):
+        run_av_bench(rows("FD-PASST"), reference, sounds, 1.0, "cpu", **HOW)
+    assert path.read_bytes() == mine and len(package.calls) == 4
+
+
+def test_of_a_set_its_sounds_alone_are_judged(package, folders):
+    sounds, reference = folders
+    run_av_bench(rows("FD-PASST"), reference, sounds, 1.0, "cpu", **HOW, ids=["c", "short"])
+    assert package.calls[0]["names"] == ["c.flac"]

@@ -1,9 +1,11 @@
 """Cache files by judges: what is made, what is made again, what fails, and what a kill leaves."""
 
+import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +14,9 @@ import soundfile
 import torch
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.locks import hold_target
 from mmaudio.metrics.caches import read_features, write_features
+from mmaudio.metrics.feature_marks import foreign_features, remove_features
 from mmaudio.metrics.judges import parts, table
 from mmaudio.metrics.judges.extraction import extract_features
 from mmaudio.metrics.judges.record import read_record
@@ -89,7 +93,7 @@ def test_features_that_nobody_knows_of_are_kept_aside(toy, caplog):
     caplog.set_level(logging.INFO)
     write_features(toy / "cache", STEMS[0], {"a.b": torch.ones(3)})
     extract(toy, write_sounds(toy / "sounds", IDS))
-    assert torch.load(toy / "cache" / f"{STEMS[0]}.pth.old", weights_only=True).keys() == {"a.b"}
+    assert torch.load(toy / "cache" / f"{STEMS[0]}.pth.aside", weights_only=True).keys() == {"a.b"}
     assert "is kept as" in caplog.text and len(read_features(toy / "cache", STEMS[0])) == 5
 
 
@@ -199,3 +203,50 @@ def test_a_killed_process_and_two_that_go_on(toy):
     assert sum(asked) == 11 - 4 and all(count >= 3 for count in asked)  # two parts of two clips were there
     assert all(line.endswith("failed ['bad']") for line in said)
     assert set(read_features(toy / "cache", STEMS[0])) == set(items) and not (toy / "cache" / ".parts").exists()
+
+
+def test_a_record_and_parts_of_others_are_not_touched(toy):
+    items = write_sounds(toy / "sounds", IDS)
+    folder = toy / "cache" / ".parts" / "toy"
+    folder.mkdir(parents=True)
+    torch.save({"made_of": {}, "stamps": {}, "features": {}}, folder / "0000-000000.pth")
+    mine = (folder / "0000-000000.pth").read_bytes()
+    assert foreign_features(toy / "cache", STEMS) == [folder / "0000-000000.pth"]
+    assert extract(toy, items) == {}
+    assert (folder / "0000-000000.pth.aside").read_bytes() == mine
+    assert foreign_features(toy / "cache", STEMS) == []
+    record = toy / "cache" / "cache.json"
+    content = json.loads(record.read_text())
+    assert content.pop("mark")["of"] == "cache"
+    record.write_text(json.dumps(content))  # as 0.1.0 wrote it
+    assert read_record(toy / "cache")[STEMS[0]].stamps.keys() == set(IDS), "it can be read"
+    with pytest.raises(UserError, match=r"cache\.json was not made by this program .* move it aside: mv"):
+        extract(toy, items)
+    (toy / "cache").rename(toy / "moved")
+    assert foreign_features(toy / "moved", STEMS) == [toy / "moved" / name for name in ("cache.json", *(f"{stem}.pth" for stem in STEMS))]
+
+
+def test_what_is_ours_in_a_cache_is_removed_alone(toy):
+    extract(toy, write_sounds(toy / "sounds", IDS))
+    torch.save({}, toy / "cache" / "vggish_features.pth")
+    remove_features(toy / "cache")
+    assert [path.name for path in (toy / "cache").iterdir()] == ["vggish_features.pth"]
+    (toy / "cache" / "vggish_features.pth").unlink()
+    (toy / "link").symlink_to(toy / "cache")
+    how = {"duration_s": 1.0, "device": CPU, "places": {"passt": toy / "weights.pt"}}
+    extract_features(STEMS, write_sounds(toy / "sounds", IDS), toy / "link", **how)
+    assert foreign_features(toy / "link", STEMS) == []
+    remove_features(toy / "link")
+    assert list((toy / "cache").iterdir()) == [] and (toy / "link").is_symlink()
+
+
+def test_another_extraction_into_the_folder_is_waited_for(toy, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    held = hold_target(toy / "cache" / "cache.json", "it")
+    held.__enter__()
+    released = threading.Timer(0.3, lambda: held.__exit__(None, None, None))
+    released.start()
+    assert extract(toy, write_sounds(toy / "sounds", IDS)) == {}
+    released.join()
+    assert f"waiting for another job that is writing features in {toy / 'cache'}: process {os.getpid()}" in caplog.text

@@ -44,8 +44,17 @@ def score_by_features(rows: Sequence[Metric], chosen: EvalSet, folder: Path, sco
 
 
 def _by_av_bench(rows: Sequence[Metric], chosen: EvalSet, folder: Path, reference: Path | None, scoring: Scoring) -> FeatureScores:
-    how, duration_s = {"batch_size": scoring.batch_size, "num_workers": scoring.num_workers}, scoring.terms.duration_s
-    found = run_av_bench(rows, reference, folder, duration_s, scoring.device, **how, ids=chosen.captions)
+    found = run_av_bench(
+        rows,
+        reference,
+        folder,
+        scoring.terms.duration_s,
+        scoring.device,
+        batch_size=scoring.batch_size,
+        num_workers=scoring.num_workers,
+        ids=chosen.captions,
+        only_samples=scoring.only_samples,
+    )
     return FeatureScores(found.values, found.per_clip, found.counts)
 
 

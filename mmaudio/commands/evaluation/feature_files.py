@@ -1,16 +1,20 @@
 """The features that metrics rest on, of the generated and of the real clips: found, or made by judges here."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmaudio.base.errors import UserError
+from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.naming import named
+from mmaudio.base.ownership import foreign
 from mmaudio.base.ranks import Ranks
-from mmaudio.commands.evaluation.scoring import Scoring
+from mmaudio.base.setting_groups import MetricsSettings
+from mmaudio.commands.evaluation.scoring import Scoring, asked_metrics
 from mmaudio.commands.evaluation.sets import EvalSet
+from mmaudio.metrics.av_bench import CACHE as AV_BENCH_CACHE
 from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
+from mmaudio.metrics.feature_marks import foreign_features
 from mmaudio.metrics.judges import judges_for
 from mmaudio.metrics.judges.extraction import extract_features
 from mmaudio.metrics.judges.record import read_record
@@ -23,6 +27,31 @@ from mmaudio.weights.verify import read_fingerprint
 log = logging.getLogger(__name__)
 
 
+def check_features(metrics: MetricsSettings, chosen: EvalSet, folder: Path, made: Path) -> None:
+    """Whether the features that metrics need can be made without loss of files that this program did not make.
+
+    Args:
+        folder: of the generated sounds; their features go to a folder in it.
+        made: where features of the real sounds go that neither the settings nor the set have.
+    Raises: UserError for what is in the way, or a metric there is not.
+    """
+    rows = [row for row in asked_metrics(metrics) if not row.is_embedded]
+    given = Path(metrics.reference_cache) if metrics.reference_cache else chosen.reference_cache
+    predicted = [stem for row in rows for stem in row.predicted_stems]
+    reference = [stem for row in rows for stem in row.reference_stems if not (given and cache_path(given, stem).is_file())]
+    own = [(folder / FEATURES_FOLDER, _made_with(predicted)), (made, _made_with(reference))]
+    problems = Problems()
+    for cache, stems in own if metrics.engine == "own" else [(folder / AV_BENCH_CACHE, list(CACHE_FILES) if predicted else [])]:
+        for path in foreign_features(cache, stems) if stems else ():
+            problems.add(str(foreign(cache, found=path)))
+    problems.raise_any()
+
+
+def _made_with(stems: Iterable[str]) -> list[str]:
+    """The cache files that judges here write where these are wanted."""
+    return [stem for judge in judges_for(stems)[0] for stem in judge.stems]
+
+
 class FeatureFiles:
     """The cache files of both sides, each brought up to date once, when a metric first needs it."""
 
@@ -30,7 +59,7 @@ class FeatureFiles:
         """`reference`: folders to look for features of the real sounds in; in the last one, those that none has are made."""
         self.reference, self.predicted = reference, folder / FEATURES_FOLDER
         self._chosen, self._scoring, self._ranks = chosen, scoring, ranks
-        self._sounds = generated_sounds(folder, chosen.captions)
+        self._sounds = generated_sounds(folder, chosen.captions, only_samples=scoring.only_samples)
         self._told: dict[tuple[Side, str], str | None] = {}
         self.failed: dict[str, dict[str, str]] = {}  # side → id → why it has no features
         self.made_by: dict[str, Any] = {}  # judge, or cache file that was there → what tells it from another

@@ -6,20 +6,23 @@ from pathlib import Path
 
 from mmaudio.base.file_names import file_of
 from mmaudio.base.files import text_hash
-from mmaudio.base.ranks import Ranks
+from mmaudio.base.ranks import Ranks, first_holds, wait_for_all
 from mmaudio.commands.evaluation.samples import begin_folder, sound_latents
 from mmaudio.commands.evaluation.scoring import Beat
 from mmaudio.commands.evaluation.sets import EvalSet
 from mmaudio.features.backend import Backend
+from mmaudio.runs.names import SAMPLES_FILE
 from mmaudio.store import record_path
 
 log = logging.getLogger(__name__)
 
 
-def with_reference(chosen: EvalSet, backend: Backend, folder: Path, batch_size: int, ranks: Ranks, beat: Beat = lambda: None) -> EvalSet:
+def with_reference(
+    chosen: EvalSet, backend: Backend, folder: Path, batch_size: int, ranks: Ranks, beat: Beat = lambda: None, *, of: str
+) -> EvalSet:
     """Collective. The same set with real sounds: its own if it has any, else decoded latents in `folder`, if it has rows.
 
-    A folder made of the same rows by the same codec is used again.
+    A folder made of the same rows by the same codec is used again. `of`: what its sounds belong to, as in `begin_folder`.
     """
     if chosen.sounds or chosen.rows is None:
         return chosen
@@ -31,8 +34,10 @@ def with_reference(chosen: EvalSet, backend: Backend, folder: Path, batch_size: 
     }
     if not folder.is_dir():
         log.info("no media of the real sounds are at hand (data.NAME.root, reference=FOLDER): their latents are sounded instead")
-    begin_folder(folder, made_by, chosen.captions, keeps=True)
-    sound_latents(backend, chosen.rows, folder, batch_size, ranks, len(chosen.captions), beat)
+    with first_holds(folder / SAMPLES_FILE, f"the real sounds in {folder}", waits=True):  # evaluations of one set share them
+        begin_folder(folder, made_by, chosen.captions, of=of, keeps=True)
+        sound_latents(backend, chosen.rows, folder, batch_size, ranks, len(chosen.captions), beat, of=of)
+        wait_for_all()
     return replace(chosen, sounds={name: file_of(folder, name, ".flac") for name in chosen.captions})
 
 

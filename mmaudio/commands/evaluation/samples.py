@@ -5,7 +5,6 @@ What an id is as a file name, `base/file_names.py` says; `samples.json` has the 
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -16,10 +15,12 @@ from torch import Tensor
 
 from mmaudio.base.file_names import check_distinct, file_of, ids_by_file
 from mmaudio.base.files import sweep_below, text_hash, write_json
+from mmaudio.base.ownership import MARK_KEY
 from mmaudio.base.ranks import Ranks, all_do, first_does, gather_objects, num_cores
 from mmaudio.base.samples_file import FILES_KEY, read_ids
 from mmaudio.batches import Batch, Mixture, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of
+from mmaudio.commands.evaluation.owned_folders import check_folder, clear_folder, mark_in, samples_record
 from mmaudio.commands.evaluation.scoring import Beat
 from mmaudio.commands.evaluation.sets import EvalSet
 from mmaudio.features.backend import Backend
@@ -28,12 +29,10 @@ from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import SampleSettings, sample_latents
 from mmaudio.generate.samples import Job, Wishes, generate_samples
 from mmaudio.media.audio import MediaError, audio_comment, read_audio, write_flac
-from mmaudio.metrics.av_bench import CACHE as AV_BENCH_CACHE
-from mmaudio.runs.names import FEATURES_FOLDER, SAMPLES_FILE, SCORES_FILE
+from mmaudio.media.sample_marks import sample_mark
+from mmaudio.runs.names import SAMPLES_FILE, SCORES_FILE
 
 log = logging.getLogger(__name__)
-
-_MAKER = "mmaudio evaluate"
 
 
 def check_samples(ids: Iterable[str]) -> None:
@@ -41,50 +40,42 @@ def check_samples(ids: Iterable[str]) -> None:
     check_distinct(ids, (".flac",), besides=(SAMPLES_FILE, SCORES_FILE))
 
 
-def begin_folder(folder: Path, made_by: Mapping[str, Any], ids: Collection[str] = (), *, keeps: bool) -> None:
+def begin_folder(folder: Path, made_by: Mapping[str, Any], ids: Collection[str] = (), *, of: str, keeps: bool) -> None:
     """Collective. Make a folder ready for samples: those that something else has made, or all without `keeps`, are removed first.
 
     Which clip a sample is of stands in the sample, so that a set may grow, and files that were exchanged are noticed.
 
     Args:
         ids: of the clips to sample.
-    Raises: UserError as `check_samples`.
+        of: the set that the samples belong to, as `set_name` gives it; what was not made for it is left alone.
+    Raises: UserError as `check_samples` and `check_folder`.
     """
     made = dict(made_by)
 
     def prepare() -> None:
         files = ids_by_file(ids, ".flac")
-        known = _made_by(folder)
+        known = _made_by(folder, of)
         sweep_below(folder)
-        if folder.is_dir() and (known != made or not keeps):
+        clears = known != made or not keeps
+        check_folder(folder, of, ids, keeps=not clears)
+        if folder.is_dir() and clears:
             if keeps and known not in (None, made):
                 log.info("the samples in %s were made by other weights or settings, and are made anew", folder)
             check_samples(files.values())
-            _clear(folder, {**read_ids(folder), **files})
-        files = {**read_ids(folder), **files}
+            clear_folder(folder, of)
+        files = {**(read_ids(folder) if mark_in(folder, of) else {}), **files}
         check_samples(files.values())
-        write_json(folder / SAMPLES_FILE, {**made, FILES_KEY: dict(sorted(files.items()))})
+        write_json(folder / SAMPLES_FILE, {**samples_record(made, of), FILES_KEY: dict(sorted(files.items()))})
 
     first_does(prepare)
 
 
-def _made_by(folder: Path) -> dict[str, Any] | None:
-    try:
-        content = dict(json.loads((folder / SAMPLES_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+def _made_by(folder: Path, of: str) -> dict[str, Any] | None:
+    """What made the samples of a set; None where there are none."""
+    if mark_in(folder, of) is None:
         return None
-    content.pop(FILES_KEY, None)
-    return content
-
-
-def _clear(folder: Path, files: Iterable[str]) -> None:
-    """Remove what a folder of samples holds, those of `files`, which may be in folders below, among it."""
-    (folder / SAMPLES_FILE).unlink(missing_ok=True)
-    for features in (FEATURES_FOLDER, AV_BENCH_CACHE):
-        shutil.rmtree(folder / features, ignore_errors=True)
-    for path in [*folder.glob("*.flac"), *(folder / name for name in files)]:
-        if path.is_file():
-            path.unlink()
+    content: dict[str, Any] = json.loads((folder / SAMPLES_FILE).read_text(encoding="utf-8"))
+    return {name: value for name, value in content.items() if name not in (MARK_KEY, FILES_KEY)}
 
 
 def sample_set(
@@ -95,28 +86,29 @@ def sample_set(
     batch_size: int,
     ranks: Ranks,
     *,
+    of: str,
     made_by: Mapping[str, Any],
     beat: Beat = lambda: None,
 ) -> dict[str, str]:
     """Collective. Sample what is not whole in the folder yet, this rank's share of it.
 
     Args:
-        made_by: as in `begin_folder`.
+        of, made_by: as in `begin_folder`.
     Returns: id → reason of the clips that failed.
     """
     if chosen.rows is not None:
-        sample_rows(model, chosen.rows, how, folder, batch_size, ranks, max_rows=len(chosen.captions), beat=beat)
+        sample_rows(model, chosen.rows, how, folder, batch_size, ranks, of=of, max_rows=len(chosen.captions), beat=beat)
         failed: dict[str, str] = {}
     else:
-        failed = all_do(lambda: _sample_media(model, chosen, how, folder, batch_size, ranks, json.dumps(made_by, sort_keys=True)))
+        failed = all_do(lambda: _sample_media(model, chosen, how, folder, batch_size, ranks, of, json.dumps(made_by, sort_keys=True)))
     return {name: reason for part in gather_objects(failed) for name, reason in part.items()}
 
 
 def _sample_media(
-    model: Model, chosen: EvalSet, how: SampleSettings, folder: Path, batch_size: int, ranks: Ranks, made_by: str
+    model: Model, chosen: EvalSet, how: SampleSettings, folder: Path, batch_size: int, ranks: Ranks, of: str, made_by: str
 ) -> dict[str, str]:
     workers, duration_s = max(1, num_cores() // ranks.world_size - 1), model.backend.spec.duration_s
-    wishes = Wishes(folder, duration_s, how, with_video=False, batch_size=batch_size, num_workers=workers, made_by=made_by)
+    wishes = Wishes(folder, duration_s, how, with_video=False, batch_size=batch_size, num_workers=workers, made_by=made_by, of_set=of)
     mine = list(chosen.captions.items())[ranks.rank :: ranks.world_size]
     jobs = jobs_due([Job(name, caption, chosen.videos.get(name)) for name, caption in mine], wishes)
     return {name: failure.reason for name, failure in generate_samples(model, jobs, wishes).items()} if jobs else {}
@@ -130,6 +122,7 @@ def sample_rows(
     batch_size: int,
     ranks: Ranks,
     *,
+    of: str,
     max_rows: int | None = None,
     beat: Beat = lambda: None,
 ) -> None:
@@ -138,14 +131,22 @@ def sample_rows(
     def latents(batch: Batch) -> Tensor:
         return sample_latents(model.network, conditions_of(batch), how, model.dropped)
 
-    _sound_rows(model.backend, rows, folder, batch_size, ranks, latents, max_rows, beat)
+    _sound_rows(model.backend, rows, folder, batch_size, ranks, latents, max_rows, beat, of)
 
 
 def sound_latents(
-    backend: Backend, rows: Mixture, folder: Path, batch_size: int, ranks: Ranks, max_rows: int | None, beat: Beat = lambda: None
+    backend: Backend,
+    rows: Mixture,
+    folder: Path,
+    batch_size: int,
+    ranks: Ranks,
+    max_rows: int | None,
+    beat: Beat = lambda: None,
+    *,
+    of: str,
 ) -> None:
     """Collective. The latents of stored rows as the codec sounds them: the reference where the real sounds are not at hand."""
-    _sound_rows(backend, rows, folder, batch_size, ranks, lambda batch: batch.a_mean.float(), max_rows, beat)
+    _sound_rows(backend, rows, folder, batch_size, ranks, lambda batch: batch.a_mean.float(), max_rows, beat, of)
 
 
 @torch.no_grad()
@@ -158,6 +159,7 @@ def _sound_rows(
     latents: Callable[[Batch], Tensor],
     max_rows: int | None,
     beat: Beat,
+    of: str,
 ) -> None:
     parts = validation_batches(rows, batch_size=batch_size, rank=ranks.rank, world_size=ranks.world_size, max_rows=max_rows)
 
@@ -165,18 +167,18 @@ def _sound_rows(
         with closing(parts):
             for batch in parts:
                 clips = list(zip(batch.ids, batch.captions, strict=True))
-                if not all(_is_whole(file_of(folder, name, ".flac"), _mark(name, caption)) for name, caption in clips):
+                if not all(_is_whole(file_of(folder, name, ".flac"), _mark(of, name, caption)) for name, caption in clips):
                     waves_bs = backend.decode(latents(batch).to(backend.device)).cpu()
                     for (name, caption), wave in zip(clips, waves_bs, strict=True):
-                        write_flac(file_of(folder, name, ".flac"), wave.numpy(), backend.spec.rate_hz, _mark(name, caption))
+                        write_flac(file_of(folder, name, ".flac"), wave.numpy(), backend.spec.rate_hz, _mark(of, name, caption))
                 beat()
 
     all_do(sound)  # a rank whose rows cannot be sampled waits for the others, and all of them raise
 
 
-def _mark(name: str, caption: str) -> str:
+def _mark(of: str, name: str, caption: str) -> str:
     """What a sample says it is the sound of."""
-    return f"{_MAKER} {text_hash([name, caption])}"
+    return sample_mark(of, id=name, hash=text_hash([name, caption]))
 
 
 def _is_whole(path: Path, mark: str) -> bool:

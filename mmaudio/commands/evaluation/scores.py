@@ -35,12 +35,13 @@ def score_set(chosen: EvalSet, folder: Path, scoring: Scoring, ranks: Ranks) -> 
             captions=chosen.captions,
             tolerance_s=terms.tolerance_s,
             min_coverage=scoring.min_coverage,
+            only_samples=scoring.only_samples,
             ranks=ranks,
             beat=scoring.beat,
         )
         scores["metrics"] = {row.name: scores["metrics"][row.name] for row in embedded}
     else:
-        scores = without_reference(folder, chosen.captions, embedded, NO_SOUNDS, scoring.min_coverage)
+        scores = without_reference(folder, chosen.captions, embedded, NO_SOUNDS, scoring.min_coverage, only_samples=scoring.only_samples)
     found = score_by_features(cached, chosen, folder, scoring, ranks) if cached else FeatureScores()
     _add_(scores, found)
     for row in scores["clips"]:

@@ -56,6 +56,7 @@ class Scoring:
     given_cache: Path | None = None  # where the user has such features
     places: Mapping[str, str] = field(default_factory=dict)  # weight of a judge → where it is
     min_coverage: float = 0.0  # share of the set that has to have a sound
+    only_samples: bool = False  # the folder is of samples made here: what else is in it is nobody's business
     batch_size: int = 16
     num_workers: int = 1
     beat: Beat = lambda: None
@@ -65,7 +66,8 @@ class Scoring:
         """As the settings of a run say, of sounds that a backend decodes."""
         terms = Terms.of(settings.metrics, backend.spec.duration_s).sounded_by(backend, settings.seed)
         places, workers = judge_places(settings), settings.num_workers
-        return cls.by(terms, settings.metrics, backend.device, reference_cache, places=places, num_workers=workers, beat=beat)
+        scoring = cls.by(terms, settings.metrics, backend.device, reference_cache, places=places, num_workers=workers, beat=beat)
+        return replace(scoring, only_samples=True)
 
     @classmethod
     def by(
@@ -82,7 +84,8 @@ class Scoring:
         """On these terms, the rest as the settings of metrics say. `num_workers` None: as many as there are cores to spare."""
         given = Path(metrics.reference_cache) if metrics.reference_cache else None
         workers = max(1, num_cores() - 1) if num_workers is None else num_workers
-        return cls(terms, device, reference_cache, given, places, metrics.min_coverage, metrics.batch_size, workers, beat)
+        coverage, size = metrics.min_coverage, metrics.batch_size
+        return cls(terms, device, reference_cache, given, places, coverage, batch_size=size, num_workers=workers, beat=beat)
 
 
 def judge_places(settings: BaseSettings) -> dict[str, str]:

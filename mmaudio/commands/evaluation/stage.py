@@ -9,10 +9,12 @@ import torch
 
 from mmaudio.base.errors import Problems, RejectsError
 from mmaudio.base.marked_files import write_marked
-from mmaudio.base.ranks import Ranks, all_do
+from mmaudio.base.ranks import Ranks, all_do, first_does
 from mmaudio.base.settings import BaseSettings, EvalSettings, TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.commands.evaluation.by_settings import sampling_of
+from mmaudio.commands.evaluation.feature_files import check_features
+from mmaudio.commands.evaluation.owned_folders import set_name
 from mmaudio.commands.evaluation.references import with_reference
 from mmaudio.commands.evaluation.samples import begin_folder, sample_rows
 from mmaudio.commands.evaluation.scores import score_set
@@ -65,17 +67,24 @@ class Evaluations:
         keeps = settings.save_eval_interval > 0 and steps_done % settings.save_eval_interval == 0
         parent = solver.files.folder / self._subdir(settings)
         folder = parent / (f"{steps_done:09d}" if keeps else REPLACED_SAMPLES_FOLDER)
-        begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, chosen.captions, keeps=False)
+        of, real, made = self._set_of(solver, folder), parent / REAL_SOUNDS_FOLDER, parent / REAL_FEATURES_FOLDER
+        begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, chosen.captions, of=of, keeps=False)
+        first_does(lambda: check_features(settings.metrics, chosen, folder, made))
         model, how, num = Model(network, backend, settings.drop_conditions), sampling_of(settings, amp=solver.amp), len(chosen.captions)
-        sample_rows(model, rows, how, folder, settings.eval_batch_size, ranks, max_rows=num, beat=beat_or_leave)
-        chosen = with_reference(chosen, backend, parent / REAL_SOUNDS_FOLDER, settings.eval_batch_size, ranks, beat_or_leave)
-        scoring = Scoring.of(settings, backend, parent / REAL_FEATURES_FOLDER, beat_or_leave)
+        sample_rows(model, rows, how, folder, settings.eval_batch_size, ranks, of=of, max_rows=num, beat=beat_or_leave)
+        real_of = self._set_of(solver, real)
+        chosen = with_reference(chosen, backend, real, settings.eval_batch_size, ranks, beat_or_leave, of=real_of)
+        scoring = Scoring.of(settings, backend, made, beat_or_leave)
         scores = score_set(chosen, folder, scoring, ranks)
         if ranks.is_first:
             told = {**scores, "subject": {"exp_id": settings.name(), "step": steps_done}}
             write_marked(folder / SCORES_FILE, told, SCORES_KIND, settings.name())
             log.info("after %d iterations: %s", steps_done, headline(scores))
         return {**metric_values(scores)}
+
+    @staticmethod
+    def _set_of(solver: FlowSolver, folder: Path) -> str:
+        return set_name(solver.settings.name(), solver.files.folder, folder)
 
     def _subdir(self, settings: TrainSettings) -> str:
         """Of the only validation source, where it says one."""

@@ -81,8 +81,13 @@ class Subject:
         return {**made, "backend": model.backend.name, "mode": spec.mode, "duration_s": spec.duration_s, **dataclasses.asdict(how)}
 
 
-def _name_of(run_dir: Path) -> str:
-    """What a run was called when it was trained, by which its files are called; its folder may have been renamed since."""
+def name_of_run(run_dir: Path) -> str:
+    """What a run was called when it was trained, by which its files are called; its folder may have been renamed since.
+
+    Where there is no run, but a folder for results of a published model, that folder's name.
+    """
+    if not is_run(run_dir):
+        return run_dir.name
     name = str(read_plain(run_dir / CONFIG_FILE).get("exp_id") or run_dir.name)
     check_plain_name(f"exp_id in {run_dir / CONFIG_FILE}", name)
     return name
@@ -98,7 +103,7 @@ def weights_of(settings: EvalSettings, run_dir: Path) -> Path:
             raise UserError(f"weights is {settings.weights}, which is not a file")
         return Path(settings.weights)
     if is_run(run_dir):
-        files = RunFiles(run_dir, _name_of(run_dir))
+        files = RunFiles(run_dir, name_of_run(run_dir))
         if files.ema_final.is_file():
             return files.ema_final
         also = f"weights={files.weights_last}" if files.weights_last.is_file() else "weights=FILE"

@@ -11,23 +11,25 @@ from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, nearest
 from mmaudio.base.file_names import check_plain_path
 from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.naming import named
-from mmaudio.base.ranks import Ranks, all_do, first_does, wait_for_all
+from mmaudio.base.ranks import Ranks, all_do, first_does, first_holds, wait_for_all
 from mmaudio.base.settings import EvalSettings
 from mmaudio.base.sources import LONGEST_OF_A_SET
 from mmaudio.batches import check_sources
 from mmaudio.batches.mixture import Mixture
 from mmaudio.commands.evaluation.by_settings import sampling_of
+from mmaudio.commands.evaluation.feature_files import check_features
+from mmaudio.commands.evaluation.owned_folders import check_folder, set_name
 from mmaudio.commands.evaluation.references import with_reference
 from mmaudio.commands.evaluation.samples import begin_folder, check_samples, sample_set
 from mmaudio.commands.evaluation.scores import score_set
 from mmaudio.commands.evaluation.scoring import Beat, Scoring, check_scoring
 from mmaudio.commands.evaluation.sets import PUBLISHED, EvalSet, entry_of, read_set
 from mmaudio.commands.evaluation.stores import sources_named, store_set
-from mmaudio.commands.evaluation.subject import Subject, is_run, weights_of
+from mmaudio.commands.evaluation.subject import Subject, is_run, name_of_run, weights_of
 from mmaudio.features.backend import Backend
 from mmaudio.metrics.result import SCORES_KIND, headline, is_incomplete
 from mmaudio.network import VARIANTS
-from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, SAMPLED_ENDING, SCORES_ENDING
+from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, SAMPLED_ENDING, SAMPLES_FILE, SCORES_ENDING
 from mmaudio.trainer.checks import check_names
 from mmaudio.trainer.precision import uses_amp
 from mmaudio.trainer.run_settings import model_spec
@@ -37,12 +39,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An evaluation that can be: the model, the set, and where results go. Nothing of the model is loaded yet."""
+class Places:
+    """Where an evaluation puts its results."""
 
     settings: EvalSettings
     run_dir: Path
-    subject: Subject
     chosen: EvalSet
 
     @property
@@ -62,16 +63,41 @@ class Plan:
     def scores(self) -> Path:
         return self.run_dir / f"{self.name}-{SCORES_ENDING}"
 
+    def set_of(self, folder: Path) -> str:
+        """What the sounds in a folder of these belong to."""
+        return set_name(name_of_run(self.run_dir), self.run_dir, folder)
+
+    def check(self) -> None:
+        """Raises: UserError for all that is in the way of results and was not made by this program."""
+        settings, chosen, problems = self.settings, self.chosen, Problems()
+        samples, real = self.samples, self.beside(REAL_SOUNDS_FOLDER)
+        advice, keeps = "give output_name=NAME for another folder", settings.keep_existing
+        problems.check(lambda: check_folder(samples, self.set_of(samples), chosen.captions, keeps=keeps, advice=advice))
+        if settings.metrics.names and not chosen.sounds and chosen.rows is not None:
+            problems.check(lambda: check_folder(real, self.set_of(real), chosen.captions, keeps=True))
+        if settings.metrics.names:
+            problems.check(lambda: check_features(settings.metrics, chosen, samples, self.beside(REAL_FEATURES_FOLDER)))
+        problems.raise_any()
+
+
+@dataclass(frozen=True)
+class Plan(Places):
+    """An evaluation that can be: the set, where results go, and the model. Nothing of the model is loaded yet."""
+
+    subject: Subject
+
 
 def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -> Plan | None:
     """What is asked for, or a sentence in `problems` for everything that is wrong with it. May fetch a published model's weights."""
     check_names(settings, problems)
     problems.check(lambda: check_scoring(settings))
     chosen = problems.check(lambda: choose_set(settings, run_dir)) if settings.model in VARIANTS else None
+    if chosen is not None and not problems.sentences:
+        problems.check(Places(settings, run_dir, chosen).check)
     weights = None if problems.sentences else problems.check(lambda: weights_of(settings, run_dir))
     if chosen is None or weights is None:
         return None
-    plan = Plan(settings, run_dir, Subject(weights, settings), chosen)
+    plan = Plan(settings, run_dir, chosen, Subject(weights, settings))
     problems.check(lambda: check_plain_path("the name of the results", plan.name, LONGEST_OF_A_SET))
     if settings.metrics.names:
         problems.check(lambda: check_marked(plan.scores, SCORES_KIND, plan.name, "name another: output_name=NAME"))
@@ -111,17 +137,24 @@ def open_rows(settings: EvalSettings, names: list[str]) -> Mixture:
 def evaluate(plan: Plan, ranks: Ranks, device: torch.device, beat: Beat = lambda: None) -> int:
     """Collective. Sample the set, score it, and write the scores; returns the exit code.
 
-    Raises: UserError for weights that cannot be loaded, and for sounds too few to score.
+    Raises: UserError for weights that cannot be loaded, for sounds too few to score, and where another job writes the same results.
     """
-    settings, chosen = plan.settings, plan.chosen
+    samples, scores = plan.samples, plan.scores
+    with first_holds(samples / SAMPLES_FILE, f"samples in {samples}"), first_holds(scores, f"the scores {scores}"):
+        return _evaluate(plan, ranks, device, beat)
+
+
+def _evaluate(plan: Plan, ranks: Ranks, device: torch.device, beat: Beat) -> int:
+    settings, chosen, samples = plan.settings, plan.chosen, plan.samples
+    of = plan.set_of(samples)
     model = all_do(lambda: plan.subject.load(device, from_store=chosen.rows is not None, with_video=bool(chosen.videos)))
     how = sampling_of(settings, amp=uses_amp(settings, device))
     facts = first_does(lambda: plan.subject.facts(model, how))
     made_by = {name: fact for name, fact in facts.items() if name != "weights"}  # the file may be moved: its hash says which it is
-    begin_folder(plan.samples, made_by, chosen.captions, keeps=settings.keep_existing)
-    sampled = sample_set(model, chosen, how, plan.samples, settings.batch_size, ranks, made_by=made_by, beat=beat)
+    begin_folder(samples, made_by, chosen.captions, of=of, keeps=settings.keep_existing)
+    sampled = sample_set(model, chosen, how, samples, settings.batch_size, ranks, of=of, made_by=made_by, beat=beat)
     failed = {**chosen.left_out, **sampled}
-    log.info("%d samples in %s", len(chosen.captions) - len(failed.keys() & chosen.captions.keys()), plan.samples)
+    log.info("%d samples in %s", len(chosen.captions) - len(failed.keys() & chosen.captions.keys()), samples)
     if failed:
         log.warning("%d clips without a sample, %s: %s", len(failed), named(sorted(failed)), next(iter(failed.values())))
     scores = _score(plan, model.backend, facts, failed, ranks, beat)
@@ -134,7 +167,8 @@ def _score(plan: Plan, backend: Backend, facts: dict[str, Any], failed: dict[str
     settings = plan.settings
     if not settings.metrics.names:
         return None
-    chosen = with_reference(plan.chosen, backend, plan.beside(REAL_SOUNDS_FOLDER), settings.batch_size, ranks, beat)
+    real = plan.beside(REAL_SOUNDS_FOLDER)
+    chosen = with_reference(plan.chosen, backend, real, settings.batch_size, ranks, beat, of=plan.set_of(real))
     scoring = Scoring.of(settings, backend, plan.beside(REAL_FEATURES_FOLDER), beat)
     scores = {**score_set(chosen, plan.samples, scoring, ranks), "subject": facts, "not_sampled": failed, "absent": list(chosen.absent)}
     if ranks.is_first:

@@ -11,9 +11,10 @@ from torch import Tensor
 from mmaudio.base.errors import UserError
 from mmaudio.base.finite import all_finite
 from mmaudio.base.logs import progress
-from mmaudio.base.ranks import first_does, gather_objects, num_cores, wait_for_all
+from mmaudio.base.ranks import first_does, first_holds, gather_objects, num_cores, wait_for_all
 from mmaudio.media.ahead import read_ahead
 from mmaudio.media.audio import MediaError
+from mmaudio.metrics.feature_marks import RECORD_FILE
 from mmaudio.metrics.judges.parts import PartWriter
 from mmaudio.metrics.judges.record import made_of
 from mmaudio.metrics.judges.requirements import check_requirements, needed_weights
@@ -63,7 +64,7 @@ def extract_features(
     Args:
         stems: names of cache files that judges here give (`judges_for`); a judge's other stems are made along with them.
         items: id → audio or video file; for text, id → caption. A sound may be that of a video file.
-        cache_dir: the folder of the cache; one run at a time works on it.
+        cache_dir: the folder of the cache; one run at a time works on it, and others wait for its end.
         duration_s: how much of each file is judged, from its start.
         batch_size: clips encoded together on a GPU; on a CPU each is encoded on its own, so that features do not depend on others.
         places: weight name → where it is, as `mmaudio.weights.locate` takes it; those not named are at their default place.
@@ -77,14 +78,15 @@ def extract_features(
     check_requirements(judges, places, duration_s)
     how = _How(items, cache_dir, duration_s, device, batch_size, places, rank, beat)
     weights = first_does(lambda: {name: checksum(locate(name, places.get(name))) for name in needed_weights(judges)})
-    works = first_does(lambda: [begin(judge, made_of(judge, weights, duration_s), items, cache_dir) for judge in judges])
-    failures, problem = _run_all(works, how, world_size)
-    told = gather_objects((failures, problem))
-    for _, found in told:
-        if found is not None:
-            raise found
-    first_does(partial(_finish_all, works, cache_dir))
-    wait_for_all()
+    with first_holds(cache_dir / RECORD_FILE, f"features in {cache_dir}", waits=True):
+        works = first_does(lambda: [begin(judge, made_of(judge, weights, duration_s), items, cache_dir) for judge in judges])
+        failures, problem = _run_all(works, how, world_size)
+        told = gather_objects((failures, problem))
+        for _, found in told:
+            if found is not None:
+                raise found
+        first_does(partial(_finish_all, works, cache_dir))
+        wait_for_all()
     together = {clip_id: reason for failed, _ in told for clip_id, reason in failed.items()}
     return {clip_id: together[clip_id] for clip_id in items if clip_id in together}
 

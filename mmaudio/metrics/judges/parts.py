@@ -4,9 +4,9 @@
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import atomic_path, sweep_below
+from mmaudio.base.ownership import mark_archive_, move_aside
 from mmaudio.base.tensor_files import read_tensor_file
+from mmaudio.metrics.feature_marks import PARTS_FOLDER, features_mark, is_foreign
 from mmaudio.metrics.judges.record import MadeOf
 
 log = logging.getLogger(__name__)
-PARTS_FOLDER = ".parts"
 MOST_CLIPS = 500  # of one part
 MOST_SECONDS = 60.0  # between two parts
 
@@ -40,10 +41,13 @@ def parts_folder(cache_dir: Path, judge: str) -> Path:
 
 
 def read_parts(cache_dir: Path, judge: str, made_of: MadeOf) -> list[Part]:
-    """The parts of a judge that were made as they would be now; others are removed."""
+    """The parts of a judge that were made as they would be now; others are removed, and what this program did not make is moved aside."""
     folder, parts = parts_folder(cache_dir, judge), []
     sweep_below(folder)
     for path in sorted(folder.glob("*.pth")):
+        if is_foreign(path):
+            move_aside(path)
+            continue
         try:
             content: Any = read_tensor_file(path)
             part = Part(**content)
@@ -58,11 +62,14 @@ def read_parts(cache_dir: Path, judge: str, made_of: MadeOf) -> list[Part]:
 
 
 def remove_parts(cache_dir: Path, judge: str) -> None:
-    """Remove the parts of a judge, and their folder once it holds none of any."""
-    shutil.rmtree(parts_folder(cache_dir, judge), ignore_errors=True)
-    above = cache_dir / PARTS_FOLDER
-    if above.is_dir() and not any(above.iterdir()):
-        above.rmdir()
+    """Remove the parts of a judge, and their folders once they are empty."""
+    folder = parts_folder(cache_dir, judge)
+    for path in folder.glob("*.pth"):
+        if not is_foreign(path):
+            path.unlink()
+    for emptied in (folder, folder.parent):
+        with suppress(OSError):  # it holds something else
+            emptied.rmdir()
 
 
 class PartWriter:
@@ -93,4 +100,5 @@ class PartWriter:
                 self.number += 1
             with atomic_path(path) as temporary:
                 torch.save({"made_of": self.made_of, "stamps": self.stamps, "features": self.features}, temporary)
+                mark_archive_(temporary, features_mark(path))
         self._begin()

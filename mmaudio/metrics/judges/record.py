@@ -8,9 +8,10 @@ from typing import Any
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import text_hash, write_json
+from mmaudio.base.ownership import MARK_KEY
+from mmaudio.metrics.feature_marks import RECORD_FILE, record_mark
 from mmaudio.metrics.judges.table import TEXT, Judge
 
-RECORD_FILE = "cache.json"
 FORMAT = 1
 
 MadeOf = dict[str, Any]
@@ -60,4 +61,4 @@ def read_record(cache_dir: Path) -> dict[str, Entry]:
 def write_record(cache_dir: Path, record: Mapping[str, Entry]) -> None:
     """Write the record, atomically."""
     stems = {stem: {"made_of": entry.made_of, "stamps": entry.stamps} for stem, entry in sorted(record.items())}
-    write_json(cache_dir / RECORD_FILE, {"format": FORMAT, "stems": stems})
+    write_json(cache_dir / RECORD_FILE, {MARK_KEY: record_mark(cache_dir), "format": FORMAT, "stems": stems})

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmaudio.base.ownership import foreign, move_aside
 from mmaudio.metrics.caches import cache_path, read_features, write_features
+from mmaudio.metrics.feature_marks import RECORD_FILE, features_mark, is_foreign, is_foreign_record
 from mmaudio.metrics.judges.parts import read_parts, remove_parts
 from mmaudio.metrics.judges.record import Entry, MadeOf, read_record, stamp, write_record
 from mmaudio.metrics.judges.table import Judge
@@ -28,14 +30,16 @@ class Work:
 def begin(judge: Judge, now: MadeOf, items: Mapping[str, Source], cache_dir: Path) -> Work:
     """What is left to do, after features that were made otherwise, or nobody knows how, are dropped.
 
-    A cache file that the record does not speak of is kept under another name. Raises: UserError for a damaged record.
+    A cache file that this program did not make is moved aside. Raises: UserError for a record that is damaged, or not ours.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     record = read_record(cache_dir)
+    if is_foreign_record(cache_dir):
+        raise foreign(cache_dir, "name another folder for the features", found=cache_dir / RECORD_FILE)
     for stem in judge.stems:
         path, entry = cache_path(cache_dir, stem), record.get(stem)
-        if entry is None and path.exists():
-            _set_aside(path)
+        if is_foreign(path):
+            move_aside(path)
         elif entry is not None and entry.made_of != now:
             log.info("features in %s were made otherwise (%s) and are made anew", path, _difference(entry.made_of, now))
         if entry is None or entry.made_of != now or not path.exists():
@@ -49,14 +53,6 @@ def begin(judge: Judge, now: MadeOf, items: Mapping[str, Source], cache_dir: Pat
         return all(stamps.get(clip_id) == mark for stamps in in_files) or any(stamps.get(clip_id) == mark for stamps in in_parts)
 
     return Work(judge, now, marks, [clip_id for clip_id, mark in marks.items() if not is_done(clip_id, mark)])
-
-
-def _set_aside(path: Path) -> None:
-    """Keep a cache file that nothing is known of: nothing a user has is lost."""
-    names = (path.with_name(f"{path.name}.old{number or ''}") for number in range(1000))
-    kept = next(name for name in names if not name.exists())
-    path.rename(kept)
-    log.info("nothing says what %s was made of; it is kept as %s, and its features are made anew", path, kept.name)
 
 
 def _difference(before: MadeOf, now: MadeOf) -> str:
@@ -87,7 +83,7 @@ def finish(work: Work, cache_dir: Path) -> None:
             new = {clip_id: mark for clip_id, mark in part.stamps.items() if is_wanted(clip_id, mark)}
             features.update({clip_id: part.features[stem][clip_id] for clip_id in new})
             stamps.update(new)
-        write_features(cache_dir, stem, features)
+        write_features(cache_dir, stem, features, features_mark(cache_path(cache_dir, stem)))
         record[stem] = Entry(work.made_of, stamps)
     write_record(cache_dir, record)
     remove_parts(cache_dir, work.judge.name)
