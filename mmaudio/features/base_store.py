@@ -52,7 +52,7 @@ class BaseStore:
             return cls.open(folder)
         record, now = StoreRecord.from_json(content["record"], str(path)), read_record(folder)
         ids, captions = (texts[: record.num_rows] for texts in read_rows(table_path(folder), folder))
-        is_as_before = now is None or now == record or now.rows_hash != record.rows_hash  # else the rows of this extraction are in it
+        is_as_before = now is None or replace(now, mark={}) == replace(record, mark={}) or now.rows_hash != record.rows_hash  # else the rows of this extraction are in it
         if hash_rows(ids, captions) != record.rows_hash or not is_as_before:
             raise UserError(f"store {folder} was changed while rows were being added from {latent_dir}; remove that folder to start anew")
         return cls(folder, ids, captions, record)
