@@ -74,7 +74,8 @@ class BaseStore:
     def check(self, recipe: Recipe) -> None:
         """Raises: UserError naming all that differs between how the store was made and how rows are to be made."""
         differing = recipe.differences(self.record.to_json())
-        if not differing and len(self.record.latent_mean) != recipe.spec.latent_channels:
-            differing = [f"its record has latent statistics of {len(self.record.latent_mean)} channels"]
+        lengths = {len(self.record.latent_mean), len(self.record.latent_std)}
+        if not differing and lengths != {recipe.spec.latent_channels}:
+            differing = [f"its record has latent statistics of {min(lengths)} channels, which have {recipe.spec.latent_channels}"]
         if differing:
             raise UserError(f"rows cannot be added to store {self.folder}: {'; '.join(differing)}; extract as it was, or to another store")

@@ -16,7 +16,16 @@ from mmaudio.store.publish import Recipe, forget_sidecars, new_record, write_sid
 from mmaudio.store.schema import NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, StoreRecord
 from mmaudio.store.statistics import Moments
 
-OF_THE_STORE = ("format_version", "layout", "dtypes", "num_rows", "latent_mean", "latent_std", "rows_hash")  # not of its rows' making
+OF_THE_STORE = (
+    "format_version",
+    "layout",
+    "dtypes",
+    "num_rows",
+    "latent_mean",
+    "latent_std",
+    "rows_hash",
+    "null_text_hash",
+)  # not of its rows' making
 Index = Sequence[tuple[str, str]]  # (id, caption) of every row, in order
 
 
@@ -45,6 +54,7 @@ def write_store(
     weights: Mapping[str, str] | None = None,
     frame_rule: str = "exact",
     made_as: StoreRecord | None = None,
+    is_encoders: bool = False,
 ) -> StoreRecord:
     """Write `<name>/`, `<name>.tsv` and `<name>.json` in `output_dir`, in place of what was there under that name.
 
@@ -58,6 +68,7 @@ def write_store(
         null_text: text feature of the empty string, (77, 1024); beside the store in the published layout.
         weights: encoder -> checksum of its weights.
         frame_rule: how frames were picked, `exact` or `ffmpeg`.
+        is_encoders: the null text is known to be what the encoder of the captions made of the empty string.
         made_as: the record of another store of these rows; all that it says of how they were made is kept.
     Raises: UserError where `index` is empty or the disk too small. ValueError for blocks that are not the rows of `index`
         or hold wrong shapes or values that are not finite.
@@ -79,7 +90,7 @@ def write_store(
         if layout == "compact":
             files.write(NULL_TEXT, 0, null_text)
     ids, captions = [row_id for row_id, _ in index], [caption for _, caption in index]
-    record = new_record(recipe, ids, captions, moments)
+    record = new_record(recipe, ids, captions, moments, null_text if is_encoders else None)
     if made_as is not None:
         record = replace(made_as, **{name: getattr(record, name) for name in OF_THE_STORE})
     write_sidecars(folder, record, ids, captions, null_text)
