@@ -6,7 +6,9 @@
 Settings are those of config/, results go to output/<exp_id>/; the same command goes on where a run stopped.
 """
 
+import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
@@ -14,18 +16,20 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from mmaudio.base.errors import Problems, run_entry_point
-from mmaudio.base.files import write_text
+from mmaudio.base.launcher import unhandled_signals
 from mmaudio.base.logs import start_logging
 from mmaudio.base.peers import watch_peers
 from mmaudio.base.ranks import patience, pick_device, process_group, read_ranks, set_threads, watch_launcher
 from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
 from mmaudio.commands.added_stages import check_stages
-from mmaudio.commands.training import train_and_evaluate
+from mmaudio.commands.training import leaving_for_requeue, train_and_evaluate
 from mmaudio.runs.folder import held, unmark_requeue
-from mmaudio.runs.names import CONFIG_FILE, LOG_FILE
-from mmaudio.runs.signature import record_signature, signature
+from mmaudio.runs.names import LOG_FILE
+from mmaudio.runs.signature import claim_folder, record_signature, signature, write_config
 from mmaudio.trainer.solver import solver_class
+from mmaudio.trainer.start_checks import check_run_folder
 
+log = logging.getLogger(__name__)
 CONFIG_DIR = Path(__file__).resolve().parent / "config"
 
 
@@ -38,33 +42,41 @@ def run(config: DictConfig) -> None:
 def train_as(config: DictConfig) -> int:
     """Train as configured; returns the exit code."""
     ranks, problems = read_ranks(), Problems()
-    watch_launcher(ranks)
     settings = settings_from(TrainSettings, plain_values(config), problems)
     problems.raise_any()
     run_dir, device = Path(HydraConfig.get().runtime.output_dir), pick_device(settings.device, ranks)
+    if ranks.is_first:
+        claim_folder(run_dir, settings)
     start_logging(ranks.rank, run_dir / LOG_FILE)
     set_threads(ranks)
     kind, limit_s = solver_class(settings.solver.target), settings.hang_timeout_s
-    writes = ranks.is_first and not settings.only_stage()
+    trains = not settings.only_stage()
+    writes = ranks.is_first and trains
+    if trains and (warning := unhandled_signals()):
+        log.warning("%s", warning)
     with (
         process_group(ranks, device, patience(limit_s)) as store,
         watch_peers(ranks, store, limit_s) as pulse,
+        leaving_for_requeue(run_dir) if trains else nullcontext(),
         held(run_dir, holds=writes),
     ):
         if writes:
             unmark_requeue(run_dir)
             record_signature(run_dir, settings)
-            write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
+            write_config(run_dir, settings.name(), OmegaConf.to_yaml(config, resolve=True))
         return train_and_evaluate(kind, settings, run_dir, ranks, device, pulse.beat)
 
 
 def main() -> int:
     """Check the whole command line, then let Hydra read it."""
     ranks, problems = read_ranks(), Problems()
+    watch_launcher(ranks)
     command = read_command(sys.argv[1:], TrainSettings, CONFIG_DIR, "train_config", signature, problems, is_first=ranks.is_first)
     solver = problems.check(lambda: solver_class(command.settings.solver.target))
     if solver is not None and not command.only_shows:
         solver.check(command.settings, command.run_dir, ranks, problems)
+        if ranks.is_first:
+            problems.check(lambda: check_run_folder(command.settings, command.run_dir))
         check_stages(solver, command.settings, problems)
     problems.raise_any()
     for note in command.notes if ranks.is_first else ():

@@ -12,7 +12,20 @@ from functools import partial
 
 import torch
 
-from benchmarks import averaging, batches, convolution, encoders, extraction, generation, network, operations, rates, reading, saving
+from benchmarks import (
+    averaging,
+    batches,
+    checksums,
+    convolution,
+    encoders,
+    extraction,
+    generation,
+    network,
+    operations,
+    rates,
+    reading,
+    saving,
+)
 from mmaudio.base.errors import Problems, nearest, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.ranks import num_cores, read_ranks, set_threads
@@ -23,6 +36,7 @@ TABLES: dict[str, Callable[[], None]] = {
     "operations": operations.print_table,
     "network": network.print_table,
     "saving": lambda: saving.print_table(rates.bench_device()),
+    "checksums": checksums.print_table,
     "averaging": lambda: averaging.print_table(rates.bench_device()),
     "encoders": lambda: encoders.print_table(rates.bench_device()),
     "generation": generation.print_table,

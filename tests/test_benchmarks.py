@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as bench
-from benchmarks import network, operations, rates
+from benchmarks import checksums, network, operations, rates
 from benchmarks.case import Case
 from benchmarks.convolution import WAYS, Shape, print_rows
 from benchmarks.limited import run_limited
@@ -43,6 +43,13 @@ def test_every_way_is_the_same_convolution():
     assert want.shape == (2, 11, 5)
     for way in WAYS.values():
         assert torch.allclose(way.compute(x_bnc, weight_ock), want, rtol=1e-10)
+
+
+def test_the_table_of_checksums(capsys):
+    checksums.print_table(num_tensors=2)
+    rows = [row.split("|")[1:-1] for row in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0].split()[-1] for row in rows] == [".pth", ".safetensors"]
+    assert all(float(figure) >= 0 for row in rows for figure in (row[1], row[2], row[4]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

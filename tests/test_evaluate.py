@@ -100,17 +100,26 @@ def test_real_sounds_may_be_given(run_script, run, monkeypatch):
 def test_a_set_of_videos_with_a_table(run_script, run, monkeypatch):
     monkeypatch.chdir(run)
     (run / "videos").mkdir()
-    for place, name in enumerate(("a.b", "c")):
+    (run / "videos" / "street").mkdir()
+    for place, name in enumerate(("a.b", "street/c")):
         bounces = draw_bounces(3, "set", place, 1.5)
         write_video(run / "videos" / f"{name}.mp4", render_frames(bounces), 25, render_sound(bounces, 16_000), 16_000)
-    (run / "set.tsv").write_text("id\tlabel\na.b\ta ball\nc\ttwo balls\ngone\tno video\n")
+    (run / "set.tsv").write_text("id\tlabel\na.b\ta ball\nstreet/c\ttwo balls\ngone\tno video\n")
     words = ("evaluate.py", "exp_id=one", "dataset=mine", "eval_data.mine.tsv=set.tsv", "eval_data.mine.video_path=videos")
     ended = run_script(*words)
     assert ended.code == 3, ended.err
     scores = scores_of(run, "mine")
     assert (scores["counts"]["paired"], scores["counts"]["reference"], list(scores["not_sampled"])) == (2, 3, ["gone"])
-    assert [row["video_file"] for row in scores["clips"]] == ["videos/a.b.mp4", "videos/c.mp4"]
-    assert sorted(path.name for path in (run / "output/one/mine").glob("*.flac")) == ["a.b.flac", "c.flac"]
+    assert [row["video_file"] for row in scores["clips"]] == ["videos/a.b.mp4", "videos/street/c.mp4"]
+    made = run / "output/one/mine"
+    assert sorted(str(path.relative_to(made)) for path in made.rglob("*.flac")) == ["a.b.flac", "street/c.flac"]
+    assert json.loads((made / "samples.json").read_text())["files"] == {"a.b.flac": "a.b", "street/c.flac": "street/c"}
+    (run / "set.tsv").write_text("id\tlabel\na.b\tx\n../videos/a.b\tx\n")
+    ended = run_script(*words)
+    assert ended.code == 2 and "set.tsv has 1 ids that are absolute paths or hold '..' or NUL ('../videos/a.b')" in ended.err
+    (run / "set.tsv").write_text("id\tlabel\na\tx\na.flac/b\tx\n")
+    ended = run_script(*words[:3], words[3])
+    assert ended.code == 2 and "the file of the id 'a' would be where the folder of 'a.flac/b' is" in ended.err
 
 
 @pytest.mark.parametrize(

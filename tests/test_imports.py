@@ -38,7 +38,7 @@ LIVES_IN = {
     "av": {"media"},
     "open_clip": {"encoders"},
     "hydra": ENTRY_POINTS | {"base/settings.py"},
-    "omegaconf": ENTRY_POINTS | {"base/settings.py"},
+    "omegaconf": ENTRY_POINTS | {"base/settings.py", "base/config_files.py"},
 }
 READS_ENVIRONMENT = {"base/launcher.py", "base/ranks.py", "runs/cluster.py", "weights"}
 

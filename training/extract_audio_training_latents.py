@@ -32,7 +32,7 @@ def main() -> int:
     stage = Stage(
         find=lambda: find_audio_clips(Path(options.data_dir), captions_tsv, clips_tsv),
         tables=(captions_tsv, clips_tsv),
-        target=Target(output.parent, output.name, options.replace),
+        target=Target(output.parent, output.name, options.replace, options.append),
         needs=FOR_AUDIO,
         rules=ReadingRules(normalised=True),
     )

@@ -50,7 +50,7 @@ def main() -> int:
     stage = Stage(
         find=find,
         tables=(tsv,),
-        target=Target(output, options.name, options.replace),
+        target=Target(output, options.name, options.replace, options.append),
         needs=FOR_VIDEO,
         rules=ReadingRules(options.normalize_audio == "true", options.frame_rule, options.resize),
     )

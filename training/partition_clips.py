@@ -7,16 +7,18 @@ python training/partition_clips.py --data_dir my/recordings --output_dir my/clip
 
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, RejectsError, UserError, run_entry_point
 from mmaudio.base.logs import start_logging
+from mmaudio.base.marked_files import check_recorded
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.places import check_writable
 from mmaudio.clips.cutting import CLIP_LENGTH_S, MAX_CLIPS, Cutting
 from mmaudio.clips.partition import check_slice, default_workers, partition_folder
 from mmaudio.clips.rejects import rejects_path, write_rejects
-from mmaudio.clips.table import check_clips_table, write_clips
+from mmaudio.clips.table import write_clips
 from mmaudio.media.example_files import make_guide_example
 
 log = logging.getLogger("partition_clips")
@@ -36,6 +38,7 @@ def parser_of_options() -> argparse.ArgumentParser:
     parser.add_argument("--tail", default="drop", help="what is left after the last whole clip: drop it (default), or pad it with silence")
     shortest = "seconds a recording must last, and the new sound in a padded clip (default: the clip's length, with --tail pad 1)"
     parser.add_argument("--min_length", type=float, help=shortest)
+    parser.add_argument("--replace", action="store_true", help="move tables aside that this program did not write there")
     workers = default_workers()
     parser.add_argument("--num_workers", type=int, default=workers, help=f"threads that read headers (default {workers} here)")
     return parser
@@ -54,8 +57,9 @@ def main() -> int:
         problems.add(f"--num_workers is {options.num_workers}; want 1 or more")
     clips_tsv = output if output.suffix == ".tsv" else output / "clips.tsv"
     problems.check(lambda: check_writable(clips_tsv.parent))
-    if clips_tsv.is_file():
-        problems.check(lambda: check_clips_table(clips_tsv))  # only a table of clips is replaced by one
+    failed_tsv = rejects_path(clips_tsv)
+    for table in () if options.replace else (clips_tsv, failed_tsv):
+        problems.check(partial(check_recorded, table, "name another place, add --replace"))
     problems.raise_any()
     start_logging()
     if folder == DEFAULT_DATA:
@@ -65,7 +69,6 @@ def main() -> int:
     made = partition_folder(folder, start=options.start, end=options.end, cutting=cutting, num_workers=options.num_workers)
     if not made.num_files:
         raise UserError(f"--start {options.start} --end {options.end} leaves no file of {folder}")
-    failed_tsv = rejects_path(clips_tsv)
     write_rejects(failed_tsv, made.rejects)
     if not made.clips:
         raise RejectsError(f"none of the {made.num_files} files gave a clip; {failed_tsv} says why for each, and no table was written")

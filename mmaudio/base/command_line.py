@@ -19,11 +19,13 @@ _FLAGS_WITH_VALUE = {
     "--config-path": "-cp",
     "--config-name": "-cn",
     "--config-dir": "-cd",
-    "--experimental-rerun": "",
 }
 _FLAGS = {"--help": "-h", "--hydra-help": "", "--version": "", "--resolve": "", "--run": "-r", "--shell-completion": "-sc", "--info": "-i"}
 _LONG_NAMES = {short: long for long, short in (_FLAGS_WITH_VALUE | _FLAGS).items() if short}
-_ONLY_SHOW = ("--help", "--hydra-help", "--version", "--cfg", "--shell-completion", "--info", "--experimental-rerun")
+_ONLY_SHOW = ("--help", "--hydra-help", "--version", "--cfg", "--shell-completion", "--info")
+_RERUN = "--experimental-rerun"
+_NO_RERUN = f"{_RERUN} unpickles a file, which can run any code; give the settings themselves: overrides.yaml beside that file has them"
+_FOLDERS = ("--config-path", "--config-dir")  # Hydra takes the first from another folder than the second
 FREE_KEYS = ("solver.options.", "metrics.places.")  # of tasks that are not ours, and of weights by name: nothing here can know them
 _OVERRIDE = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[^=]+?)(?:=(?P<value>.*))?", re.DOTALL)
 
@@ -58,9 +60,14 @@ def take_apart(argv: Sequence[str], keys: Collection[str], problems: Problems) -
             overrides.append(word)
         elif name in _FLAGS_WITH_VALUE:
             flags[name] = value or next(words, "")
-            if not flags[name]:
+            if not flags[name] or flags[name].startswith("-"):
                 problems.add(f"{flag} wants a value")
-        elif name in _FLAGS:
+            elif name in _FOLDERS:
+                flags[name] = str(Path(flags[name]).absolute())
+        elif name == _RERUN:
+            problems.add(_NO_RERUN)
+            value = value or next(words, "")
+        elif name in _FLAGS and not value.startswith("-"):
             flags[name] = value
         else:
             problems.add(_unknown_flag(flag, keys))
@@ -120,11 +127,17 @@ def read_override(word: str, problems: Problems) -> Override | None:
 def config_folders(words: Words, config_dir: Path, problems: Problems) -> list[Path]:
     """Where configuration is looked for: ours (or --config-path), then the user's --config-dir."""
     named = [words.flags.get("--config-path") or config_dir, words.flags.get("--config-dir")]
-    folders = [Path(folder).absolute() for folder in named if folder]
+    folders = [Path(folder) for folder in named if folder]
     for folder in folders:
         if not folder.is_dir():
             problems.add(f"no config folder at {folder}")
     return [folder for folder in folders if folder.is_dir()] or [config_dir]
+
+
+def chosen_files(overrides: Sequence["Override"], folders: Sequence[Path]) -> list[tuple[str, str]]:
+    """The files that settings choose, as (group, file), of folders of configuration: `data=mine` is ("data", "mine")."""
+    keys = [(override.key.partition("@")[0], override.value) for override in overrides]
+    return [(key, value) for key, value in keys if value and any((folder / key).is_dir() for folder in folders)]
 
 
 def understand(words: Words, keys: Mapping[str, Any], folders: Sequence[Path], problems: Problems) -> list[Override]:

@@ -90,6 +90,16 @@ def exit_code(error: BaseException) -> int:
     return error.exit_code if isinstance(error, UserError) else EXIT_USER_ERROR if is_told(error) else EXIT_BUG
 
 
+def sentence_of(error: BaseException) -> str:
+    """An error in a line, for where the work goes on without what failed."""
+    if isinstance(error, UserError):
+        return "; ".join(error.sentences)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 def sentences_of(error: BaseException) -> list[str]:
     """What to print for an error: lines for what a user can mend, the traceback of a bug."""
     if isinstance(error, KeyboardInterrupt):

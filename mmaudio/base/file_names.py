@@ -6,14 +6,16 @@ an id is, its file lies below the folder it is written to.
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.naming import named
 
 MAX_NAME_BYTES = 255  # of one part of a path, on the file systems in use
+MAX_BELOW_BYTES = 2048  # of all parts together; a whole path has at most 4096
 NUM_DIGITS = 16  # of the SHA-256 that close a name which is not the id itself
+MAX_SHOWN = 80  # characters of a wrong id in a message
 
 
 def _digits(part: str) -> str:
@@ -32,20 +34,28 @@ def _is_name(part: str) -> bool:
 
 
 def _escaped(sign: str) -> str:
-    return sign if sign == "." or _is_name(sign) else f"%{ord(sign):02X}"
+    return f"%{ord(sign):02X}" if sign in "\0/" or "\ud800" <= sign <= "\udfff" else sign
 
 
 def _num_bytes(part: str) -> int:
-    return len(part.encode("utf-8", "surrogatepass"))
+    try:
+        return len(os.fsencode(part))
+    except UnicodeEncodeError:
+        return len(part.encode("utf-8", "surrogatepass"))
 
 
 def _part_name(part: str, suffix: str) -> str:
     """One part of an id as one part of a path: itself where that is a file name, else what is left of it and digits of its hash."""
     if _is_name(part) and _num_bytes(part + suffix) <= MAX_NAME_BYTES:
         return part + suffix
-    kept = part.replace(".", "%2E") if part in (".", "..") else "".join(map(_escaped, part))
+    return _closed(part.replace(".", "%2E") if part in (".", "..") else part, part, suffix)
+
+
+def _closed(text: str, known_by: str, suffix: str) -> str:
+    """A name that begins like a text and is closed by the digits of what it stands for."""
     most = MAX_NAME_BYTES - NUM_DIGITS - 1 - _num_bytes(suffix)
-    return f"{kept.encode('utf-8')[:most].decode('utf-8', 'ignore')}~{_digits(part)}{suffix}"
+    kept = "".join(map(_escaped, text[:most])).encode("utf-8")[:most].decode("utf-8", "ignore")
+    return f"{kept}~{_digits(known_by)}{suffix}"
 
 
 def file_name(name_id: str, suffix: str = "") -> str:
@@ -53,11 +63,14 @@ def file_name(name_id: str, suffix: str = "") -> str:
 
     An id whose parts are plain file names keeps them: `birds/42` with `.flac` is `birds/42.flac`, as published readers expect it.
     What cannot be a name (an empty part, `.`, `..`, a NUL, more than 255 bytes with the suffix) is escaped or cut, and closed by 16
-    digits of its SHA-256. Ids that differ, also in case or Unicode form alone, have different names.
+    digits of its SHA-256. An id of more than 2048 bytes, longer than a path may be, becomes one such part. Ids that differ, also in
+    case or Unicode form alone, have different names.
 
     Args:
         suffix: of the file, with its dot; it counts towards the length.
     """
+    if _num_bytes(name_id) > MAX_BELOW_BYTES:
+        return _closed(name_id, name_id, suffix)
     *folders, last = name_id.split("/")
     return "/".join([*(_part_name(part, "") for part in folders), _part_name(last, suffix)])
 
@@ -67,15 +80,38 @@ def file_of(folder: Path, name_id: str, suffix: str = "") -> Path:
     return folder / file_name(name_id, suffix)
 
 
-def check_distinct(ids: Iterable[str], suffixes: Sequence[str]) -> None:
-    """Raises: UserError where two ids of a set would have one file, or the file of one would be where the folder of another is."""
+def ids_by_file(ids: Iterable[str], *suffixes: str) -> dict[str, str]:
+    """The name of every file, relative to its folder, → its id, sorted."""
+    return dict(sorted((file_name(name_id, suffix), name_id) for name_id in ids for suffix in suffixes))
+
+
+def given_path(name_id: str) -> str | None:
+    """The path below a folder that an operating system takes an id for, so that `./a` and `a` are one; None where it takes it for none.
+
+    Media that somebody gives are found by it, too; what is written is named by `file_name` alone.
+    """
+    *folders, last = name_id.split("/")
+    if is_escaping(name_id) or last in ("", "."):
+        return None
+    return "/".join([*(part for part in folders if part not in ("", ".")), last])
+
+
+def check_distinct(ids: Iterable[str], suffixes: Sequence[str], besides: Collection[str] = ()) -> None:
+    """Raises: UserError where two ids of a set would have one file, or the file of one would be where the folder of another is.
+
+    Args:
+        besides: names of other files in the folder of the set.
+    """
     owner: dict[str, str] = {}
     for name_id in ids:
         name = file_name(name_id)
         if owner.setdefault(name, name_id) != name_id:
             raise UserError(f"the ids {owner[name]!r} and {name_id!r} would have one file name, {name}; rename one of them")
-    folders = {str(folder): name_id for name, name_id in owner.items() for folder in PurePosixPath(name).parents}
-    for name_id in owner.values():
+    folders = {str(folder): name_id for name, name_id in owner.items() if "/" in name for folder in PurePosixPath(name).parents}
+    for name in besides:
+        if name in folders:
+            raise UserError(f"the folder of the id {folders[name]!r} would be where the file {name} is; rename that id")
+    for name_id in owner.values() if folders else ():
         for suffix in suffixes:
             if (other := folders.get(file_name(name_id, suffix))) is not None:
                 raise UserError(f"the file of the id {name_id!r} would be where the folder of {other!r} is; rename one of them")
@@ -86,12 +122,13 @@ def is_escaping(name_id: str) -> bool:
     return name_id.startswith("/") or "\0" in name_id or ".." in name_id.split("/")
 
 
-def check_ids(ids: Sequence[str], where: str) -> None:
+def check_ids(ids: Iterable[str], where: str) -> None:
     """Raises: UserError for ids of a table that are paths out of their folder: absolute, with `..`, or with a NUL."""
     wrong = [name_id for name_id in ids if is_escaping(name_id)]
     if wrong:
         advice = "want ids that name a file below a folder, such as 'rain' or 'street/rain'"
-        raise UserError(f"{where} has {len(wrong)} ids that are absolute paths or hold '..' or NUL ({named(wrong)}); {advice}")
+        first = named([name_id if len(name_id) <= MAX_SHOWN else f"{name_id[:MAX_SHOWN]}…" for name_id in wrong])
+        raise UserError(f"{where} has {len(wrong)} ids that are absolute paths or hold '..' or NUL ({first}); {advice}")
 
 
 def check_plain_name(what: str, value: str, longest_suffix: str = "") -> None:
@@ -108,11 +145,10 @@ def check_plain_name(what: str, value: str, longest_suffix: str = "") -> None:
 
 def check_length(what: str, value: str, longest_suffix: str = "") -> None:
     """Raises: UserError where a part of a name is over what file systems take."""
-    longest = max(_num_bytes(part) for part in value.split("/")) + _num_bytes(longest_suffix)
-    if longest > MAX_NAME_BYTES:
-        over = longest - MAX_NAME_BYTES
+    longest, most = max(map(_num_bytes, value.split("/"))), MAX_NAME_BYTES - _num_bytes(longest_suffix)
+    if longest > most:
         raise UserError(
-            f"{what} is {value[:40]!r}…, {over} bytes too long for the names of its files; want at most {MAX_NAME_BYTES} with them"
+            f"{what} is {value[:40]!r}…, {longest - most} bytes too long for the names of files that are called by it; want at most {most}"
         )
 
 

@@ -154,8 +154,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, atomically. NaN is not JSON: ValueError."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write indented JSON, atomically. NaN is not JSON: ValueError. Half a surrogate pair, as in names that are no UTF-8, is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
 
 
 def check_replaceable(path: Path, contents: Sequence[str]) -> None:
@@ -179,7 +180,9 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, contents: Sequence[str], before_swap: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def atomic_folder(
+    path: Path, contents: Sequence[str], before_swap: Callable[[], None] = lambda: None, *, aside: Path | None = None
+) -> Iterator[Path]:
     """Yield an empty temporary folder; swap it in for `path` if the block succeeds.
 
     Only a folder of the same kind is replaced: one that holds nothing but `contents`, names or patterns of names. Where `path` is a
@@ -187,22 +190,26 @@ def atomic_folder(path: Path, contents: Sequence[str], before_swap: Callable[[],
 
     Args:
         before_swap: called when the new folder is complete and the old one is moved away, so that nothing can hinder the swap.
+        aside: a free name beside `path` that what stands there gets, whatever it is, instead of being removed.
     Raises: UserError for any other folder.
 
     A kill between the two renames leaves the old folder in the temporary one, from where the next try, or `sweep`, puts it back.
     """
     target = at_end_of_links(path)
-    check_replaceable(target, contents)
+    if aside is None:
+        check_replaceable(target, contents)
     with scratch_folder(target) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 sync_file(file)
         sync_folder(temporary)
-        old = temporary.with_name(_OLD)
+        old = temporary.with_name(_OLD) if aside is None else aside_path(target) if path.is_symlink() else aside
         if target.exists():
             os.rename(target, old)
         try:
+            if aside is not None and aside != old and old.exists():
+                os.symlink(old, aside)
             before_swap()
             os.rename(temporary, target)
         except BaseException:

@@ -11,6 +11,8 @@ def all_finite(values: Tensor) -> bool:
 
     By its extremes, to which a NaN passes on; `torch.isfinite` was measured to take twenty times as long.
     """
+    if values.dtype.itemsize == 1:
+        values = values.float()  # there are no extremes of float8
     return values.numel() == 0 or all(math.isfinite(extreme.item()) for extreme in torch.aminmax(values))
 
 

@@ -15,13 +15,16 @@ _TALKATIVE = ("httpx", "httpx2")  # a line for every request, at INFO
 
 
 def start_logging(rank: int = 0, file: Path | None = None) -> None:
-    """Attach the handlers of this process: rank 0 speaks from INFO on, other ranks only from ERROR on."""
-    root = logging.getLogger()
+    """Attach the handlers of this process: rank 0 speaks from INFO on, other ranks only from ERROR on; its file has DEBUG, too."""
+    root, ours = logging.getLogger(), logging.getLogger("mmaudio")
     root.setLevel(logging.INFO if rank == 0 else logging.ERROR)
+    ours.setLevel(logging.NOTSET)
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    handlers[0].setLevel(root.level)
     if file is not None and rank == 0:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        ours.setLevel(logging.DEBUG)
     shape = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
     for old in list(root.handlers):
         root.removeHandler(old)

@@ -12,12 +12,18 @@ from mmaudio.base.specs import TEXT_TOKENS, TEXT_WIDTH
 from mmaudio.base.tensor_files import read_tensor_file
 
 
+def pack_null_text(feature: Tensor) -> bytes:
+    """What the file of a feature, (77, 1024), holds: it as float32."""
+    content = io.BytesIO()
+    torch.save(feature[None].float(), content)
+    return content.getvalue()
+
+
 def write_null_text(path: Path, feature: Tensor) -> None:
     """Write the feature, (77, 1024), as float32, atomically."""
-    content = io.BytesIO()  # torch does not say of a full disk that it is one
-    torch.save(feature[None].float(), content)
+    content = pack_null_text(feature)  # first: torch does not say of a full disk that it is one
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+        temporary.write_bytes(content)
 
 
 def read_null_text(path: Path) -> Tensor:

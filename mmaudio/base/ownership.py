@@ -67,14 +67,15 @@ def fits(found: Mapping[str, Any] | None, kind: str, of: str) -> bool:
     return found is not None and found.get("kind") == kind and found.get("of") == of
 
 
-def foreign(path: Path, advice: str = "") -> UserError:
+def foreign(path: Path, advice: str = "", *, aside: Path | None = None) -> UserError:
     """The sentence for a file or folder that may not be replaced, with the command that moves it aside.
 
     Args:
         advice: what else the user may do, such as naming another place.
+        aside: the name it would get; by default `aside_path`.
     """
     other = f"{advice}, or move it aside" if advice else "move it aside"
-    command = f"mv {shlex.quote(str(path))} {shlex.quote(str(aside_path(path)))}"
+    command = f"mv {shlex.quote(str(path))} {shlex.quote(str(aside or aside_path(path)))}"
     return UserError(f"{path} was not made by this program, or by a version that left no mark in it; {other}: {command}")
 
 
@@ -87,9 +88,23 @@ def aside_path(path: Path) -> Path:
     return aside
 
 
-def move_aside(path: Path) -> Path:
-    """Give a file or folder another name beside its own, and say so. Returns: where it is now. Raises: OSError."""
-    aside = aside_path(path)
-    os.rename(path, aside)
-    log.warning("%s was not made by this program and is now %s", path, aside)
+def move_aside(path: Path, why: str = "was not made by this program", *, aside: Path | None = None, follows_link: bool = False) -> Path:
+    """Give a file or folder another name, and say so.
+
+    Args:
+        why: as the message says it.
+        aside: the name, in the same folder; by default `aside_path`.
+        follows_link: of a link, rename what it leads to: the link stays, and one beside it leads there. For what is written where
+            links lead, which would take the place of that.
+    Returns: where it is now. Raises: OSError.
+    """
+    aside = aside or aside_path(path)
+    if path.is_symlink() and follows_link:
+        real = Path(os.path.realpath(path))
+        kept = aside_path(real)
+        os.rename(real, kept)
+        os.symlink(kept, aside)
+    else:
+        os.rename(path, aside)
+    log.warning("%s %s and is now %s", path, why, aside)
     return aside

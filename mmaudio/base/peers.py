@@ -3,10 +3,14 @@
 Each process has a thread that tells the others every `TICK_S` how far it is and reads whether the job ends. The process of rank 0
 reads what all of them tell; so the traffic of a tick is a few requests per process. A process is lost if others of its machine
 see it gone, or if nothing is heard of it and nobody who is heard sees it running: one that is stopped, or busy, is not lost.
+
+Where the launcher is gone, and with it the place where all met, every process has been sent SIGTERM (`launcher`) and brings its work to
+an end by itself. The watch then only sees to it that this does not take for ever.
 """
 
 import datetime
 import logging
+import math
 import os
 import signal
 import sys
@@ -21,15 +25,16 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
 from mmaudio.base.board import Board, Ending
-from mmaudio.base.errors import UserError, exit_code, tell
+from mmaudio.base.errors import EXIT_BUG, EXIT_REQUEUE, UserError, exit_code, tell
+from mmaudio.base.launcher import launcher_holds_store, launcher_is_gone
 from mmaudio.base.processes import Place
 from mmaudio.base.pulse import TICK_S, AwakeClock, Pulse, Reading, Silences, Stall, all_stacks, lost_ranks, progress_words
-from mmaudio.base.ranks import Ranks
+from mmaudio.base.ranks import Ranks, is_of_collective
 
 LOST_AFTER_S = 12.0  # of silence, for a process that only other machines could hear of
+ORPHANED_FOR_S = 600.0  # without progress, for a process whose launcher is gone: the last save may take long
 _SETTLE_S = 3.0  # in which whoever failed leaves first, and a launcher reports that one
 _MEETING = datetime.timedelta(minutes=30)
-_WORDS_OF_COLLECTIVES = ("gloo", "NCCL", "c10d", "Connection closed by peer", "Connection reset by peer")
 log = logging.getLogger(__name__)
 
 
@@ -101,7 +106,17 @@ class _Watch(threading.Thread, ABC):
     def run(self) -> None:
         while not self.is_over.wait(TICK_S):
             self.clock.tick()
-            self.look()
+            if launcher_is_gone():
+                self.look_alone()
+            else:
+                self.look()
+
+    def look_alone(self) -> None:
+        """Look once, the launcher being gone."""
+        idle_s, limit_s = self.stall.idle_s(self.clock.now_s), min(self.hang_timeout_s, ORPHANED_FOR_S)
+        if idle_s > limit_s and not self.is_over.is_set():
+            log.error("the launcher is gone, and there was no progress for %.0f s; this process leaves, from\n%s", idle_s, all_stacks())
+            _leave(EXIT_BUG)
 
     @abstractmethod
     def look(self) -> None:
@@ -128,7 +143,7 @@ class _PeerWatch(_Watch):
         super().__init__(pulse, hang_timeout_s)
         self.ranks, self.has_left, self.count = ranks, False, 0
         self.board, self.threads_board = Board(store, ranks.rank), Board(store, ranks.rank)
-        self.silences, self.first_silent_s = Silences(), 0.0
+        self.silences, self.first_silent_s, self.alone_since_s = Silences(), 0.0, math.inf
         self.ends, self._telling = threading.Event(), threading.Lock()
         self.ending: Ending | None = None
         self.place, self.mates = Place.here(), tuple[int, ...]()
@@ -148,11 +163,21 @@ class _PeerWatch(_Watch):
         with self._telling:
             board.write(self._reading())
 
+    def _gone(self) -> list[int]:
+        return [rank for rank in self.mates if not self._sees(rank)]
+
     # ---- in the thread
 
+    def look_alone(self) -> None:
+        """Whether the others failed or are done nobody can say any more; without them, only what is almost done comes to its end."""
+        super().look_alone()
+        gone = self._gone()
+        self.alone_since_s = min(self.alone_since_s, self.clock.now_s) if gone else math.inf
+        if self.clock.now_s - self.alone_since_s > LOST_AFTER_S:
+            self._obey(Ending("lost", gone[0], "its process is gone, and so is the launcher"))
+
     def look(self) -> None:
-        gone = [rank for rank in self.mates if not self._sees(rank)]
-        ending = self._find_ending(gone)
+        ending = self._find_ending(self._gone())
         if ending is not None and not self.is_over.is_set():
             self._obey(ending)
 
@@ -166,6 +191,8 @@ class _PeerWatch(_Watch):
         except dist.DistStoreError:  # it did not answer in time
             return None
         except dist.DistError:
+            if launcher_holds_store() and launcher_is_gone("the launcher where all processes met is gone"):
+                return None
             return no_store
 
     def _judge(self, gone: list[int]) -> Ending | None:
@@ -194,7 +221,7 @@ class _PeerWatch(_Watch):
             return  # the main thread tells it
         if ending.kind == "hang":
             self._report(ending)
-        elif ending.code != UserError.exit_code:  # a mistake is told by the process that found it
+        elif ending.code not in (UserError.exit_code, EXIT_REQUEUE):  # a mistake is told by the process that found it, a signal by rank 0
             log.error("rank %d leaves: rank %d failed first: %s", self.ranks.rank, ending.rank, ending.why)
         self.is_over.wait(_SETTLE_S)
         _leave(ending.code)
@@ -211,7 +238,11 @@ class _PeerWatch(_Watch):
     def fail(self, error: BaseException) -> NoReturn:
         """End this process because of an error: with it if it is the first of the job, else after a line that names the first."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if _is_of_collective(error):  # of somebody else's end, most likely, which the thread is about to find
+        if launcher_is_gone():  # nobody to agree with, and most errors are of somebody else's end
+            if not _is_of_end(error):
+                tell(error)
+            _leave(exit_code(error))
+        if _is_of_end(error):  # of somebody else's end, most likely, which the thread is about to find
             self.ends.wait(LOST_AFTER_S + 3 * TICK_S)
         own = Ending("error", self.ranks.rank, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", exit_code(error))
         first = self.ending or self._claim(own)
@@ -232,15 +263,20 @@ class _PeerWatch(_Watch):
     def take_leave(self) -> None:
         """Collective. Let the others know that this process is done; rank 0, through which they may have met, goes last."""
         self.has_left = True
-        self._tell(self.board)
-        while self.ranks.is_first and not all(each.has_left for each in self.board.read(range(self.ranks.world_size)).values()):
-            time.sleep(TICK_S / 20)
+        if launcher_is_gone():
+            return
+        try:
+            self._tell(self.board)
+            while self.ranks.is_first and not all(each.has_left for each in self.board.read(range(self.ranks.world_size)).values()):
+                time.sleep(TICK_S / 20)
+        except dist.DistError:
+            if not launcher_is_gone():
+                raise
 
 
-def _is_of_collective(error: BaseException) -> bool:
-    return isinstance(error, dist.DistError | _Terminated) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS_OF_COLLECTIVES)
-    )
+def _is_of_end(error: BaseException) -> bool:
+    """Whether an error most likely comes of the end of another process."""
+    return isinstance(error, _Terminated) or is_of_collective(error)
 
 
 def _leave(code: int) -> NoReturn:

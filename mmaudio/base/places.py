@@ -11,6 +11,9 @@ def check_writable(folder: Path) -> None:
     here = folder
     while not os.path.lexists(here):
         here = here.parent
+    if here.is_symlink() and not here.exists():
+        real = os.path.realpath(here)
+        raise UserError(f"nothing can be written to {folder}: {here} is a link to {real}, which is not there; make that folder first")
     if not here.is_dir():
         raise UserError(f"nothing can be written to {folder}: {here} is a file where a folder has to be; name another place")
     if not os.access(here, os.W_OK | os.X_OK):

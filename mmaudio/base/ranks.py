@@ -2,11 +2,10 @@
 
 import datetime
 import os
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,15 +13,15 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
-from mmaudio.base.errors import UserError
+from mmaudio.base.errors import UserError, is_told, sentence_of
 from mmaudio.base.launcher import Ranks as Ranks
 from mmaudio.base.launcher import read_ranks as read_ranks
+from mmaudio.base.launcher import watch_launcher as watch_launcher
 
-_PARENT_POLL_S = 1.0
-_WATCH, _INIT = "launcher watch", 1
 _COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
 _HANG_REPORT = datetime.timedelta(minutes=10)
 UNEVEN_WORK_TIMEOUT = datetime.timedelta(days=7)  # where processes wait for each other after hours of work that differs in length
+_WORDS_OF_COLLECTIVES = ("gloo", "NCCL", "c10d", "Connection closed by peer", "Connection reset by peer")
 T = TypeVar("T")
 
 
@@ -75,30 +74,6 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def watch_launcher(ranks: Ranks) -> None:
-    """From now on this process ends itself within seconds of its launcher's end; at once if that is gone already."""
-    if not ranks.is_launched or any(thread.name == _WATCH for thread in threading.enumerate()):
-        return
-    parent = os.getppid()
-    if _is_orphan(parent):
-        os._exit(1)
-    threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True, name=_WATCH).start()
-
-
-def _is_orphan(parent: int) -> bool:
-    """Whether the launcher was gone before anyone looked: torchrun names this script on its command line, and init does not."""
-    if parent != _INIT or "TORCHELASTIC_RUN_ID" not in os.environ:
-        return False
-    with open(f"/proc/{_INIT}/cmdline", "rb") as file:
-        return os.path.basename(sys.argv[0]).encode() not in file.read()
-
-
-def _leave_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_S)
-    os._exit(1)
-
-
 def patience(hang_timeout_s: float) -> datetime.timedelta:
     """How long a collective waits for the last process, so that a hang is reported before it gives up."""
     return datetime.timedelta(seconds=hang_timeout_s) + _HANG_REPORT
@@ -108,7 +83,7 @@ def patience(hang_timeout_s: float) -> datetime.timedelta:
 def process_group(ranks: Ranks, device: torch.device, timeout: datetime.timedelta = _COLLECTIVE_TIMEOUT) -> Iterator[Store | None]:
     """Collective. Join the process group (NCCL on CUDA, gloo elsewhere) for the block; nothing to join for one process.
 
-    A worker whose launcher is gone ends itself within seconds.
+    A worker is sent SIGTERM within seconds of its launcher's end.
 
     Args:
         timeout: how long a collective waits for the last process. Meeting at the start has a time limit of its own.
@@ -129,25 +104,100 @@ def process_group(ranks: Ranks, device: torch.device, timeout: datetime.timedelt
         dist.destroy_process_group()
 
 
+def is_of_collective(error: BaseException) -> bool:
+    """Whether an error says that processes cannot talk to each other any more, most likely since one of them has ended."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS_OF_COLLECTIVES)
+    )
+
+
+class AskedToStopError(Exception):
+    """This rank was asked to stop (`asked`: by what), in the midst of what all ranks do together in `attempt`."""
+
+    def __init__(self, asked: int) -> None:
+        super().__init__("asked to stop")
+        self.asked = asked
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a rank did not do its part: a sentence, and the traceback of what no user can mend. `asked`: it was asked to stop."""
+
+    rank: int
+    sentence: str
+    traceback: str = ""
+    asked: int = 0
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """Of an error on this rank."""
+        asked = error.asked if isinstance(error, AskedToStopError) else 0
+        details = "" if is_told(error) or asked else "".join(traceback.format_exception(error)).rstrip()
+        return cls(dist.get_rank() if dist.is_initialized() else 0, sentence_of(error), details, asked)
+
+
+class FailedError(Exception):
+    """Some ranks did not do their part of what all do together; raised on every rank."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        several = len({each.sentence for each in failures}) > 1
+        told = dict.fromkeys(f"{each.sentence} (rank {each.rank})" if several else each.sentence for each in failures)
+        super().__init__("; ".join(told))
+        self.failures = tuple(failures)
+
+    @property
+    def asked(self) -> int:
+        """What any rank was asked to stop by, which is then why; else 0."""
+        return max(each.asked for each in self.failures)
+
+
+def attempt(step: Callable[[], T], catches: type[Exception] = Exception, recover: Callable[[], None] = lambda: None) -> T:
+    """Collective. Do what may fail on some ranks only, and be heard of by all: also by those that wait for it in the midst of the step.
+
+    Args:
+        step: which talks to other ranks by the functions of this module alone.
+        catches: what a rank that raises it tells the others.
+        recover: called after an error on this rank, when nothing of the step is held any more.
+    Returns: this rank's value, where no rank failed.
+    Raises: FailedError on every rank where one did. That a rank has ended is raised as it is.
+    """
+    failure, value = None, None
+    try:
+        value = step()
+    except FailedError:  # heard in the midst of the step
+        raise
+    except catches as error:
+        if is_of_collective(error):
+            raise
+        failure = Failure.of(error)
+    if failure is not None:
+        recover()
+    gather_objects(failure)
+    return cast(T, value)
+
+
 def wait_for_all() -> None:
-    """Collective. Return when every rank is here."""
-    if dist.is_initialized():
-        dist.barrier()
+    """Collective. Return when every rank is here. Raises: FailedError as `gather_objects`."""
+    gather_objects(None)
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """Collective. Every rank's `value`, in rank order, on every rank."""
-    if not dist.is_initialized():
-        return [value]
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, value)
+    """Collective. Every rank's `value`, in rank order, on every rank. Raises: FailedError where a rank left an `attempt` instead."""
+    gathered: list[Any] = [value]
+    if dist.is_initialized():
+        gathered = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, value)
+    failures = [each for each in gathered if isinstance(each, Failure)]
+    if failures:
+        raise FailedError(failures)
     return gathered
 
 
 def share_from_first(value: Any) -> Any:
-    """Collective. Rank 0's `value`, on every rank."""
+    """Collective. Rank 0's `value`, on every rank. Raises: FailedError as `gather_objects`."""
     if not dist.is_initialized():
         return value
+    wait_for_all()  # a broadcast hears of no other rank than the first
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]

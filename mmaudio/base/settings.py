@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mmaudio.base.command_line import Override, config_folders, quote, take_apart, understand
-from mmaudio.base.errors import Problems
+from mmaudio.base.command_line import Override, chosen_files, config_folders, quote, take_apart, understand
+from mmaudio.base.config_files import check_config_files
+from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.file_names import check_plain_name, check_plain_path
 from mmaudio.base.setting_groups import (
     DataDims,
     EmaSettings,
@@ -29,6 +32,7 @@ from mmaudio.base.setting_groups import (
 )
 from mmaudio.base.sources import (
     LISTS,
+    LONGEST_OF_A_SET,
     PRESETS,
     SOURCE_KEYS_WITHOUT_EFFECT,
     DataSettings,
@@ -40,6 +44,7 @@ from mmaudio.base.sources import (
 from mmaudio.base.specs import DEFAULT_DURATION_S, MIN_DURATION_S
 from mmaudio.base.typed import dotted_keys, read_group, setting
 
+LONGEST_OF_A_RUN = "_ema_sigma0.0123456_step1000000000_export.pth.json"  # what follows exp_id in the longest name of a file of a run
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
     "pin_memory": "on a GPU batches always travel through pinned memory",
@@ -179,10 +184,26 @@ def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any
     if any(field.name == "eval_data" for field in fields(cls)):
         opened["eval_data"] = read_eval_data(plain.get("eval_data") or {}, problems)
     settings = replace(read_group(cls, {key: value for key, value in plain.items() if key not in opened}, "", problems), **opened)
-    name = settings.exp_id
-    if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
-        problems.add(f"exp_id is {name!r}; want a name that can be a folder: not empty, without /")
-        settings = replace(settings, exp_id=None)
+    return _with_sound_names(settings, problems)
+
+
+def _with_sound_names(settings: Any, problems: Problems) -> Any:
+    """Settings whose names of files and folders can be such; the sentence for one that cannot goes to `problems`."""
+    exp_id = settings.exp_id
+    if isinstance(settings, EvalSettings):
+        longest = ""  # the run is there, and its results do not have its name
+        if settings.dataset is not None:
+            problems.check(partial(check_plain_path, "dataset", settings.dataset, LONGEST_OF_A_SET))
+        if settings.output_name is not None:
+            problems.check(partial(check_plain_name, "output_name", settings.output_name, LONGEST_OF_A_SET))
+    else:
+        longest = LONGEST_OF_A_RUN
+    try:
+        if exp_id is not None:
+            check_plain_name("exp_id", exp_id, longest)
+    except UserError as error:
+        problems.add(str(error))
+        return replace(settings, exp_id=None)
     return settings
 
 
@@ -207,12 +228,17 @@ def read_command(
     folders = config_folders(words, config_dir, problems)
     given = [override for override in understand(words, keys, folders, problems) if _is_sound(override, problems)]
     name = words.flags.get("--config-name") or config_name
+    _check_files(given, folders, name, problems)
     config = _compose(given, folders, name, problems)
     implied, notes = _implied(config, keys, {override.key for override in given}, problems)
     config = _compose([*implied, *given], folders, name, problems) if implied else config
     settings = settings_from(cls, plain_values(config), problems)
     if settings.exp_id is None:
-        run_name = name_run(settings)
+        try:
+            run_name = name_run(settings)
+        except UserError as error:
+            is_null = plain_values(config).get("exp_id") is None  # else what is wrong with it is among the problems
+            raise UserError(*problems.sentences, *(error.sentences if is_null else ())) from None
         given = [override for override in given if override.key != "exp_id"]  # null, removed, or no name
         implied.append(Override("", "exp_id", quote(run_name)))
         config = _compose([*implied, *given], folders, name, problems)
@@ -222,6 +248,22 @@ def read_command(
     run_dir = Path(OmegaConf.select(config, "hydra.run.dir") or "output")
     notes_told, keys_given = (*notes, *_idle_notes(given)), tuple(override.key for override in given)
     return Command(settings, run_dir, words_for_hydra, words.only_shows, notes_told, keys_given, plain_values(config))
+
+
+def _check_files(given: Sequence[Override], folders: Sequence[Path], name: str, problems: Problems) -> None:
+    """Raises: UserError with all mistakes found so far, where a configuration file sets what is not ours: Hydra must not read it."""
+    everywhere = [*folders, *_searched_folders(given)]
+    try:
+        check_config_files(everywhere, name, chosen_files(given, everywhere))
+    except UserError as error:
+        raise UserError(*problems.sentences, *error.sentences) from None
+
+
+def _searched_folders(given: Sequence[Override]) -> list[Path]:
+    """The folders that a command line adds to those where configuration is looked for."""
+    values = [OverridesParser.create().parse_override(str(each)).value() for each in given if each.key == "hydra.searchpath" and each.value]
+    names = [str(name) for value in values if isinstance(value, list) for name in value]
+    return [Path(name.removeprefix("file://")) for name in names if not name.startswith("pkg://")]
 
 
 def _is_sound(override: Override, problems: Problems) -> bool:
@@ -246,7 +288,7 @@ def _compose(overrides: Sequence[Override], folders: Sequence[Path], config_name
         with initialize_config_dir(str(folders[0]), version_base="1.3"):
             config = compose(config_name, words, return_hydra_config=True)
         plain_values(config)  # resolves every interpolation
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         problems.add(f"the configuration does not compose: {_first_line(error)}")
         return OmegaConf.create({})
     return config

@@ -5,16 +5,18 @@ And the `eval_data` settings: named sets of videos or captions that a trained mo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from mmaudio.base.errors import Problems, nearest
+from mmaudio.base.file_names import check_plain_path
 from mmaudio.base.typed import field_types, read_group, setting
 
 LISTS = ("train", "val", "test")
 PRESETS = ("example_train", "mini_train")  # lists that the setting of this name puts in place of the three above
 
-
+LONGEST_OF_A_SET = "-output_metrics.json"  # what follows the name of a set in the longest name of its results
 SOURCE_KEYS_WITHOUT_EFFECT = ("subset_name", "fps", "height", "width", "sample_duration_sec")
 
 
@@ -94,6 +96,12 @@ def read_data(plain: Mapping[str, Any], problems: Problems) -> DataSettings:
     """Build the `data` group from plain values. Mistakes, and lists that name no source, go to `problems`."""
     named = {str(name): value for name, value in plain.items() if name not in (*LISTS, *PRESETS)}
     sources = {name: read_group(SourceSettings, value, f"data.{name}.", problems) for name, value in named.items()}
+    for name, source in sources.items():
+        problems.check(partial(check_plain_path, "the name of a source of data", name, LONGEST_OF_A_SET))
+        if source.tag is not None:
+            problems.check(partial(check_plain_path, f"data.{name}.tag", source.tag, LONGEST_OF_A_SET))
+        if source.output_subdir is not None:
+            problems.check(partial(check_plain_path, f"data.{name}.output_subdir", source.output_subdir))
     lists = read_group(DataSettings, {name: plain[name] for name in LISTS if name in plain}, "data.", problems)
     for key in LISTS:
         for name in getattr(lists, key):
@@ -106,4 +114,6 @@ def read_data(plain: Mapping[str, Any], problems: Problems) -> DataSettings:
 
 def read_eval_data(plain: Mapping[str, Any], problems: Problems) -> dict[str, EvalSetSettings]:
     """Build the `eval_data` group from plain values. Mistakes go to `problems`."""
+    for name in plain:
+        problems.check(partial(check_plain_path, "the name of a set of eval_data", str(name), LONGEST_OF_A_SET))
     return {str(name): read_group(EvalSetSettings, value, f"eval_data.{name}.", problems) for name, value in plain.items()}

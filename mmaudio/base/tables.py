@@ -5,6 +5,7 @@ unquoted only if it starts and ends with a quote and all inner quotes are double
 one line unless a line break stands inside such a quoted field. No field is ever taken for a number or a missing value.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.files import atomic_path
+from mmaudio.base.marked_files import recorded_path
 
 # A well-formed quoted field up to its end (tab, line end or end of text), or everything up to the next tab or line end.
 # Possessive, so that a stray quote in a long file costs one scan and no backtracking.
@@ -53,6 +55,14 @@ def _lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[st
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """The text of a table: a header line, then one record a row, each ended by a line feed."""
     return "".join(_lines(columns, rows))
+
+
+def table_sha256(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The SHA-256, in hexadecimal, of the file that `write_table` makes of these rows; they are gone through once and not kept."""
+    digest = hashlib.sha256()
+    for line in _lines(columns, rows):
+        digest.update(line.encode("utf-8"))
+    return digest.hexdigest()
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -165,7 +175,12 @@ def read_columns(path: Path, names: Sequence[str], defaults: Mapping[str, str] |
     return map(itemgetter(*at), whole) if len(at) > 1 else ((row[at[0]],) for row in whole)
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table file atomically; its rows are gone through once and not kept."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]], *, recorded: bool = False) -> None:
+    """Write a table file atomically; its rows are gone through once and not kept.
+
+    Args:
+        recorded: as `recorded_path`: a record beside it says what was written, and a table that somebody else wrote is moved aside.
+    """
+    written = recorded_path if recorded else atomic_path
+    with written(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         file.writelines(_lines(columns, rows))

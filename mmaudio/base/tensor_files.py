@@ -1,5 +1,6 @@
-"""Files of tensors, torch's and safetensors': read lazily, whole or not at all; and whether tensors are those of a network."""
+"""Files of tensors, torch's and safetensors': checked, read lazily, whole or not at all; and whether tensors are those of a network."""
 
+import logging
 import pickle
 import warnings
 import zipfile
@@ -11,46 +12,71 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mmaudio.base.checksums import SAFETENSORS as SAFETENSORS
+from mmaudio.base.checksums import DamagedFileError as DamagedFileError
+from mmaudio.base.checksums import check_sums, is_verified, stamp
+from mmaudio.base.checksums import damaged as damaged
 from mmaudio.base.errors import UserError
+from mmaudio.base.finite import all_finite
 
-SAFETENSORS = ".safetensors"  # the suffix of such files; every other is one of torch
+log = logging.getLogger(__name__)
 # What torch and safetensors raise at bytes that are no file of theirs; reading other bytes as a pickle can fail in most of these ways
 _NOT_ITS_FORMAT = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError, SafetensorError)
 NUM_TOLD = 3  # of the tensors that do not fit
+_MOST_TRIES = 3  # to read a file that is replaced while it is read
+_unchecked: set[Path] = set()  # files of which it was said that they are
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-class DamagedFileError(UserError):
-    """A file whose content is torn or not what its name says; another file may stand in for it."""
-
-
-def damaged(path: Path) -> DamagedFileError:
-    """The sentence for a file that cannot be read for what it holds; the library's own words are about its insides."""
-    return DamagedFileError(f"{path} is no readable weights file: it is torn or of another kind; copy or download it anew")
-
-
 def read_tensor_file(path: Path) -> Any:
-    """What a file of tensors holds, on the CPU, by mmap: a tensor's bytes are read when they are used.
+    """What a file of tensors holds, on the CPU, by mmap, after all of it was compared with the checksums that it carries.
 
-    Raises: DamagedFileError if it is torn or holds more than data, UserError if it is missing or the disk does not give it.
+    A file that carries none, and was not compared with a published one either, is read all the same, with a warning, once.
+
+    Raises: DamagedFileError if it is torn, its content changed or more than data, UserError if it is missing or the disk does not give it.
     """
+    content, is_checked = _read(path)
+    if not is_checked and not is_verified(path) and (place := path.resolve()) not in _unchecked:
+        _unchecked.add(place)
+        log.warning("%s carries no checksum and is used unchecked: damage in it would not be noticed", path)
+    return content
+
+
+def verify_tensor_file(path: Path) -> bool:
+    """Read all of a file of tensors. Returns: whether it carries checksums, which are then right. Raises: as `read_tensor_file`."""
+    _, is_checked = _read(path)
+    return is_checked
+
+
+def _read(path: Path) -> tuple[Any, bool]:
+    """What a file holds, and whether it could be compared with checksums."""
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file in it")
     if not path.is_file():
         raise UserError(f"no file at {path}")
     try:
-        if path.suffix == SAFETENSORS:
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles by other programs, which are refused anyway
-            # Files from before torch 1.6 are no zip archives and can only be read at once.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        for _ in range(_MOST_TRIES):
+            before = stamp(path)
+            is_checked = check_sums(path)
+            content = _load(path)
+            if stamp(path) == before:  # otherwise it was replaced meanwhile, as a training does with its own
+                break
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except _NOT_ITS_FORMAT:
         raise damaged(path) from None
+    return content, is_checked
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == SAFETENSORS:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickles by other programs, which are refused anyway
+        # Files from before torch 1.6 are no zip archives and can only be read at once.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -67,7 +93,7 @@ def named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
 
 def first_not_finite(state: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that holds a number that is none, or infinite."""
-    return next((name for name, tensor in state.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())), None)
+    return next((name for name, tensor in state.items() if tensor.is_floating_point() and not all_finite(tensor)), None)
 
 
 def shapes_of(network: nn.Module) -> Shapes:

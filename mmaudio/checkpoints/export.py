@@ -1,7 +1,7 @@
 """Weights on their own, for other programs and other machines: one file that says what it holds.
 
-A `.safetensors` file says it in its own header. A `.pth` file has to stay what the published system loads, a dictionary of
-tensors and nothing else, so there the record lies beside it, as with every weights file of a run.
+A `.safetensors` file says it in its own header, its checksum too. A `.pth` file has to stay what the published system loads, a
+dictionary of tensors and nothing else, so there the record lies beside it, as with every weights file of a run.
 """
 
 import dataclasses
@@ -16,11 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import mmaudio
+from mmaudio.base.checksums import ENTRY, PLACEHOLDER, state_checksum
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import atomic_path, write_json
 from mmaudio.base.specs import AudioSpec
 from mmaudio.base.tensor_files import SAFETENSORS
-from mmaudio.checkpoints.run_state import WeightsRecord, as_strings, record_path
+from mmaudio.checkpoints.run_state import CHECKSUMS, WeightsRecord, as_strings, checksums_beside, record_path
 
 SUFFIXES = {"safetensors": (SAFETENSORS,), "pth": (".pth", ".pt")}  # of the formats; the first is given where none is
 STATISTICS = ("latent_mean", "latent_std")  # always float32: every latent is scaled by them
@@ -62,10 +63,12 @@ def write_export(path: Path, weights: Mapping[str, Tensor], told: Mapping[str, A
     with atomic_path(path) as temporary:
         try:
             if path.suffix == SAFETENSORS:
-                save_file(dict(weights), temporary, {"format": "pt"} | as_strings(told))
+                save_file(dict(weights), temporary, {"format": "pt", ENTRY: PLACEHOLDER} | as_strings(told))
+                state_checksum(temporary)
             else:
                 torch.save(dict(weights), temporary)
         except (SafetensorError, RuntimeError) as error:  # neither library says that a disk is full by an OSError
             raise UserError(f"{path} cannot be written ({str(error).splitlines()[0]}); make room, or name another place") from None
         if path.suffix != SAFETENSORS:
-            write_json(record_path(path), told)  # before the file is there, so that it is never without its record
+            record = {**told, CHECKSUMS: checksums_beside(temporary, path)}
+            write_json(record_path(path), record)  # before the file is there, so that it is never without its record

@@ -1,8 +1,9 @@
 """Reading checkpoints and weights, ours and the published system's, whole or not at all."""
 
 import dataclasses
+import functools
 import json
-import zipfile
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mmaudio.base.checksums import content_id
 from mmaudio.base.errors import UserError
 from mmaudio.base.finite import all_finite
 from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, first_not_finite, named_tensors, read_tensor_file
-from mmaudio.checkpoints.run_state import FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
+from mmaudio.checkpoints.run_state import CHECKSUMS, FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
 
+log = logging.getLogger(__name__)
 _ENTRIES = ("it", "weights", "optimizer", "scheduler", "ema")
 
 
@@ -61,6 +64,28 @@ def read_record(path: Path) -> WeightsRecord | None:
     raise UserError(f"{place} has format version {content['format_version']}; this mmaudio reads {FORMAT_VERSION}")
 
 
+def foreign_record(path: Path) -> str | None:
+    """What to say if the record beside a file was written for another one; None if it was not, or does not say."""
+    place, before = record_path(path), None
+    try:
+        while (text := place.read_text(encoding="utf-8")) != before:  # again, if a training has replaced both meanwhile
+            content, before = json.loads(text), text
+            known = content.get(CHECKSUMS) if isinstance(content, dict) else None
+            if not isinstance(known, list) or not path.is_file() or content_id(path) in known:
+                return None
+    except (OSError, ValueError):  # there is none, or none that can be read, as `read_record` says
+        return None
+    return (
+        f"{place} was not written for the {path.name} that is there now: one of the two was replaced; put the right one back, or to use"
+        f' the file as it is, remove that record (or its "{CHECKSUMS}", if all else in it is true)'
+    )
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    log.warning("%s", sentence)
+
+
 def load_checkpoint(path: Path) -> RunState:
     """A training checkpoint. Its step count is the scheduler's, which alone is right in every published file.
 
@@ -68,14 +93,12 @@ def load_checkpoint(path: Path) -> RunState:
         format version.
     """
     content = read_tensor_file(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as parts:
-            if (part := parts.testzip()) is not None:
-                raise DamagedFileError(f"{path} is damaged: the checksum of its part {part} is wrong; take another checkpoint")
     missing = [name for name in _ENTRIES if not isinstance(content, Mapping) or name not in content]
     if missing:
         raise DamagedFileError(f"{path} is no training checkpoint: it has no {', '.join(missing)}; for weights alone use weights={path}")
     read_record(path)  # checks the format version
+    if (sentence := foreign_record(path)) is not None:  # a checkpoint says itself what training needs
+        _warn_once(sentence)
     steps_done = int((content["scheduler"] or {}).get("last_epoch", content["it"]))
     return RunState(
         steps_done, dict(content["weights"]), content["optimizer"], content["scheduler"], content["ema"], content.get("extra") or {}
@@ -85,7 +108,8 @@ def load_checkpoint(path: Path) -> RunState:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The network's tensors from a weights file, or from a training checkpoint (its current weights).
 
-    Raises: UserError if the file is missing, torn, or holds no tensors, or numbers that are not finite.
+    Raises: UserError if the file is missing, torn, holds no tensors or numbers that are not finite, or if the record beside it was
+        written for another file.
     """
     content = read_tensor_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("weights"), Mapping):
@@ -93,6 +117,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     weights = named_tensors(content, path)
     if name := first_not_finite(weights):
         raise UserError(f"{path} holds numbers that are not finite, the first in {name}; take the weights of an earlier step")
+    if (sentence := foreign_record(path)) is not None:
+        raise UserError(sentence)
     return weights
 
 

@@ -1,5 +1,6 @@
 """What a training checkpoint holds, and what the files of a run are called (training.md section 9)."""
 
+import glob
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from mmaudio.base.checksums import content_id
+
 FORMAT_VERSION = 1
+CHECKSUMS = "checksums"  # in a record beside a file: which files it may lie beside
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,14 @@ def record_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def checksums_beside(new: Path, path: Path) -> list[str]:
+    """What the record of `new` says of the files that it may lie beside: that one, and the one that is at `path` now.
+
+    A record is written before its file takes its place, so that after a kill between the two it lies beside the older one.
+    """
+    return [content_id(each) for each in (new, path) if each.is_file()]
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """The files of one run. `exp_id` may hold anything a file name may, "last" included."""
@@ -124,6 +136,12 @@ class RunFiles:
         found = ((path, named.fullmatch(path.name)) for path in self.folder.glob("*.pth"))
         steps = sorted((int(match[1]), path) for path, match in found if match)
         return [path for _, path in steps]
+
+    def patterns(self) -> tuple[str, ...]:
+        """What all of these, and their records, are called in the folder: patterns of names."""
+        name = glob.escape(self.exp_id)
+        files = [f"{name}_{ending}.pth" for ending in ("last", "shadow", "best", "ema_final", "ckpt_*")]
+        return (self.ema_folder.name, *files, *(f"{file}.json" for file in files))
 
     def checkpoints(self) -> Iterator[Path]:
         """Every training checkpoint there is: last, shadow, then the copies."""

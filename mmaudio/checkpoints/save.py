@@ -1,47 +1,137 @@
 """Writing checkpoints and weights: complete or not there, the one before kept as the shadow."""
 
 import dataclasses
+import errno
 import json
+import logging
 import os
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmaudio.base.files import atomic_path, sync_file, write_json, write_text
-from mmaudio.base.tensor_files import DamagedFileError
-from mmaudio.checkpoints.load import load_checkpoint
-from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
+from mmaudio.base.checksums import content_id
+from mmaudio.base.errors import UserError
+from mmaudio.base.files import at_end_of_links, atomic_path, scratch_folder, sync_file, write_json, write_text
+from mmaudio.base.ownership import aside_path, foreign
+from mmaudio.checkpoints.load import load_checkpoint, read_record
+from mmaudio.checkpoints.run_state import CHECKSUMS, RunFiles, RunState, WeightsRecord, checksums_beside, record_path
 
+log = logging.getLogger(__name__)
 _SHIFTED = "was_shadow"  # in the record of a checkpoint that `keep` may remove
+
+
+def is_own(path: Path, exp_id: str) -> bool:
+    """Whether a file is this run's, as its record proves; those of the published system, and of other runs, have none, or another."""
+    try:
+        record = read_record(path)
+    except UserError:
+        return False
+    return record is not None and record.exp_id == exp_id
+
+
+def check_own(path: Path, exp_id: str, advice: str = "name another file") -> None:
+    """Raises: UserError where something stands at `path`, or at the place of its record, that is not this run's."""
+    if path.exists() and not is_own(path, exp_id):
+        raise foreign(path, advice)
+    if record_path(path).exists() and not _is_own_record(path, exp_id):
+        raise foreign(record_path(path), advice)
+
+
+def _is_own_record(path: Path, exp_id: str) -> bool:
+    """Whether what lies at the place of a file's record is one of this run, be its file there or not."""
+    try:
+        content = json.loads(record_path(path).read_text(encoding="utf-8"))
+        return WeightsRecord.from_plain(content).exp_id == exp_id
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _make_way(path: Path, exp_id: str) -> None:
+    """Give what is not this run's, but stands where it writes, a name of its own, and say so: a checkpoint that of its step."""
+    record, kept = record_path(path), None
+    if path.exists() and not is_own(path, exp_id):
+        kept = _name_of_its_own(path, exp_id)
+        os.rename(path, kept)  # of a link, the link: what it leads to is somebody's own
+        log.warning("%s was not made by this program for this run and is now %s", path, kept)
+    if record.exists() and not _is_own_record(path, exp_id):
+        os.rename(record, record_path(kept) if kept else aside_path(record))
+
+
+def _name_of_its_own(path: Path, exp_id: str) -> Path:
+    if path.name.startswith(f"{exp_id}_ckpt_"):
+        with suppress(UserError):  # it is no checkpoint
+            found = path.with_name(f"{exp_id}_ckpt_{load_checkpoint(path).steps_done}.pth")
+            if not os.path.lexists(found) and not os.path.lexists(record_path(found)):
+                return found
+    return aside_path(path)
 
 
 def save_file(path: Path, content: Any, record: WeightsRecord, shadow: Path | None = None) -> None:
     """Write `content` to `path` and its record beside it; what was there before becomes `shadow`.
 
+    What stands under either name and is not this run's is moved to a name of its own first.
+
     A kill at any moment leaves a complete file under one of the two names, and no file of ours without a record. Records
     come first: after a kill between the two, the older file has the record of the newer one, of another step.
     """
+    for place in (path,) if shadow is None else (path, shadow):
+        _make_way(place, record.exp_id)
     with atomic_path(path) as temporary:
         with open(temporary, "wb") as file:  # given a path, torch would put the temporary name into the file, and no two were equal
             torch.save(content, file)
         sync_file(temporary)  # now, so that `path` is without a file for a moment only
         if shadow is not None and path.exists():
             _move(path, shadow)
-        write_json(record_path(path), dataclasses.asdict(record))
+        write_json(record_path(path), dataclasses.asdict(record) | {CHECKSUMS: checksums_beside(temporary, path)})
 
 
-def _move(path: Path, target: Path, note: dict[str, Any] | None = None) -> None:
+def _move(path: Path, target: Path, note: Mapping[str, Any] | None = None) -> None:
     """Rename a file with its record, to which a `note` is added."""
     if record_path(path).exists():
         text = record_path(path).read_text(encoding="utf-8")
-        write_text(record_path(target), json.dumps(json.loads(text) | note, indent=2) + "\n" if note else text)
-        os.replace(path, target)
+        write_text(record_path(target), _moved_record(text, target, note or {}))
+        _rename(path, target)
     else:  # a file of the published system: the one before it had a record, which would now be wrong
-        os.replace(path, target)
+        _rename(path, target)
         record_path(target).unlink(missing_ok=True)
+
+
+def _moved_record(text: str, target: Path, note: Mapping[str, Any]) -> str:
+    """A record with a note, and for the moment before its file is moved, with the checksum of the file that it will lie beside."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(content, dict):
+        return text
+    if isinstance(content.get(CHECKSUMS), list) and target.is_file():
+        note = {**note, CHECKSUMS: [*content[CHECKSUMS], content_id(target)]}
+    return json.dumps({**content, **note}, indent=2) + "\n" if note else text
+
+
+def _rename(path: Path, target: Path) -> None:
+    """Rename a file, in place of another one; links to either stay links, and a file that was reached by one is reached by one."""
+    real, end = at_end_of_links(path), at_end_of_links(target)
+    if path.is_symlink() and not target.is_symlink():
+        end = real.with_name(target.name)
+        end = aside_path(end) if os.path.lexists(end) else end
+    try:
+        os.replace(real, end)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic_path(end) as temporary:  # on another disk
+            shutil.copyfile(real, temporary)
+        real.unlink()
+    if path.is_symlink() and not target.is_symlink():
+        with scratch_folder(target) as scratch:
+            (scratch / target.name).symlink_to(end)
+            os.replace(scratch / target.name, target)
 
 
 def save_checkpoint(
@@ -68,9 +158,9 @@ def save_checkpoint(
         _shift_shadow(files, never_remove)
     save_file(files.checkpoint_last, state.entries(), record, files.checkpoint_shadow if keep > 1 else None)
     if keep == 1:
-        _remove(files.checkpoint_shadow)
+        _remove(files.checkpoint_shadow, record.exp_id)
     for path in _shifted(files)[: -(keep - 2) if keep > 2 else None]:
-        _remove(path)
+        _remove(path, record.exp_id)
     return files.checkpoint_last
 
 
@@ -81,7 +171,7 @@ def _shift_shadow(files: RunFiles, never_remove: Collection[int]) -> None:
         return
     try:
         steps_done = load_checkpoint(shadow).steps_done
-    except DamagedFileError:
+    except UserError:  # damaged, or none of ours
         return
     target = files.checkpoint_copy(steps_done)
     if not target.exists():
@@ -90,19 +180,15 @@ def _shift_shadow(files: RunFiles, never_remove: Collection[int]) -> None:
 
 def _shifted(files: RunFiles) -> list[Path]:
     """The checkpoints that were shadows once, oldest first."""
-    found = []
-    for path in files.checkpoint_copies():
-        try:
-            if json.loads(record_path(path).read_text(encoding="utf-8")).get(_SHIFTED):
-                found.append(path)
-        except FileNotFoundError:  # of the published system, and not ours to remove
-            continue
-    return found
+    own = [path for path in files.checkpoint_copies() if is_own(path, files.exp_id)]  # others are not ours to remove
+    return [path for path in own if json.loads(record_path(path).read_text(encoding="utf-8")).get(_SHIFTED)]
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    record_path(path).unlink(missing_ok=True)
+def _remove(path: Path, exp_id: str) -> None:
+    """Remove a checkpoint with its record, unless it is not this run's."""
+    if is_own(path, exp_id):
+        for each in (path, record_path(path)):
+            each.unlink(missing_ok=True)
 
 
 def save_weights(files: RunFiles, weights: dict[str, Tensor], record: WeightsRecord, *, copy: bool = False) -> Path:

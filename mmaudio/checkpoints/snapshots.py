@@ -5,6 +5,7 @@ The files are those of the published system: `<profile>.<n>.pt` after n updates,
 """
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import atomic_path
+from mmaudio.base.ownership import aside_path, move_aside
 from mmaudio.base.tensor_files import DamagedFileError, read_tensor_file
 from mmaudio.checkpoints.posthoc_ema import Fit, Profile, check_sigma, fit_profile
+from mmaudio.checkpoints.snapshot_record import SnapshotOwner, archive_sums, claim, note_snapshot, recorded_snapshots
 
 log = logging.getLogger(__name__)
 CONSTANTS = ("latent_mean", "latent_std", "empty_string_feat")  # of the data: copied, never summed
@@ -36,10 +39,32 @@ class Snapshot:
     n: int
 
 
-def list_snapshots(folder: Path) -> list[Snapshot]:
-    """Every snapshot in a folder, by (profile, n)."""
+def snapshot_files(folder: Path) -> list[Snapshot]:
+    """Every file in a folder that is called like a snapshot, by (profile, n)."""
     found = ((path, _SNAPSHOT.fullmatch(path.name)) for path in folder.glob("*.pt"))
     return sorted((Snapshot(path, int(match[1]), int(match[2])) for path, match in found if match), key=lambda s: (s.index, s.n))
+
+
+def list_snapshots(folder: Path) -> list[Snapshot]:
+    """The snapshots in a folder, by (profile, n): those of the run whose it is; all of them where no record says whose it is."""
+    known = recorded_snapshots(folder)
+    return [each for each in snapshot_files(folder) if known is None or _is_own(each.path, known)]
+
+
+def _is_own(path: Path, known: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a file is what the run stored under its name."""
+    is_same = archive_sums(path) in known.get(path.name, ())
+    if path.name in known and not is_same:
+        log.warning("%s is not the EMA snapshot that the run stored there, and is left alone", path)
+    return is_same
+
+
+def claim_snapshots(folder: Path, owner: SnapshotOwner) -> None:
+    """Take a folder for the snapshots of a run, with those that are there if no record says whose they are.
+
+    Raises: UserError for a folder of another run.
+    """
+    claim(folder, owner, [snapshot.path for snapshot in snapshot_files(folder)])
 
 
 def average_entries(average: Mapping[str, Tensor], n: int, initted: bool) -> dict[str, Any]:
@@ -55,9 +80,13 @@ def read_average(entries: Mapping[str, Any]) -> tuple[dict[str, Tensor], int, bo
 
 
 def save_snapshot(folder: Path, index: int, average: Mapping[str, Tensor], n: int) -> None:
-    """Write one average after n updates, atomically, from the CPU."""
-    with atomic_path(folder / f"{index}.{n}.pt") as temporary:
+    """Write one average after n updates, atomically, from the CPU. A file there that is not the run's is moved aside, and said."""
+    path, known = folder / f"{index}.{n}.pt", recorded_snapshots(folder)
+    with atomic_path(path) as temporary:
         torch.save(average_entries({name: tensor.detach().cpu() for name, tensor in average.items()}, n, True), temporary)
+        if known is not None and path.exists() and not _is_own(path, known):
+            move_aside(path, follows_link=True)
+        note_snapshot(folder, path.name, [archive_sums(each) for each in (temporary, path) if each.exists()])
 
 
 def save_snapshots(folder: Path, averages: Sequence[Mapping[str, Tensor]], n: int) -> None:
@@ -80,7 +109,8 @@ def retire_snapshots(folder: Path, n: int) -> None:
     for snapshot in stale:
         target = folder / "stale" / snapshot.path.name
         target.parent.mkdir(exist_ok=True)
-        snapshot.path.replace(target)
+        snapshot.path.rename(aside_path(target) if os.path.lexists(target) else target)
+        note_snapshot(folder, snapshot.path.name, [])
     if stale:
         log.warning("moved %d EMA snapshots past update %d to %s", len(stale), n, folder / "stale")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
+from mmaudio.checkpoints.snapshot_record import note_snapshot
 from mmaudio.checkpoints.snapshots import list_snapshots
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def check_budget(bytes_per_step: int, max_gb: float) -> None:
 
 
 def thin_snapshots(folder: Path, max_gb: float) -> None:
-    """Remove snapshots, all profiles of a step together, until the folder is within its budget."""
+    """Remove snapshots of the run, all profiles of a step together, until they are within its budget."""
     snapshots = list_snapshots(folder)
     newest = max(snapshot.n for snapshot in snapshots)
     bytes_per_step = sum(snapshot.path.stat().st_size for snapshot in snapshots if snapshot.n == newest)
@@ -50,6 +51,7 @@ def thin_snapshots(folder: Path, max_gb: float) -> None:
     for snapshot in snapshots:
         if snapshot.n in removed:
             snapshot.path.unlink()
+            note_snapshot(folder, snapshot.path.name, [])
     if removed:
         kept = sorted({snapshot.n for snapshot in snapshots} - set(removed))
         told = [", ".join(map(str, steps)) for steps in (removed, kept)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+from mmaudio.base.marked_files import remove_recorded
 from mmaudio.base.tables import read_columns, write_table
 
 _COLUMNS = ("id", "file", "stage", "reason")
@@ -27,12 +28,15 @@ def rejects_path(output: Path) -> Path:
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    """Write a table of rejects, atomically. With none the table is removed, so that one of an earlier run cannot mislead."""
+    """Write a table of rejects, atomically, with its record beside it. With none, one of an earlier run is removed: it could mislead.
+
+    A table that this program did not write is moved aside in either case; `check_recorded` finds it before the work.
+    """
     some = list(rejects)
     if some:
-        write_table(path, _COLUMNS, map(attrgetter(*_COLUMNS), some))
+        write_table(path, _COLUMNS, map(attrgetter(*_COLUMNS), some), recorded=True)
     else:
-        path.unlink(missing_ok=True)
+        remove_recorded(path)
 
 
 def read_rejects(path: Path) -> list[Reject]:

@@ -1,10 +1,14 @@
-"""Tables of what to train on: clips of audio files, videos, and their captions. Ids and captions are text, always."""
+"""Tables of what to train on: clips of audio files, videos, and their captions. Ids and captions are text, always.
+
+An id names a file below a folder. Tables in which one leads out of it (absolute, `..`, NUL) are refused.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmaudio.base.errors import UserError
+from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.file_names import check_ids
 from mmaudio.base.tables import read_columns, write_table
 
 _CLIP_COLUMNS = ("id", "name", "start_sample", "end_sample")
@@ -36,12 +40,16 @@ class VideoItem:
 
 
 def write_clips(path: Path, clips: Collection[AudioClip]) -> None:
-    """Write a clips table, atomically; its folder is made. `clips` are gone through twice."""
+    """Write a clips table, as `recorded_path` does; its folder is made. `clips` are gone through several times.
+
+    Raises: UserError for ids that lead out of a folder.
+    """
+    check_ids((clip.id for clip in clips), f"the table for {path}")
     if any(clip.padded_samples for clip in clips):
         columns, fields = (*_CLIP_COLUMNS, _PADDED), (str(clip.padded_samples) for clip in clips)
-        write_table(path, columns, ((*_fields(clip), padded) for clip, padded in zip(clips, fields, strict=True)))
+        write_table(path, columns, ((*_fields(clip), padded) for clip, padded in zip(clips, fields, strict=True)), recorded=True)
     else:
-        write_table(path, _CLIP_COLUMNS, map(_fields, clips))
+        write_table(path, _CLIP_COLUMNS, map(_fields, clips), recorded=True)
 
 
 def _fields(clip: AudioClip) -> tuple[str, str, str, str]:
@@ -52,7 +60,8 @@ def read_clips(path: Path) -> list[AudioClip]:
     """Read a clips table, in file order.
 
     Raises: UserError for a missing table or column, or with a sentence for each of the first rows, and one for the rest,
-        whose samples are not 0 ≤ start < end, or that are padded with as many samples as they have, or more.
+        whose samples are not 0 ≤ start < end, or that are padded with as many samples as they have, or more; for ids and names
+        that lead out of a folder.
     """
     wrong: list[str] = []
     num_wrong = 0
@@ -72,14 +81,11 @@ def read_clips(path: Path) -> list[AudioClip]:
             wrong.append(f"{path}, row {number} (id {clip_id!r}): {problem}")
     if num_wrong > NUM_TOLD:
         wrong.append(f"{path}: {num_wrong - NUM_TOLD} more rows are wrong")
-    if wrong:
-        raise UserError(*wrong)
+    problems = Problems()
+    problems.check(lambda: check_ids(dict.fromkeys(name for clip in clips for name in (clip.id, clip.name)), str(path)))
+    if wrong or problems.sentences:
+        raise UserError(*wrong, *problems.sentences)
     return clips
-
-
-def check_clips_table(path: Path) -> None:
-    """Raises: UserError if a file is not a table with the columns of a clips table; its rows are not read."""
-    read_columns(path, _CLIP_COLUMNS)
 
 
 def _is_count(text: str) -> bool:
@@ -89,14 +95,23 @@ def _is_count(text: str) -> bool:
 def read_captions(path: Path) -> dict[str, str]:
     """Captions by id (the audio file's name without extension). Where an id is repeated, the last caption wins.
 
-    Raises: UserError for a missing table or column.
+    Raises: UserError for a missing table or column, and for ids that lead out of a folder.
     """
     captions: dict[str, str] = {}
     for row_id, caption in read_columns(path, ("id", "caption")):
         captions[row_id] = caption
+    check_ids(captions, str(path))
     return captions
 
 
-def read_videos(path: Path) -> list[VideoItem]:
-    """Videos and labels, in file order, repeats included. Raises: UserError for a missing table or column."""
-    return [VideoItem(row_id, label) for row_id, label in read_columns(path, ("id", "label"))]
+def read_videos(path: Path, *, of_store: bool = False) -> list[VideoItem]:
+    """Videos and labels, in file order, repeats included.
+
+    Args:
+        of_store: whether it is the table of a store that stands, whose ids are what they are.
+    Raises: UserError for a missing table or column, and for ids that lead out of a folder.
+    """
+    videos = [VideoItem(row_id, label) for row_id, label in read_columns(path, ("id", "label"))]
+    if not of_store:
+        check_ids((video.id for video in videos), str(path))
+    return videos

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems
-from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
+from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.naming import named
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.commands.backend_options import read_places
 from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
 from mmaudio.metrics.registry import Metric, metrics_named
-from mmaudio.metrics.result import is_incomplete, metric_values, result
+from mmaudio.metrics.result import SCORES_KIND, is_incomplete, metric_values, result
 from mmaudio.runs.names import SCORES_ENDING
 
 if TYPE_CHECKING:
@@ -56,11 +56,13 @@ def main(argv: Sequence[str]) -> int:
     output = Path(options.output or Path(options.generated_cache) / SCORES_ENDING)
     if output.suffix != ".json":
         problems.add(f"--output is {output}; want a .json file")
+    scored = Path(options.generated_cache).resolve().name
+    problems.check(lambda: check_marked(output, SCORES_KIND, None if options.output else scored, "name another file: --output"))
     problems.raise_any()
     start_logging()
     measured = _measure(options, [row.name for row in rows], places.get(_WEIGHTS))
     scores = _scores(options, rows, measured)
-    write_json(output, scores)
+    write_marked(output, scores, SCORES_KIND, scored)
     told = metric_values(scores)
     print("\n".join(f"{name:<20} {value:.6g}" for name, value in told.items()) or "nothing can be told")
     missing, strangers = measured.counts["missing_ids"], measured.counts["unexpected_ids"]

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import Problems, UserError, nearest
-from mmaudio.base.files import write_json
+from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.options import options_parser, parse_options
 
 if TYPE_CHECKING:
     from mmaudio.metrics.comparison import ComparedMetric
+
+
+_KIND = "comparison"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
     a, b = (problems.check(partial(_read, Path(path))) for path in (options.a, options.b))
     if options.output is not None and Path(options.output).suffix != ".json":
         problems.add(f"--output is {options.output}; want a .json file")
+    if options.output is not None:
+        problems.check(lambda: check_marked(Path(options.output), _KIND, advice="name another file: --output"))
     problems.raise_any()
     assert a is not None
     assert b is not None
@@ -43,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"not compared, for --but: {', '.join(passed)}")
     print(_table(rows, options.a, options.b))
     if options.output is not None:
-        write_json(Path(options.output), {"a": options.a, "b": options.b, "passed_over": passed, "metrics": [vars(row) for row in rows]})
+        told = {"a": options.a, "b": options.b, "passed_over": passed, "metrics": [vars(row) for row in rows]}
+        write_marked(Path(options.output), told, _KIND, f"{options.a} {options.b}")
     return 0
 
 

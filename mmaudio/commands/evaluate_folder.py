@@ -1,20 +1,21 @@
 """`mmaudio evaluate --generated …`: numbers for a folder of generated sounds, against the real ones."""
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError
-from mmaudio.base.files import write_json
 from mmaudio.base.logs import start_logging
+from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.specs import DEFAULT_DURATION_S
 from mmaudio.commands.backend_options import read_places
 from mmaudio.commands.captions import read_captions
 from mmaudio.commands.evaluate import HELP
-from mmaudio.metrics.result import headline, is_incomplete
+from mmaudio.metrics.result import SCORES_KIND, headline, is_incomplete
 from mmaudio.runs.names import REAL_FEATURES_FOLDER, SCORES_FILE
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def _parser() -> argparse.ArgumentParser:
     example = "mmaudio evaluate --generated output/generated --reference my/videos --captions my/test.tsv --output scores.json"
     parser = options_parser("mmaudio evaluate", f"Score generated sounds against the real ones.\n\n{HELP}", example)
-    parser.add_argument("--generated", required=True, help="folder of {id}.flac")
+    parser.add_argument("--generated", required=True, help="folder of {id}.flac; an id may lead to a folder below")
     parser.add_argument("--reference", default=None, help="folder of {id}.flac, {id}.wav, or a video {id}.mp4 with sound")
     parser.add_argument("--captions", default=None, help="table with id and label or caption: only its ids are scored")
     parser.add_argument("--duration", type=float, default=None, help="seconds compared, from the start (default: all generated, at most 8)")
@@ -49,19 +50,20 @@ def main(argv: Sequence[str]) -> int:
     captions = problems.check(lambda: read_captions(Path(options.captions))) if options.captions else None
     _check(options, output, problems)
     metrics = _metrics(options, problems)
-    duration_s = _duration_s(options, problems)
+    wanted = _wanted(options, captions)
+    duration_s = _duration_s(options, wanted, problems)
     from mmaudio.base.ranks import Ranks, pick_device
     from mmaudio.commands.evaluation.scoring import check_metrics
 
     problems.check(lambda: check_metrics(metrics, duration_s, metrics.places))
     device = problems.check(lambda: pick_device(options.device, Ranks()))
-    chosen = None if problems.sentences else problems.check(lambda: _set(options, captions))
+    chosen = None if problems.sentences else problems.check(lambda: _set(options, wanted, of_table=bool(captions)))
     problems.raise_any()
     assert chosen is not None
     assert device is not None
     start_logging()
     scores = _score(chosen, output, metrics, duration_s, device)
-    write_json(output, scores)
+    write_marked(output, scores, SCORES_KIND, Path(options.generated).resolve().name)
     print(f"{headline(scores)}; all in {output}")
     return EXIT_REJECTS if is_incomplete(scores, metrics.names) else 0
 
@@ -80,6 +82,8 @@ def _check(options: argparse.Namespace, output: Path, problems: Problems) -> Non
         )
     if output.suffix != ".json":
         problems.add(f"--output is {output}; want a .json file")
+    of = None if options.output else Path(options.generated).resolve().name
+    problems.check(lambda: check_marked(output, SCORES_KIND, of, "name another file: --output"))
 
 
 def _metrics(options: argparse.Namespace, problems: Problems) -> "MetricsSettings":
@@ -99,37 +103,58 @@ def _metrics(options: argparse.Namespace, problems: Problems) -> "MetricsSetting
     )
 
 
-def _set(options: argparse.Namespace, captions: dict[str, str] | None) -> "EvalSet":
-    """The clips to score: those of the table, or all that the reference folder holds. Raises: UserError where that is none."""
+def _wanted(options: argparse.Namespace, captions: dict[str, str] | None) -> dict[str, str]:
+    """Id → caption of the clips to score: those of the table, or all that the reference folder holds, in the folders that the
+    generated sounds are in."""
+    from mmaudio.base.samples_file import read_ids
+    from mmaudio.media.suffixes import SOUND_SUFFIXES, list_below, split_suffix
+    from mmaudio.metrics.sounds import GENERATED_SUFFIXES
+
+    generated, reference = Path(options.generated), Path(options.reference or "")
+    if captions or options.reference is None or not reference.is_dir():
+        return captions or {}
+    below = {str(PurePosixPath(name).parent) for name in list_below(generated, GENERATED_SUFFIXES)} - {"."}
+    names = [name if folder == "." else f"{folder}/{name}" for folder in (".", *below) for name in _names_in(reference / folder)]
+    ids = read_ids(reference)
+    return dict.fromkeys(sorted(ids.get(name, split_suffix(name)[0]) for name in names if split_suffix(name)[1] in SOUND_SUFFIXES), "")
+
+
+def _names_in(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
+
+
+def _set(options: argparse.Namespace, wanted: Mapping[str, str], *, of_table: bool) -> "EvalSet":
+    """The clips to score, with their real sounds and videos. Raises: UserError where the reference folder has none of them."""
     from mmaudio.commands.evaluation.sets import EvalSet
     from mmaudio.media.suffixes import SOUND_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 
     if options.reference is None:
-        return EvalSet(options.generated, captions or {})
+        return EvalSet(options.generated, wanted)
     folder = Path(options.reference)
-    wanted = captions or dict.fromkeys(sorted(path.stem for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES), "")
     sounds = files_by_id(folder, wanted, SOUND_SUFFIXES)
     if not sounds:
-        of_them = " of the ids asked for" if captions else ""
+        of_them = " of the ids asked for" if of_table else ""
         raise UserError(f"--reference {folder} holds no {', '.join(SOUND_SUFFIXES)} file{of_them}")
     return EvalSet(options.generated, wanted, files_by_id(folder, wanted, VIDEO_SUFFIXES), sounds)
 
 
-def _duration_s(options: argparse.Namespace, problems: Problems) -> float:
+def _duration_s(options: argparse.Namespace, wanted: Mapping[str, str], problems: Problems) -> float:
     """Seconds of each sound that are compared."""
     if options.duration is not None and not options.duration > 0:
         problems.add(f"--duration is {options.duration}; want a number of seconds above 0")
         return DEFAULT_DURATION_S
-    return options.duration or (_longest_s(Path(options.generated)) if Path(options.generated).is_dir() else DEFAULT_DURATION_S)
+    generated = Path(options.generated)
+    return options.duration or (_longest_s(generated, wanted) if generated.is_dir() else DEFAULT_DURATION_S)
 
 
-def _longest_s(generated: Path) -> float:
+def _longest_s(generated: Path, wanted: Mapping[str, str]) -> float:
     """Seconds of the longest generated sound that can be read, at most those of a published sample."""
     from mmaudio.media.audio import MediaError, audio_header
     from mmaudio.media.suffixes import AUDIO_SUFFIXES
+    from mmaudio.metrics.sounds import generated_sounds
 
     longest_s = 0.0
-    for path in generated.iterdir():
+    for path in {*generated.iterdir(), *generated_sounds(generated, wanted).values()}:
         if path.suffix in AUDIO_SUFFIXES:
             try:
                 samples, rate_hz = audio_header(path)

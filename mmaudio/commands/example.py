@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.files import write_json
+from mmaudio.base.files import at_end_of_links, write_json
+from mmaudio.base.locks import hold_target
 from mmaudio.base.logs import start_logging
+from mmaudio.base.made_folders import check_made, write_record
 from mmaudio.base.options import options_parser, parse_options
+from mmaudio.base.ownership import MARK_KEY, aside_path, fits, mark_of, read_mark
 from mmaudio.base.tables import read_table
 from mmaudio.runs.names import METRICS_FILE
 
@@ -27,6 +30,7 @@ EXP_ID = "example"
 DATA = Path("training/example_learning")
 STORES = Path("training/example_learning_stores")
 RUN = Path("output") / EXP_ID
+RECORD_FILE, KIND, BEGUN = "example.json", "example", "begun"  # in the run's folder: what says that it is the example's
 DURATION_S = 2.0
 CLIP_LENGTH_S = 2.1  # of the recordings: a little more than a training clip
 GUIDANCE = 2.0
@@ -142,9 +146,29 @@ def main(argv: Sequence[str]) -> int:
         problems.add(f"train.py is not in {os.getcwd()}; run the example from the root of the repository")
     problems.raise_any()
     start_logging()
-    shutil.rmtree(RUN, ignore_errors=True)  # the example is always trained anew; its folder is nobody's run
-    wall_s = {name: _run(name, command) for name, command in commands(options.num_iterations).items()}
-    summary = summarise(wall_s, RUN / "report" / "index.html")
-    write_json(RUN / "summary.json", summary)
+    with hold_target(RUN.with_name(f"{EXP_ID}-command"), "the example"):
+        _begin_run()
+        wall_s = {name: _run(name, command) for name, command in commands(options.num_iterations).items()}
+        summary = summarise(wall_s, RUN / "report" / "index.html")
+        write_json(RUN / "summary.json", summary)
+        write_record(RUN / RECORD_FILE, KIND, EXP_ID, {"state": "complete"})
     print(json.dumps(summary, indent=2))
     return 0
+
+
+def _begin_run() -> None:
+    """Leave the example's folder empty but for its record: it is always trained anew.
+
+    What an example that was stopped has left is moved aside, for nothing says what of it is whose.
+    Raises: UserError for a folder that is not the example's, or that somebody went on with.
+    """
+    record, real = RUN / RECORD_FILE, at_end_of_links(RUN)
+    if fits(read_mark(record), KIND, EXP_ID) and json.loads(record.read_text(encoding="utf-8")).get("state") == BEGUN:
+        aside = aside_path(real)
+        os.rename(real, aside)
+        log.warning("%s holds an example that was stopped; it is now %s", real, aside)
+    check_made(record, KIND, EXP_ID)
+    if real.exists():
+        shutil.rmtree(real)
+    real.mkdir(parents=True)
+    write_json(record, {"state": BEGUN, MARK_KEY: mark_of(KIND, EXP_ID)})

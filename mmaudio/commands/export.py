@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", default=None, help="ema, last, or a file of the run (default: ema if there are any, otherwise last)")
     parser.add_argument("--output", default=None, help="file to write (default: <weights>_export.<format> beside the weights)")
     parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default fp32); latent_mean and latent_std stay fp32")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output where it is there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output; what this program did not write is moved aside")
     parser.add_argument("--variant", default=None, help="which model weights without a record are of")
     parser.add_argument("--backend", default=None, help="what those were trained on (default pretrained)")
     parser.add_argument("--duration", type=float, default=None, help="on clips of how many seconds (default 8)")
@@ -56,11 +56,13 @@ def main(argv: Sequence[str]) -> int:
 def _export(source: Path, output: Path, record: "WeightsRecord", dtype: str) -> None:
     from mmaudio.checkpoints.export import convert, describe, write_export
     from mmaudio.checkpoints.load import load_weights
+    from mmaudio.commands.export_request import make_way
     from mmaudio.network import STALE_KEYS, check_weights
 
     weights = {name: tensor for name, tensor in load_weights(source).items() if name not in STALE_KEYS}
     check_weights(weights, record.variant)
-    told = describe(record, weights, dtype)
-    write_export(output, convert(weights, torch_dtype(dtype)), told)
+    told, converted = describe(record, weights, dtype), convert(weights, torch_dtype(dtype))
+    make_way(output)
+    write_export(output, converted, told)
     print(f"weights: {source} ({record.variant}, step {record.step})")
     print(f"export: {output} ({dtype}, {output.stat().st_size / MB:.1f} MB)")

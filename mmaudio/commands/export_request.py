@@ -6,10 +6,11 @@ from pathlib import Path
 
 from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.options import spec_of
+from mmaudio.base.ownership import foreign, move_aside
 from mmaudio.base.specs import DEFAULT_DURATION_S
-from mmaudio.base.tensor_files import DamagedFileError
+from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError
 from mmaudio.checkpoints.load import load_checkpoint, read_record
-from mmaudio.checkpoints.run_state import WeightsRecord
+from mmaudio.checkpoints.run_state import WeightsRecord, record_path
 from mmaudio.features.plan import BACKENDS
 from mmaudio.network import find_variant
 
@@ -27,7 +28,21 @@ def output_file(options: argparse.Namespace, source: Path, suffixes: Sequence[st
         raise UserError(f"--output is {output}, the very weights to export; name another file")
     if output.exists() and not options.overwrite:
         raise UserError(f"{output} is there already; add --overwrite to replace it, or name another file with --output")
+    record = record_path(output)
+    if not options.overwrite and record.exists() and output.suffix != SAFETENSORS:
+        raise foreign(record, "it is where the record of the export goes: name another file with --output, add --overwrite")
     return output
+
+
+def make_way(output: Path) -> None:
+    """Move what stands where an export goes aside, unless it is weights that this program wrote, as their record says."""
+    try:
+        is_ours = read_record(output) is not None
+    except UserError:
+        is_ours = False
+    for path in (output,) if output.suffix == SAFETENSORS else (output, record_path(output)):
+        if path.exists() and not is_ours:
+            move_aside(path, follows_link=True)
 
 
 def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:

@@ -29,7 +29,7 @@ def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num_
     workers = max(1, min(num_workers, num_cores() - 1))
     parser.add_argument("--num_workers", type=int, default=workers, help=f"threads that read files (default {workers} here)")
     parser.add_argument("--append", action="store_true", help="add the rows whose ids it lacks to the store that stands there")
-    parser.add_argument("--replace", action="store_true", help="replace the store that stands there, even if it holds other rows")
+    parser.add_argument("--replace", action="store_true", help="move a store that stands there, and would be lost, aside")
     shares = "give up when more inputs fail: a number, or a share as 0.05 (1.0: all)"
     parser.add_argument("--max_failures", metavar="N", default=None, help=shares)
     parser.add_argument("--retry_failed", action="store_true", help="going on, try again what failed when this extraction was stopped")

@@ -59,7 +59,7 @@ class ExtractionPlan:
         work.check()
         if self.base is None:
             source = " and ".join(map(str, self.stage.tables))
-            self.stage.target.check_rows(self.inputs, manifest.recipe, source=source, is_ours=work.stage == CLOSING)
+            self.stage.target.check_rows(self.inputs, manifest.recipe, source=source, is_resumed=work.stage == CLOSING)
         return work
 
 

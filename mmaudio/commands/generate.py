@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mmaudio.base.errors import EXIT_REJECTS, Problems
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import parse_options
+from mmaudio.base.samples_file import add_ids
 from mmaudio.base.specs import DEFAULT_DURATION_S
 from mmaudio.commands.backend_options import backend_keywords, read_places
 from mmaudio.commands.generate_jobs import check_outputs, jobs_asked_for
@@ -53,6 +54,8 @@ def _generate(options: argparse.Namespace, jobs: list[Job]) -> int:
         due = first_does(lambda: jobs_due(jobs, wishes)) if options.keep_existing else jobs
         own = due[ranks.rank :: ranks.world_size]
         failed, inputs = from_first_readable(read_inputs(own, duration_s, wishes.num_workers))
+        if any(gather_objects(inputs is not None)):
+            first_does(lambda: add_ids(wishes.output_dir, wishes.files_of(jobs)))
         if inputs is not None:  # now that there is something to make, a model may be fetched for it
             plan = plan or plan_model(_choice(options, locate(options.variant)))
             model = load_planned(plan, device, _needs(due, wishes))

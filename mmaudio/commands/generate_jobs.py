@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.file_names import check_distinct, file_of, ids_by_file
+from mmaudio.base.samples_file import SAMPLES_FILE, check_can_add_ids
 from mmaudio.commands.captions import read_captions
 from mmaudio.commands.generate_lines import read_lines
 from mmaudio.generate.jobs import Job
@@ -18,7 +20,7 @@ MOST_NAME_BYTES = 80  # of a prompt that make a file name
 PATTERN = re.compile(r"[*?\[]")
 
 
-def file_name(prompt: str) -> str:
+def name_of_prompt(prompt: str) -> str:
     """A name for the files of a prompt: letters, digits and dashes of any script, and underscores for all else."""
     name = re.sub(r"[^\w-]+", "_", prompt).strip("_").encode("utf-8", "replace")[:MOST_NAME_BYTES]
     return name.decode("utf-8", "ignore").strip("_") or "unnamed"
@@ -49,7 +51,7 @@ def _named(jobs: Sequence[Job]) -> list[Job]:
     """Jobs without a name get one of their prompt, with a number where that is taken."""
     taken, named = {job.name for job in jobs}, list[Job]()
     for job in jobs:
-        name, first = job.name, file_name(job.prompt)
+        name, first = job.name, name_of_prompt(job.prompt)
         number = 1
         while not job.name and (not name or name in taken):
             name, number = first if number == 1 else f"{first}_{number}", number + 1
@@ -93,11 +95,13 @@ def _captioned(folders: Sequence[str], table_path: Path) -> list[Job]:
 
 
 def check_outputs(jobs: Sequence[Job], output: Path) -> None:
-    """Raises: UserError where samples would replace one another, or a video they are made from."""
+    """Raises: UserError where samples would replace one another or be in each other's way, or replace a video they are made from."""
     twice = [name for name, count in Counter(job.name for job in jobs).items() if count > 1]
     if twice:
         raise UserError(f"there are several files named {twice[0]!r}, whose samples would replace one another; keep one of each name")
-    made = {(output / f"{job.name}.mp4").resolve() for job in jobs if job.source is not None}
+    check_distinct((job.name for job in jobs), (".flac", ".mp4"), besides=[SAMPLES_FILE])
+    check_can_add_ids(output, ids_by_file((job.name for job in jobs), ".flac"))
+    made = {file_of(output, job.name, ".mp4").resolve() for job in jobs if job.source is not None}
     for job in jobs:
         if job.video is not None and job.video.resolve() in made:
             raise UserError(

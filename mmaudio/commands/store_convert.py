@@ -18,7 +18,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--dtype", metavar="COLUMN=fp32|bf16|fp16", action="append", default=[], help="of clip_features, sync_features or text; repeatable"
     )
-    parser.add_argument("--replace", action="store_true", help="replace the store at the output, even if it holds other rows")
+    parser.add_argument("--replace", action="store_true", help="move what stands at the output, and would be lost, aside")
     add_making_options(parser)
     problems = Problems()
     options = parse_options(parser, words, problems)
@@ -37,16 +37,16 @@ def main(words: Sequence[str]) -> int:
     problems.raise_any()
     store = Store.open(tsv, folder)
     null_file = Path(options.null_text) if options.null_text else None
-    problems.check(lambda: check_output(store, [tsv, *([null_file] if null_file else [])], output, replace=options.replace))
+    aside = problems.check(lambda: check_output(store, [tsv, *([null_file] if null_file else [])], output, replace=options.replace))
     backend = problems.check(lambda: backend_of_store(store, options.backend))
     spec = problems.check(lambda: spec_of_store(store, options.duration))
     null_text = problems.check(lambda: null_text_of(store, null_file, backend, spec)) if backend and spec else None
     if dtypes and store.kind == "audio" and set(dtypes) != {"text"}:
         problems.add(f"store {folder} is of kind audio; --dtype is for its text alone")
     problems.raise_any()
-    assert backend is not None and spec is not None and null_text is not None
+    assert backend is not None and spec is not None and null_text is not None and aside is not None
     start_logging()
-    record = convert_store(store, output, options.layout, spec=spec, backend=backend, null_text=null_text, dtypes=dtypes)
+    record = convert_store(store, output, options.layout, spec=spec, backend=backend, null_text=null_text, dtypes=dtypes, aside=aside)
     before, after = store.row_bytes, Store.open(output.with_name(f"{output.name}.tsv"), output)
     print(f"{output}: {record.num_rows} rows, {record.layout} layout, {after.row_bytes:,} bytes a row ({folder}: {before:,})")
     return 0

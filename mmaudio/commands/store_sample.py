@@ -108,7 +108,7 @@ def _find(options: argparse.Namespace, kind: str, tsv: Path) -> "tuple[Inputs, d
     if kind == "audio":
         inputs = find_audio_clips(data_dir, Path(options.captions_tsv), Path(options.clips_tsv))
         return inputs, {item.id: item.caption for item in inputs.items}, options.captions_tsv
-    inputs = find_videos(data_dir, tsv)
+    inputs = find_videos(data_dir, tsv, of_store=True)
     if options.source_tsv is None:
         return inputs, {}, ""
     return inputs, {video.id: video.label for video in reversed(read_videos(Path(options.source_tsv)))}, options.source_tsv

@@ -1,6 +1,6 @@
 """The store an extraction adds to, as it was before: a killed addition is taken up from here, whatever became of the store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,8 @@ class BaseStore:
             return cls.open(folder)
         record, now = StoreRecord.from_json(content["record"], str(path)), read_record(folder)
         ids, captions = (texts[: record.num_rows] for texts in read_rows(table_path(folder), folder))
-        is_as_before = now is None or now == record or now.rows_hash != record.rows_hash  # else the rows of this extraction are in it
+        has_new_rows = now is None or now.rows_hash != record.rows_hash  # those of this extraction, if it is killed at its end
+        is_as_before = has_new_rows or replace(now, mark=record.mark) == record
         if hash_rows(ids, captions) != record.rows_hash or not is_as_before:
             raise UserError(f"store {folder} was changed while rows were being added from {latent_dir}; remove that folder to start anew")
         return cls(folder, ids, captions, record)

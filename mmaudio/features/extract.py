@@ -215,9 +215,8 @@ def _finished(job: Job, done: Entered, base: BaseStore | None) -> FinishedRows:
 
 
 def _make_store(job: Job, target: Target, rows: FinishedRows, backend: Backend, base: BaseStore | None) -> None:
-    if base is None:
-        target.check_rows(job.inputs, job.recipe, is_ours=True)  # as before any work; another extraction may have ended there since
-    record = finish(job.work, target.folder, rows, backend.encode_text([""])[0].cpu(), base)
+    aside = base is None and target.makes_way(job.inputs, job.recipe)  # as before any work; another extraction may have ended there since
+    record = finish(job.work, target.folder, rows, backend.encode_text([""])[0].cpu(), base, aside=aside)
     job.work.enter(DONE, rows_hash=record.rows_hash)
 
 

@@ -19,7 +19,7 @@ from mmaudio.features.base_store import BaseStore
 from mmaudio.features.workspace import MOMENTS, Workspace
 from mmaudio.store.column_files import ColumnFiles, close_gaps, column_bytes, column_path, row_bytes, shorten
 from mmaudio.store.columns import Column
-from mmaudio.store.publish import Recipe, extend_in_place, new_record, put_in_place, write_sidecars
+from mmaudio.store.publish import Recipe, Sidecars, extend_in_place, new_record, put_in_place
 from mmaudio.store.reader import read_record
 from mmaudio.store.schema import NULL_TEXT, TEXT, TEXT_ROW, TEXT_SHAPE, TEXT_TABLE, StoreRecord
 from mmaudio.store.statistics import Moments
@@ -37,12 +37,15 @@ class FinishedRows:
     new_captions: list[str]  # of the table of text features, in order
 
 
-def finish(work: Workspace, target: Path, rows: FinishedRows, null_text: Tensor, base: BaseStore | None) -> StoreRecord:
+def finish(
+    work: Workspace, target: Path, rows: FinishedRows, null_text: Tensor, base: BaseStore | None, *, aside: bool = False
+) -> StoreRecord:
     """Make the store of the columns in `work`, or add them to the one that stands there. Returns its record.
 
     Args:
         target: folder of the store.
         null_text: text feature of the empty string, (77, 1024).
+        aside: move what stands there aside instead of replacing it.
     Raises: UserError where the disk is full, or the store that is added to was changed meanwhile; nothing done is lost.
     """
     recipe = work.manifest.recipe
@@ -54,15 +57,15 @@ def finish(work: Workspace, target: Path, rows: FinishedRows, null_text: Tensor,
     record = new_record(recipe, ids, captions, moments, null_text)
     if base is not None and recipe.layout.name == "compact":  # which keeps the one it has
         record = replace(record, null_text_hash=base.record.null_text_hash)
+    beside_it = Sidecars.of(record, ids, captions, null_text)
     added = len(rows.ids), len(rows.new_captions)
     if base is None:
-        put_in_place(target, work.folder, recipe.layout, *added)
-        write_sidecars(target, record, ids, captions, null_text)
-        return record
-    with _alone_with(base, record):
+        put_in_place(target, work.folder, recipe.layout, added, beside_it, aside=aside)
+        return beside_it.record
+    with _alone_with(base, beside_it.record):
         extend_in_place(target, work.folder, recipe.layout, (base.record.num_rows, base.num_captions), added)
-        write_sidecars(target, record, ids, captions, null_text)
-    return record
+        beside_it.write(target)
+    return beside_it.record
 
 
 @contextmanager

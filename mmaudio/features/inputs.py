@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.file_names import is_escaping
 from mmaudio.base.files import text_hash
 from mmaudio.clips.rejects import Reject
 from mmaudio.clips.table import read_captions, read_clips, read_videos
@@ -78,7 +79,7 @@ class Inputs:
         back = [(item, reject) for item, reject in self.absent if begun.get(item.id)]
         here = {item.id: item for item in (*self.items, *(item for item, _ in back))}
         found = ((here[row_id], file) for row_id, file in begun.items() if row_id in here)
-        items = [item if file in ("", item.file) else replace(item, file=file) for item, file in found]
+        items = [item if file in ("", item.file) or is_escaping(file) else replace(item, file=file) for item, file in found]
         late = [Reject(item.id, item.file, _STAGE, CAME_LATER) for item in self.items if item.id not in begun]
         explained = {reject for _, reject in back}
         return Inputs(self.kind, self.data_dir, items, [reject for reject in self.rejects if reject not in explained] + late)
@@ -121,7 +122,7 @@ class _Finder:
 def find_audio_clips(data_dir: Path, captions_tsv: Path, clips_tsv: Path) -> Inputs:
     """The clips of a clips table that have a caption and a file.
 
-    Raises: UserError for folders, tables and columns that are missing, all of them.
+    Raises: UserError for folders, tables and columns that are missing, all of them, and for ids that lead out of `data_dir`.
     """
     problems = Problems()
     finder = problems.check(lambda: _Finder(data_dir, AUDIO_SUFFIXES))
@@ -140,10 +141,13 @@ def _clip_of(row_id: str, caption: str, span: tuple[int, int, int], file: str) -
     return Input(row_id, caption, file, *span)
 
 
-def find_videos(data_dir: Path, tsv: Path) -> Inputs:
-    """The videos of a table (id, label) that have a file. Raises: UserError for folders, tables and columns that are missing."""
+def find_videos(data_dir: Path, tsv: Path, *, of_store: bool = False) -> Inputs:
+    """The videos of a table (id, label) that have a file; `of_store`: it is the table of a store that stands.
+
+    Raises: UserError for folders, tables and columns that are missing, and for ids of a given table that lead out of `data_dir`.
+    """
     problems = Problems()
-    finder, videos = problems.check(lambda: _Finder(data_dir, VIDEO_SUFFIXES)), problems.check(lambda: read_videos(tsv))
+    finder, videos = problems.check(lambda: _Finder(data_dir, VIDEO_SUFFIXES)), problems.check(lambda: read_videos(tsv, of_store=of_store))
     problems.raise_any()
     assert finder is not None and videos is not None
     for video in videos:

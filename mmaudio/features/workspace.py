@@ -92,7 +92,11 @@ class Workspace:
         return [*named, *self.rows.files(), *self.captions.files()]
 
     def check(self) -> None:
-        """Raises: UserError where the folder already holds the work of another extraction, naming what differs."""
+        """Raises: UserError where the folder already holds the work of another extraction, naming what differs, or links to other files."""
+        written = (*(column_path(self.folder, name) for name in COLUMNS), self._manifest_path, _inputs_path(self.folder), self._stop_path)
+        links = [path for path in (*written, self.folder / "base.json", self.folder / "lock") if path.is_symlink()]
+        if links:
+            raise UserError(f"{links[0]} is a link, and work under way is written to files of its own; choose another --latent_dir")
         found = read_manifest(self.folder)
         if not found and self._own_files():
             found_there = f"{self.folder} holds {self._own_files()[0].name}, though no extraction is under way there"

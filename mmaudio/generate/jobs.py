@@ -1,8 +1,11 @@
 """What a person asks to be made, one sample each, and what failed. Nothing here is heavy: command lines are read with it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mmaudio.base.file_names import file_of, ids_by_file
 
 if TYPE_CHECKING:  # it comes with torch
     from mmaudio.generate.sampler import SampleSettings
@@ -10,7 +13,7 @@ if TYPE_CHECKING:  # it comes with torch
 
 @dataclass(frozen=True)
 class Job:
-    """One sample to make: the name of its files, its prompt, and its video or image if there is one.
+    """One sample to make: the id that names its files, its prompt, and its video or image if there is one.
 
     None for what else it may have of its own leaves that to the wishes that hold for all samples.
     """
@@ -50,11 +53,17 @@ class Wishes:
 
     def sound_of(self, job: Job) -> Path:
         """Where its sound goes."""
-        return self.output_dir / f"{job.name}.flac"
+        return file_of(self.output_dir, job.name, ".flac")
 
     def video_of(self, job: Job) -> Path | None:
         """Where its picture with the new sound goes; None if it is to have none."""
-        return self.output_dir / f"{job.name}.mp4" if self.with_video and job.source is not None else None
+        return file_of(self.output_dir, job.name, ".mp4") if self.with_video and job.source is not None else None
+
+    def files_of(self, jobs: Iterable[Job]) -> dict[str, str]:
+        """The name of every file that these jobs may give, relative to the folder → the job's name."""
+        jobs = list(jobs)
+        seen = [job.name for job in jobs if self.video_of(job) is not None]
+        return ids_by_file((job.name for job in jobs), ".flac") | ids_by_file(seen, ".mp4")
 
     def duration_of(self, job: Job) -> float:
         """Seconds of sound, unless its video is shorter."""

@@ -92,6 +92,13 @@ def picture_of(container: "av.container.InputContainer") -> "av.VideoStream":
     return picture
 
 
+def check_picture(path: Path) -> None:
+    """Raises: MediaError for a file that has no moving picture, or none whose first frame can be decoded."""
+    with opened_media(path) as container:
+        if next(of_known_tracks(container.decode(picture_of(container))), None) is None:
+            raise MediaError("not one frame of its picture can be decoded")
+
+
 def check_sides(width: int, height: int) -> None:
     """Raises: MediaError for a picture of wild size, as damaged headers tell; 0 x 0 is a picture not yet seen."""
     if width * height > LARGEST_PICTURE_PX or max(width, height) > NARROWEST_PICTURE * min(width, height):

@@ -2,13 +2,15 @@
 
 import json
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from mmaudio.base.files import atomic_folder, write_json, write_text
+from mmaudio.base.files import atomic_folder, text_hash, write_text
 from mmaudio.base.logs import progress
+from mmaudio.base.made_folders import check_made, write_record
 from mmaudio.base.tables import format_table
 from mmaudio.media.audio import write_flac, write_wav
 from mmaudio.media.example import FPS, MATERIALS, Bounces, describe, draw_bounces, render_frames, render_sound
@@ -18,7 +20,9 @@ log = logging.getLogger(__name__)
 
 GUIDE_VIDEOS = ("0B4dYTMsgHA_000130", "F8Zt3mYlOqU_000094")
 GUIDE_AUDIOS = ("00008004", "00008009")
-LEARNING_SET_FILES = ("train", "heldout", "audio", "*.tsv", "learning_set.json")
+LEARNING_SET_RECORD = "learning_set.json"
+LEARNING_SET_FILES = ("train", "heldout", "audio", "*.tsv", LEARNING_SET_RECORD)
+_KIND, _ADVICE = "learning set", "name another folder"
 GUIDE_VIDEO_S = 10.2
 GUIDE_AUDIO_S = 29.0
 GUIDE_AUDIO_HZ = 48_000
@@ -51,19 +55,19 @@ def make_guide_example(folder: Path) -> None:
     audios = {name: draw_bounces(GUIDE_SEED, "guide audio", index, GUIDE_AUDIO_S) for index, name in enumerate(GUIDE_AUDIOS)}
     for name, bounces in videos.items():
         path = folder / "example_videos" / f"{name}.mp4"
-        if not path.exists():
+        if not os.path.lexists(path):
             log.info("making %s", path)
             _write_clip(path, bounces)
     for name, bounces in audios.items():
         path = folder / "example_audios" / f"{name}.flac"
-        if not path.exists():
+        if not os.path.lexists(path):
             log.info("making %s", path)
             write_flac(path, render_sound(bounces, GUIDE_AUDIO_HZ), GUIDE_AUDIO_HZ)
     for path, column, made in (
         (folder / "example_video.tsv", "label", videos),
         (folder / "example_audio.tsv", "caption", audios),
     ):
-        if not path.exists():
+        if not os.path.lexists(path):
             write_text(path, format_table(("id", column), [(name, bounces.ball.caption) for name, bounces in made.items()]))
 
 
@@ -71,12 +75,14 @@ def make_learning_set(folder: Path, wanted: LearningSet) -> None:
     """Train and held-out videos and long recordings, each with a table: train/ heldout/ audio/ and <name>.tsv.
 
     Made anew unless the folder holds a set with these parameters; swapped in whole, so that a kill leaves no half set.
-    Raises: UserError for a folder that holds anything but a learning set: it would be lost.
+    Raises: UserError for a folder that holds anything but a learning set as this function made it: it would be lost.
     """
-    record = folder / "learning_set.json"
+    record = folder / LEARNING_SET_RECORD
     want = {**wanted.__dict__, "version": 1}
-    if record.is_file() and json.loads(record.read_text())["made_with"] == want:
+    known = _made_with(record)
+    if known == want:
         return
+    check_made(record, _KIND, _name_of(known), _ADVICE)
     with atomic_folder(folder, LEARNING_SET_FILES) as fresh:
         told: dict[str, object] = {"made_with": want}
         for split, count in (("train", wanted.num_train), ("heldout", wanted.num_heldout)):
@@ -97,7 +103,21 @@ def make_learning_set(folder: Path, wanted: LearningSet) -> None:
                 VIDEO_SOUND_HZ,
             )
         _write_captions(fresh / "audio.tsv", "caption", sounds)
-        write_json(fresh / record.name, told)
+        write_record(fresh / record.name, _KIND, _name_of(want), told)
+        check_made(record, _KIND, _name_of(known), _ADVICE)  # making took a while
+
+
+def _made_with(record: Path) -> object:
+    """The parameters of the set that a record is of; None where it is none."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["made_with"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _name_of(made_with: object) -> str:
+    """What a set's mark calls it: a hash of its parameters."""
+    return text_hash([json.dumps(made_with, sort_keys=True)])
 
 
 def _write_captions(path: Path, column: str, clips: dict[str, Bounces]) -> None:

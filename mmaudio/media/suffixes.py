@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.file_names import file_name, given_path
 
 AUDIO_SUFFIXES = (".flac", ".wav")  # read sample by sample, as training takes them
 MORE_AUDIO_SUFFIXES = (".mp3", ".ogg", ".m4a")  # sounds that can be heard and scored
@@ -18,40 +19,78 @@ SOUND_SUFFIXES = AUDIO_SUFFIXES + VIDEO_SUFFIXES + MORE_AUDIO_SUFFIXES  # all th
 class FolderIndex:
     """The files of a folder by id: their name without its suffix. A folder is looked at once, however many ids are asked for.
 
-    Raises: UserError for no such folder.
+    Nothing outside the folder is found, whatever an id is: its file has the name that `file_name` gives it, or is where its path leads
+    below the folder. Raises: UserError for no such folder.
     """
 
     def __init__(self, folder: Path, suffixes: Sequence[str]) -> None:
         if not folder.is_dir():
             raise UserError(f"no folder at {folder}")
         self._folder, self._suffixes = folder, suffixes
-        self._known: dict[str, dict[str, dict[str, str]]] = {}  # folder within ours → id → suffix in small letters → name
+        self._longest = max(suffixes, key=len, default="")
+        self._known: dict[str, dict[str, dict[str, str]]] = {}  # folder within ours → stem → suffix in small letters → name
 
-    def find(self, name: str) -> str | None:
+    def find(self, name_id: str) -> str | None:
         """The file of an id, as named within the folder, by the first suffix there is; an id may lead to a folder below ("a/b")."""
-        below, stem = os.path.split(name)
+        name, given = file_name(name_id), given_path(name_id)
+        if file_name(name_id, self._longest) == name + self._longest:
+            found = self._first(name, self._suffixes)
+        else:  # a name that is cut, more of it the longer the suffix
+            named = ((file_name(name_id, suffix).removesuffix(suffix), suffix) for suffix in self._suffixes)
+            found = next((file for stem, suffix in named if (file := self._first(stem, [suffix]))), None)
+        return self._first(given, self._suffixes) if found is None and given not in (None, name) else found
+
+    def _first(self, path: str, suffixes: Sequence[str]) -> str | None:
+        below, stem = os.path.split(path)
         if below not in self._known:
             self._known[below] = _listed(self._folder / below)
         there = self._known[below].get(stem, {})
-        found = next((there[suffix] for suffix in self._suffixes if suffix in there), None)
+        found = next((there[suffix] for suffix in suffixes if suffix in there), None)
         return None if found is None else os.path.join(below, found)
 
 
 def _listed(folder: Path) -> dict[str, dict[str, str]]:
-    """Id → suffix in small letters → name; of names that differ in the suffix's case alone, the one in small letters."""
+    """Stem → suffix in small letters → name; of names that differ in the suffix's case alone, the one in small letters."""
     try:
         names = os.listdir(folder)
-    except (OSError, ValueError):  # no folder, or a name that none can have
+    except OSError:  # no folder
         return {}
     there: dict[str, dict[str, str]] = {}
     for name in sorted(names):  # capitals first, so that small letters replace them
-        stem, suffix = os.path.splitext(name)
-        there.setdefault(stem, {})[suffix.lower()] = name
+        stem, suffix = split_suffix(name)
+        there.setdefault(stem, {})[suffix] = name
     return there
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """The stem of a file's name or path, which may be dots alone, and its suffix in small letters: `....FLAC` is `...` with `.flac`."""
+    stem, dot, suffix = name.rpartition(".")
+    return (stem, dot + suffix.lower()) if stem and "/" not in suffix and not stem.endswith("/") else (name, "")
 
 
 def files_by_id(folder: Path, ids: Iterable[str], suffixes: Sequence[str]) -> dict[str, Path]:
     """Id → file of it in a folder, by the first suffix there is; ids without one are left out. Raises: UserError for no such folder."""
     index = FolderIndex(folder, suffixes)
-    found = {name: index.find(name) for name in ids}
-    return {name: folder / file for name, file in found.items() if file is not None}
+    found = {name_id: index.find(name_id) for name_id in ids}
+    return {name_id: folder / file for name_id, file in found.items() if file is not None}
+
+
+def find_file(folder: Path, name_id: str, suffixes: Sequence[str]) -> Path | None:
+    """The file of one id in a folder, as `files_by_id`, without looking at the others. Suffixes are in small letters."""
+    for suffix in suffixes:
+        given = given_path(name_id)
+        for name in (file_name(name_id, suffix), *([] if given is None else [given + suffix])):
+            if os.path.isfile(folder / name):
+                return folder / name
+    return None
+
+
+def list_below(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    """The files of these suffixes in a folder and in those below it that are not hidden, by their paths from there, sorted."""
+    found = []
+    for above, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = os.path.relpath(above, folder)
+        some = [name for name in names if split_suffix(name)[1] in suffixes and os.path.isfile(os.path.join(above, name))]
+        found += [name if below == "." else f"{below}/{name}" for name in some]
+    return sorted(found)

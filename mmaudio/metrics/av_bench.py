@@ -5,17 +5,19 @@ It is on no package registry. Source of its interface: av_benchmark.md sections 
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import RejectsError, UserError
-from mmaudio.base.files import scratch_folder
+from mmaudio.base.file_names import file_name
+from mmaudio.base.files import atomic_path, scratch_folder, text_hash
+from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
 from mmaudio.metrics.cached import Measured
 from mmaudio.metrics.registry import Metric
 from mmaudio.metrics.result import counted
-from mmaudio.metrics.sounds import GENERATED_SUFFIXES
+from mmaudio.metrics.sounds import generated_sounds, other_sounds
 
 log = logging.getLogger(__name__)
 PACKAGE = "av_bench"
@@ -44,6 +46,7 @@ def run_av_bench(
     *,
     batch_size: int,
     num_workers: int,
+    ids: Collection[str] = (),
 ) -> Measured:
     """Let the package extract features of a folder's sounds, and compare them with the reference's cache.
 
@@ -53,11 +56,12 @@ def run_av_bench(
     Args:
         rows: the metrics wanted; features that none of them needs are skipped, embedded metrics are not told.
         reference_cache: the folder of the reference's cache files, as its own tools make them.
-        folder: of .flac and .wav files, one for each id; the features go to `av_bench-cache` in it.
+        folder: of .flac and .wav files, one for each id; the features go to `av_bench-cache` in it, by id.
         duration_s: of each sound; a shorter one cannot be judged.
         device: what the package is to compute on; published versions know CUDA alone.
         batch_size: of its networks.
         num_workers: its processes that read sounds.
+        ids: whose sounds are looked for in folders below, too; of others, those of `folder` itself are taken.
 
     Returns: the metrics wanted, null with a reason where the package does not tell them. `num` counts the sounds, or the ids on both
         sides for what needs pairs. No intervals and nothing by clip. `counts["without_features"]["predicted"]`: id → reason.
@@ -70,25 +74,28 @@ def run_av_bench(
     wanted = [row for row in rows if not row.is_embedded]
     names = {row.name for row in wanted}
     skips = {"skip_video_related": not names & VIDEO_METRICS, "skip_clap": not names & CLAP_METRICS}
-    sounds, failures = _readable_sounds(folder, duration_s)
+    sounds, failures = _readable_sounds(folder, ids, duration_s)
+    flat_names = _flat_names(sounds)
     cache = folder / CACHE
     cache.mkdir(exist_ok=True)
     with scratch_folder(folder / "av_bench-sounds") as chosen:
         for clip_id, path in sounds.items():
-            (chosen / f"{clip_id}{path.suffix.lower()}").symlink_to(path.resolve())
+            (chosen / (flat_names[clip_id] + path.suffix.lower())).symlink_to(path.resolve())
         _extract(chosen, cache, skips, audio_length=duration_s, device=str(device), batch_size=batch_size, num_workers=num_workers)
+    _give_ids(cache, {name: clip_id for clip_id, name in flat_names.items() if name != clip_id})
     told = _evaluate(reference_cache, cache, skips)
     counts = _counts(reference_cache, sounds, failures)
     nums = {row.name: counts["paired"] if row.needs_pairs else len(sounds) for row in wanted}
     return Measured({row.name: _entry(row, told, nums[row.name]) for row in wanted}, {}, counts)
 
 
-def _readable_sounds(folder: Path, duration_s: float) -> tuple[dict[str, Path], dict[str, str]]:
+def _readable_sounds(folder: Path, ids: Collection[str], duration_s: float) -> tuple[dict[str, Path], dict[str, str]]:
     """Id → file of the sounds that can be judged, and id → reason of those that cannot. Raises: RejectsError if none can."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in GENERATED_SUFFIXES and path.is_file()]
-    reasons = {path.stem: _unreadable(path, duration_s) for path in files}
+    asked = generated_sounds(folder, ids)
+    files = {**asked, **{clip_id: path for clip_id, path in other_sounds(folder, asked).items() if path.parent == folder}}
+    reasons = {clip_id: _unreadable(path, duration_s) for clip_id, path in sorted(files.items())}
     failures = {clip_id: reason for clip_id, reason in reasons.items() if reason is not None}
-    sounds = {path.stem: path for path in files if path.stem not in failures}
+    sounds = {clip_id: path for clip_id, path in sorted(files.items()) if clip_id not in failures}
     first = next(iter(failures.items()), ("", ""))
     if not sounds:
         why = f"the first: {first[0]!r}: {first[1]}" if failures else "there is none"
@@ -96,6 +103,28 @@ def _readable_sounds(folder: Path, duration_s: float) -> tuple[dict[str, Path], 
     if failures:
         log.warning("%d of %d sounds are left out, such as %r: %s", len(failures), len(files), *first)
     return sounds, failures
+
+
+def _flat_names(ids: Collection[str]) -> dict[str, str]:
+    """Id → the stem of its sound in one flat folder, which is all that the package lists; an id that can be one is its own."""
+    return {clip_id: clip_id if _is_flat(clip_id) else f"~{text_hash([clip_id])}" for clip_id in ids}
+
+
+def _is_flat(clip_id: str) -> bool:
+    return "/" not in clip_id and file_name(clip_id, ".flac") == f"{clip_id}.flac"
+
+
+def _give_ids(cache: Path, ids: Mapping[str, str]) -> None:
+    """Call clips by their ids in cache files that the package made; `ids`: stem of a sound → id, of those that differ."""
+    import torch
+
+    from mmaudio.base.tensor_files import read_tensor_file
+
+    for path in (cache_path(cache, stem) for stem in CACHE_FILES) if ids else ():
+        if path.is_file():
+            features = {ids.get(name, name): value for name, value in read_tensor_file(path).items()}
+            with atomic_path(path) as temporary:
+                torch.save(features, temporary)
 
 
 def _unreadable(path: Path, duration_s: float) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 from mmaudio.base.files import text_hash
 from mmaudio.metrics.registry import Metric, metric_versions
 
+SCORES_KIND = "scores"  # of a file that holds a result, in its mark
 PROTOCOL_VERSION = 1  # raised whenever a result comes to mean something else
 
 

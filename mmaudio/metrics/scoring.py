@@ -4,7 +4,7 @@ Nothing here needs weights. A number that cannot be told is null with a reason b
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def _metrics(clips: Sequence[ClipScore], shuffled: Sequence[float] | None, frech
     }
 
 
-def _row(clip: ClipScore, caption: str | None, shuffled: float | None, generated: Path, real: Path) -> dict[str, Any]:
+def _row(clip: ClipScore, caption: str | None, shuffled: float | None, generated: Path, real: Path | None) -> dict[str, Any]:
     offset = clip.onsets.mean_offset_s
     return {
         "id": clip.id,
@@ -86,7 +86,7 @@ def _row(clip: ClipScore, caption: str | None, shuffled: float | None, generated
         "generated_onsets_s": clip.generated_onsets.round(4).tolist(),
         "real_onsets_s": clip.real_onsets.round(4).tolist(),
         "generated_file": str(generated),
-        "reference_file": str(real),
+        "reference_file": None if real is None else str(real),
         "metrics": {
             "onset_f1": clip.onsets.f1,
             "onset_f1_shuffled": shuffled,
@@ -96,7 +96,7 @@ def _row(clip: ClipScore, caption: str | None, shuffled: float | None, generated
     }
 
 
-def paired_sounds(generated_dir: Path, reference: Mapping[str, Path], min_coverage: float = 0.0) -> Pairing:
+def paired_sounds(generated_dir: Path, reference: Collection[str], min_coverage: float = 0.0) -> Pairing:
     """Generated sounds and their references by id. Raises: UserError as `pair_ids`, and where less of the reference is paired."""
     pairing = pair_ids(generated_dir, reference)
     if len(pairing.paired) < min_coverage * len(reference):
@@ -109,7 +109,7 @@ def paired_sounds(generated_dir: Path, reference: Mapping[str, Path], min_covera
 
 def score_folder(
     generated_dir: Path,
-    reference: Mapping[str, Path],
+    reference: Mapping[str, Path | None],
     *,
     duration_s: float,
     rate_hz: int = COMPARED_RATE_HZ,
@@ -120,11 +120,11 @@ def score_folder(
     ranks: Ranks = Ranks(),  # noqa: B008 - frozen
     beat: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Collective. Score `<id>.flac` and `<id>.wav` files against reference sounds.
+    """Collective. Score `<id>.flac` and `<id>.wav` files, named as `pair_ids` says, against reference sounds.
 
     Args:
         generated_dir: the samples.
-        reference: id → audio file, or video file with sound.
+        reference: id → audio file, or video file with sound; None where there is none, so that its pair cannot be scored.
         duration_s: how much of each sound is compared, from its start.
         rate_hz: at which both are compared.
         captions: id → caption, carried into the rows.
@@ -168,7 +168,7 @@ def _clip_rows(
     clips: Sequence[ClipScore],
     shuffled: Sequence[float] | None,
     pairing: Pairing,
-    reference: Mapping[str, Path],
+    reference: Mapping[str, Path | None],
     captions: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     chance: Sequence[float | None] = shuffled or [None] * len(clips)
@@ -185,7 +185,7 @@ def without_reference(
 
     Raises: UserError where too few of the captions' ids have a sound.
     """
-    pairing = paired_sounds(generated_dir, dict.fromkeys(captions, generated_dir), min_coverage)
+    pairing = paired_sounds(generated_dir, captions, min_coverage)
     clips: list[dict[str, Any]] = [
         {"id": name, "caption": captions[name], "generated_file": str(pairing.generated[name]), "reference_file": None, "metrics": {}}
         for name in pairing.paired

@@ -1,6 +1,6 @@
 """Pairs of sounds to compare: which generated file belongs to which reference, and both as waves of one length."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.file_names import file_name, given_path
+from mmaudio.base.samples_file import read_ids
 from mmaudio.media.audio import MediaError, resample
+from mmaudio.media.suffixes import files_by_id, list_below, split_suffix
 from mmaudio.media.video import read_sound
 
 Wave = npt.NDArray[np.float32]
@@ -26,29 +29,49 @@ class Pairing:
     unexpected: list[str]  # generated, not in the reference
 
 
-def pair_ids(generated_dir: Path, reference: Mapping[str, Path]) -> Pairing:
+def generated_sounds(folder: Path, ids: Collection[str]) -> dict[str, Path]:
+    """Id → its `.flac` or `.wav` in a folder or in one below, of those of `ids` that have one. Raises: UserError for no such folder."""
+    found = {name_id: path for name_id, path in files_by_id(folder, ids, GENERATED_SUFFIXES).items() if path.is_file()}
+    loose = {name_id for name_id in found if given_path(name_id) not in (None, file_name(name_id))}  # "./a", which may mean the file of "a"
+    exact = {path for name_id, path in found.items() if name_id not in loose}
+    return {name_id: path for name_id, path in found.items() if name_id not in loose or path not in exact}
+
+
+def other_sounds(folder: Path, asked: Mapping[str, Path]) -> dict[str, Path]:
+    """Id → sound of all other sounds in a folder and below: by what `samples.json` says there, or the path without its suffix.
+
+    Raises: UserError where there are two files of one id.
+    """
+    ids, taken, known = read_ids(folder), set(asked.values()), dict[str, str]()
+    others: dict[str, Path] = {}
+    for name in list_below(folder, GENERATED_SUFFIXES):
+        stem, _ = split_suffix(name)
+        if (twin := known.setdefault(stem, name)) != name:
+            raise UserError(f"{folder} holds both {twin} and {name}; keep one sound for each id")
+        if folder / name not in taken:
+            others[ids.get(name, stem)] = folder / name
+    return {name_id: path for name_id, path in others.items() if name_id not in asked}
+
+
+def pair_ids(generated_dir: Path, reference: Collection[str]) -> Pairing:
     """Match `<id>.flac` and `<id>.wav` of a folder to reference ids, exactly: an id may hold dots, and no letter is changed.
 
+    An id may lead to a folder below ("street/rain"), and one that cannot be a file name has the name that it got when it was sampled.
     Raises: UserError for no such folder, no sound in it, two files of one id, or no id on both sides.
     """
     if not generated_dir.is_dir():
         raise UserError(f"no folder at {generated_dir}; generate samples first")
-    generated: dict[str, Path] = {}
-    for path in sorted(generated_dir.iterdir()):
-        if path.suffix.lower() in GENERATED_SUFFIXES and path.is_file():
-            if path.stem in generated:
-                raise UserError(f"{generated_dir} holds both {generated[path.stem].name} and {path.name}; keep one sound for each id")
-            generated[path.stem] = path
-    if not generated:
+    asked = generated_sounds(generated_dir, reference)
+    others = other_sounds(generated_dir, asked)
+    if not asked and not others:
         raise UserError(f"{generated_dir} holds no .flac or .wav file; generate samples first")
-    paired = sorted(generated.keys() & reference.keys())
-    if not paired:
-        ours, theirs = next(iter(generated)), next(iter(reference), "none")
+    if not asked:
+        ours, theirs = next(iter(others)), next(iter(reference), "none")
         raise UserError(
-            f"no id of the {len(generated)} sounds in {generated_dir} (such as {ours!r}) is among the {len(reference)} reference ids "
+            f"no id of the {len(others)} sounds in {generated_dir} (such as {ours!r}) is among the {len(reference)} reference ids "
             f"(such as {theirs!r}); file names without suffix must equal the ids"
         )
-    return Pairing(generated, paired, sorted(reference.keys() - generated.keys()), sorted(generated.keys() - reference.keys()))
+    return Pairing({**asked, **others}, sorted(asked), sorted(set(reference) - asked.keys()), sorted(others))
 
 
 def read_wave(path: Path, duration_s: float, rate_hz: int) -> Wave:

@@ -1,11 +1,13 @@
 """Where the sounds and the pictures of scored clips lie: as their scores say, or in folders a user names."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmaudio.media.suffixes import AUDIO_SUFFIXES, BROWSER_VIDEO_SUFFIXES, HIDDEN_VIDEO_SUFFIXES, MORE_AUDIO_SUFFIXES
+from mmaudio.base.file_names import file_name
+from mmaudio.media.suffixes import AUDIO_SUFFIXES, BROWSER_VIDEO_SUFFIXES, HIDDEN_VIDEO_SUFFIXES, MORE_AUDIO_SUFFIXES, find_file
 from mmaudio.report.content import Sample, Sound
 from mmaudio.report.scores import Scores, clip_numbers, number_of
 
@@ -31,19 +33,27 @@ class _Found:
     sought: str = ""
 
 
+def _is_media(path: Path) -> bool:
+    """Whether a file is media by its name. Scores may be somebody else's, and what they name goes into a page."""
+    return path.suffix.lower() in SOUND_SUFFIXES + PICTURE_SUFFIXES
+
+
 def _told_file(told: Any, scores: Path) -> Path | None:
     """A file that a row names: as it stands, or seen from where the scores lie, also where both were moved with their folder."""
-    if not isinstance(told, str) or not told:
+    if not isinstance(told, str) or "\0" in told or not _is_media(path := Path(told)):
         return None
-    path = Path(told)
     places = (path, scores.parent / path, *(scores.parent / Path(*path.parts[-depth:]) for depth in (1, 2, 3)))
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def _in_folder(folder: Path | None, clip_id: str, suffixes: Sequence[str]) -> Path | None:
-    if folder is None:
-        return None
-    return next((path for path in (folder / f"{clip_id}{suffix}" for suffix in suffixes) if path.is_file()), None)
+    return None if folder is None else find_file(folder, clip_id, suffixes)
+
+
+def _picture_beside(sound: Path | None, clip_id: str) -> Path | None:
+    """The picture of an id in the very folder of a sound of it."""
+    names = (file_name(clip_id, suffix).rpartition("/")[2] for suffix in PICTURE_SUFFIXES)
+    return None if sound is None else next((path for name in names if os.path.isfile(path := sound.parent / name)), None)
 
 
 def _found(row: Mapping[str, Any], key: str, scores: Path, folder: Path | None) -> _Found:
@@ -62,7 +72,7 @@ def _picture(row: Mapping[str, Any], scores: Path, folders: Folders, sounds: Seq
         if sound and sound.suffix.lower() in PICTURE_SUFFIXES:
             return _Found(sound)
     for sound in sounds:
-        if beside := _in_folder(sound.parent if sound else None, row["id"], PICTURE_SUFFIXES):
+        if beside := _picture_beside(sound, row["id"]):
             return _Found(beside)
     return _Found(None, str(named or ""))
 
@@ -70,6 +80,8 @@ def _picture(row: Mapping[str, Any], scores: Path, folders: Folders, sounds: Seq
 def _gone(found: _Found, what: str) -> str:
     if found.file:
         return ""
+    if found.sought and not found.sought.endswith(".*") and not _is_media(Path(found.sought)):
+        return f"{what} is not shown: its scores name {found.sought[:80]}, which is no sound or video by its name"
     return f"{what} is gone: there is no file {found.sought}" if found.sought else f"its scores do not say where {what} is"
 
 
@@ -112,5 +124,5 @@ def sample_of(rows: Sequence[tuple[Scores, Mapping[str, Any]]], labels: Sequence
         sounds=[*([real] if real else []), *sounds],
         picture=picture.file,
         duration_s=max((duration for duration in durations if duration), default=None),
-        lack=f"the picture is gone: there is no file {picture.sought}" if picture.sought else "",
+        lack=_gone(picture, "the picture") if picture.sought else "",
     )

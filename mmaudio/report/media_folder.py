@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmaudio.media.audio import MediaError, write_wav
+from mmaudio.media.containers import check_picture
 from mmaudio.media.suffixes import HIDDEN_VIDEO_SUFFIXES
 from mmaudio.media.video import read_sound
 from mmaudio.report.content import Sample, Sound
@@ -110,4 +111,8 @@ def _place_picture(copies: _Copies, sample: Sample) -> tuple[str | None, str]:
         return None, sample.lack
     if sample.picture.suffix.lower() in HIDDEN_VIDEO_SUFFIXES:
         return None, f"the picture is {sample.picture.suffix.lower()}, which browsers do not show; only the sound is here"
+    try:
+        check_picture(sample.picture)  # whatever its name says: a page holds no other files
+    except MediaError as error:
+        return None, f"the picture cannot be read: {error}"
     return copies.add(sample.picture, "picture"), ""

@@ -1,26 +1,34 @@
-"""Writes the page: one folder with index.html, its media and its pictures, whole or not at all."""
+"""Writes the page: one folder with index.html, its media and its pictures, whole or not at all.
+
+Its skeleton, style and scripts are the files of `assets/`, where `$name` marks the place of content, all of which is escaped. `player.js`
+plays a sample: all its sounds run together at one position and all but one are muted, so that a switch is heard at once and moves
+nothing. The sound that is heard is the clock and is never nudged; the others and the picture follow it, by speed where the difference
+is small and by a jump where it is large. `list.js` is the list of samples: which are near, their order, the search and the keys.
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 
 from mmaudio.base.files import atomic_folder
 from mmaudio.report.cards import card
 from mmaudio.report.content import Column, Report, RunRecord, Written
 from mmaudio.report.curves import chart, lines_by_kind, read_curves
-from mmaudio.report.list_script import LIST_SCRIPT
 from mmaudio.report.media_folder import FOLDER, PlacedSample, place_sample
 from mmaudio.report.metric_names import in_order, title_of
 from mmaudio.report.metric_table import metric_table
 from mmaudio.report.numbers import number_text
-from mmaudio.report.player_script import PLAYER_SCRIPT
-from mmaudio.report.style import STYLE
 from mmaudio.report.sweep_chart import sweep_chart
-from mmaudio.report.template import LEGEND, PAGE, TOOLBAR
 
 LOSS = "loss"
 PAGE_FILES = ("index.html", FOLDER)
 _TILES = ("onset_f1", "onset_f1_shuffled", "spectral_distance")
+
+
+def _asset(name: str) -> str:
+    return files("mmaudio.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _headline(columns: Sequence[Column]) -> str:
@@ -74,9 +82,9 @@ def _samples(samples: Sequence[PlacedSample], order: Sequence[str], units: Mappi
         return ""
     present = {placed.sound.label for sample in samples for placed in sample.sounds}
     labels = [*(label for label in order if label in present), *sorted(present - set(order))]
-    toolbar = TOOLBAR.substitute(choices=_choices(samples, labels), num_samples=len(samples))
     cards = "".join(card(sample, labels, units) for sample in samples)
-    return _section("samples", "Samples", f'{LEGEND}{toolbar}<ul class="cards">{cards}</ul>')
+    content = Template("".join(_asset("samples.html").splitlines()))
+    return _section("samples", "Samples", content.substitute(choices=_choices(samples, labels), num_samples=len(samples), cards=cards))
 
 
 def write_page(folder: Path, report: Report) -> Written:
@@ -93,14 +101,15 @@ def write_page(folder: Path, report: Report) -> Written:
         placed = [place_sample(temporary, index, sample) for index, sample in enumerate(report.samples)]
         units = {name: value.unit for column in report.columns for name, value in column.values.items()}
         samples = _samples(placed, report.sound_labels, units)
-        page = PAGE.substitute(
+        page = Template(_asset("page.html")).substitute(
             title=escape(report.title),
             subtitle=f'<p class="soft">{escape(report.subtitle)}</p>' if report.subtitle else "",
             skip='<a class="skip" href="#samples">Skip to the samples</a>' if samples else "",
             headline=_headline(report.columns),
             sections=_metrics(report.columns, report.notes) + _curves(report.runs) + _sweeps(report.runs) + samples,
-            style=STYLE,
-            script=PLAYER_SCRIPT + LIST_SCRIPT,
+            style=_asset("page.css"),
+            player=_asset("player.js"),
+            list=_asset("list.js"),
         )
         (temporary / "index.html").write_text(page, encoding="utf-8")
         num_bytes = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())

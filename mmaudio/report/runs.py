@@ -10,7 +10,7 @@ from typing import Any
 
 from mmaudio.base.errors import UserError
 from mmaudio.report.content import RunRecord
-from mmaudio.report.scores import Scores, read_scores
+from mmaudio.report.scores import Scores, number_of, read_scores
 
 log = logging.getLogger(__name__)
 _MOST_IN_TITLE = 4
@@ -95,6 +95,20 @@ def _read_sweep(path: Path) -> Mapping[str, Any]:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         told = None
-    if not isinstance(told, dict) or not told.keys() >= _SWEEP_KEYS:
+    if not _is_sweep(told):
         raise UserError(f"{path} is no sweep over averages; mmaudio ema sweep writes it anew")
-    return told
+    return dict(told)
+
+
+def _is_sweep(told: Any) -> bool:
+    """Whether JSON is what a sweep writes: numbers where a page draws some, a loss that was none being null."""
+    if not isinstance(told, dict) or not told.keys() >= _SWEEP_KEYS:
+        return False
+    lists, best, live = [told[key] for key in ("sigmas", "losses", "fit_errors")], told["best"], told["live"]
+    if not all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists) or not isinstance(best, dict):
+        return False
+    if live is not None and (not isinstance(live, dict) or not isinstance(live.get("file"), str)):
+        return False
+    losses = [*lists[1], best.get("loss"), *([live.get("loss"), live.get("step")] if live else [])]
+    numbers = [*lists[0], *lists[2], best.get("sigma"), *(loss for loss in losses if loss is not None)]
+    return all(number_of(number) is not None for number in numbers) and all(sigma > 0 for sigma in lists[0])

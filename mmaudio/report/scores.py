@@ -43,7 +43,15 @@ def read_scores(path: Path, label: str) -> Scores:
 
 def _clips(counts: Mapping[str, Any]) -> Clips:
     missing = counts.get("missing_ids")
-    return Clips(counts["paired"], counts["reference"], counts.get("failed", 0), len(missing) if isinstance(missing, list) else None)
+    paired, reference, failed = (_whole(counts.get(name, 0)) for name in ("paired", "reference", "failed"))
+    return Clips(paired, reference, failed, len(missing) if isinstance(missing, list) else None)
+
+
+def _whole(told: Any) -> int:
+    """A count as it is. Raises: TypeError for anything else, which would go into the page as it stands."""
+    if not isinstance(told, int) or isinstance(told, bool):
+        raise TypeError(f"{told!r} is no count")
+    return told
 
 
 def _interval(told: Any) -> tuple[float, float] | None:
@@ -55,7 +63,8 @@ def _value(told: Mapping[str, Any]) -> Value:
     value = number_of(told["value"])
     reason = str(told.get("reason") or "no reason is told") if value is None else ""
     better: Better = told["better"] if told.get("better") in ("higher", "lower") else ""
-    return Value(value, _interval(told.get("interval")), _unit(told), better, told.get("num"), reason)
+    num = told.get("num")
+    return Value(value, _interval(told.get("interval")), _unit(told), better, None if num is None else _whole(num), reason)
 
 
 def _unit(told: Mapping[str, Any]) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from PIL import Image
 
 POOR_FIT = 0.05  # a larger fit error is marked: the average is not quite the one it stands for
 LOG_RATIO = 20  # losses that span more are drawn on a logarithmic scale
+_COMMENT = "Comment"
 _SIZE_IN, _DPI = (7.0, 4.2), 120
 _CURVE, _BEST, _LIVE = "#2f6db5", "#c8452b", "#777777"
 
@@ -33,11 +35,12 @@ def sweep_table(told: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw_sweep(path: Path, told: Mapping[str, Any], title: str) -> None:
+def draw_sweep(path: Path, told: Mapping[str, Any], title: str, mark: str = "") -> None:
     """Draw the loss over sigma (logarithmic) as a PNG: the best is marked, and a line is the loss without averaging.
 
     Args:
         told: what the JSON file of a sweep holds; a loss that is not finite (None) is a gap in the line.
+        mark: that this program made it, and of what; a comment in the file.
     """
     losses = [math.nan if loss is None else loss for loss in told["losses"]]
     points = sorted(zip(told["sigmas"], losses, told["fit_errors"], strict=True))
@@ -64,4 +67,13 @@ def draw_sweep(path: Path, told: Mapping[str, Any], title: str) -> None:
     axes.set(title=title, xlabel="width of the average relative to the steps done, sigma", ylabel="validation loss")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None, _COMMENT: mark or None})
+
+
+def picture_mark(path: Path) -> str | None:
+    """The comment in a PNG; None where there is no such file, or it has none."""
+    try:
+        with Image.open(path) as picture:
+            return str(picture.info[_COMMENT])
+    except (OSError, LookupError, ValueError, SyntaxError):
+        return None

@@ -1,15 +1,44 @@
-"""A run's folder: one job at a time works in it, and a mark in it says that a job was stopped and is to go on."""
+"""A run's folder: whose it is, that one job at a time works in it, and a mark that says that a job was stopped and is to go on."""
 
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import write_json
+from mmaudio.base.files import at_end_of_links
 from mmaudio.base.locks import EXCLUSIVE, try_lock
-from mmaudio.runs.names import REQUEUE_FILE
+from mmaudio.base.marked_files import is_marked, write_marked
+from mmaudio.base.naming import named
+from mmaudio.base.ownership import foreign
+from mmaudio.runs.names import CONFIG_FILE, LOG_FILE, METRICS_FILE, PREVIEWS_FOLDER, REQUEUE_FILE
+from mmaudio.runs.signature import SIGNATURE_FILE, run_in
+
+_REPLACED = (CONFIG_FILE, METRICS_FILE, SIGNATURE_FILE, REQUEUE_FILE, PREVIEWS_FOLDER)  # in every run's folder, but no published one
+_ADDED_TO = (LOG_FILE, "events.out.tfevents.*")
+_REQUEUE = "requeue"
+
+
+def check_folder(run_dir: Path, exp_id: str, files: Sequence[str], *, has_checkpoint: bool) -> None:
+    """Raises: UserError where a run of this name would write to files that nothing proves to be its own.
+
+    Args:
+        files: what else training writes there, as patterns of names.
+        has_checkpoint: whether a training checkpoint of this name is there, which the run goes on from: one of the published system,
+            whose folders have logs, weights and snapshots of the same names.
+    """
+    found = run_in(run_dir)
+    if found == exp_id or not run_dir.is_dir():
+        return
+    if found is not None:
+        raise UserError(f"{run_dir} holds the run {found!r}, not {exp_id!r}; choose another exp_id, or give that one with hydra.run.dir")
+    patterns = _REPLACED if has_checkpoint else (*_REPLACED, *_ADDED_TO, *files)
+    names = sorted(entry.name for entry in run_dir.iterdir() if any(fnmatchcase(entry.name, pattern) for pattern in patterns))
+    if names:
+        raise foreign(run_dir, f"training would write to what it holds ({named(names)}): choose another exp_id")
 
 
 @contextmanager
@@ -33,9 +62,21 @@ def held(run_dir: Path, *, holds: bool) -> Iterator[None]:
 
 def mark_requeue(run_dir: Path) -> None:
     """Leave the mark that a scheduler's script looks for, with the time it was left at."""
-    write_json(run_dir / REQUEUE_FILE, {"stopped_at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+    content = {"stopped_at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    write_marked(run_dir / REQUEUE_FILE, content, _REQUEUE, run_in(run_dir) or "")
 
 
 def unmark_requeue(run_dir: Path) -> None:
-    """Take the mark away: the run goes on."""
-    (run_dir / REQUEUE_FILE).unlink(missing_ok=True)
+    """Take the mark away: the run goes on. A file of that name that this program did not leave stays."""
+    path = run_dir / REQUEUE_FILE
+    if is_marked(path, _REQUEUE, run_in(run_dir) or "") or _is_of_version_before(path):
+        at_end_of_links(path).unlink(missing_ok=True)
+
+
+def _is_of_version_before(path: Path) -> bool:
+    """Whether a mark is what the version before left: the time alone."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and list(content) == ["stopped_at"]

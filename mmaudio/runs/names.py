@@ -1,5 +1,7 @@
 """What the files and folders of a run are called that more than one part of the system reads or writes."""
 
+from mmaudio.base.samples_file import SAMPLES_FILE as SAMPLES_FILE
+
 CONFIG_FILE = "config.yaml"  # the settings of the run, complete
 LOG_FILE = "train.log"
 METRICS_FILE = "metrics.jsonl"  # a line per reading of averages: `steps_done`, and values by `stage/name`
@@ -13,7 +15,6 @@ REAL_SOUNDS_FOLDER = "reference"  # stored latents as the codec sounds them
 SAMPLED_ENDING = "-sampled"  # of a folder of sounds of stored rows, after the tag of the rows
 
 # In and beside a folder of sounds
-SAMPLES_FILE = "samples.json"  # what made them
 SCORES_FILE = "scores.json"
 SCORES_ENDING = "output_metrics.json"  # of a file of scores that has the name of what was scored before it
 FEATURES_FOLDER = "cache"  # av-bench's features of the generated sounds, made here …

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.file_names import check_plain_name
 
 # NumPy has no bfloat16, so its two bytes travel as an integer and only `widened` gives them meaning.
 _CARRIERS: dict[torch.dtype, np.dtype[Any]] = {
@@ -152,8 +153,10 @@ def open_columns(folder: Path, name: str, *, may_be_longer: bool = False) -> dic
         raise UserError(f"store {name} has no {meta_path}; check the path, or extract the store first")
     try:
         meta = json.loads(meta_path.read_text(encoding="utf-8"))
-        described = {key: (tuple(entry["shape"]), entry["dtype"]) for key, entry in meta.items() if _is_tensor(entry)}
-    except (ValueError, AttributeError):
+        described = {key: (_shape(entry["shape"]), entry["dtype"]) for key, entry in meta.items() if _is_tensor(entry)}
+        for key in described:
+            check_plain_name("a column of meta.json", key, ".memmap")  # a store holds the files of its own folder
+    except (ValueError, AttributeError, TypeError):
         raise UserError(f"{meta_path} is not the description of a TensorDict memmap; extract store {name} again") from None
     problems, opened = Problems(), {}
     for key, (shape, dtype) in described.items():
@@ -164,12 +167,19 @@ def open_columns(folder: Path, name: str, *, may_be_longer: bool = False) -> dic
     return opened
 
 
+def _shape(told: Any) -> tuple[int, ...]:
+    """Raises: ValueError where that is no shape."""
+    if not isinstance(told, list) or not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in told):
+        raise ValueError(f"{told!r} is no shape")
+    return tuple(told)
+
+
 def _is_tensor(entry: object) -> bool:
     return isinstance(entry, dict) and "shape" in entry and "dtype" in entry
 
 
 def _open_column(path: Path, shape: tuple[int, ...], dtype: str, store: str, may_be_longer: bool) -> Column:
-    if dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise UserError(f"store {store}: column {path.stem} has dtype {dtype}; want one of {', '.join(_DTYPES)}")
     if not path.is_file():
         raise UserError(f"store {store} has no file {path}; copy it again or extract the store again")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import check_replaceable
 from mmaudio.base.finite import all_finite, finite_rows
 from mmaudio.base.logs import progress
 from mmaudio.base.places import check_writable
@@ -17,33 +17,38 @@ from mmaudio.base.specs import AudioSpec
 from mmaudio.store import schema
 from mmaudio.store.captions import TextsOfCaptions
 from mmaudio.store.reader import Store
-from mmaudio.store.replacing import check_rebuilds
+from mmaudio.store.replacing import beside, standing, what_is_lost
 from mmaudio.store.scan import BLOCK_BYTES
 from mmaudio.store.schema import TEXT, TEXT_TABLE, VIDEO_FEATURES, Layout, StoreRecord
 from mmaudio.store.writer import OF_THE_STORE, Block, write_store
 
 
-def check_output(store: Store, tables: list[Path], output: Path, *, replace: bool = False) -> None:
-    """Raises: UserError if `output` cannot be written, or would replace, or lie in, the store or what it is made from, or other things.
+def check_output(store: Store, tables: list[Path], output: Path, *, replace: bool = False) -> bool:
+    """Whether what stands at `output` has to be moved aside for the converted store.
 
     Args:
-        replace: that the store at `output` may be one of other rows.
+        tables: what the store, or the new one, is made from, beside the store's own files.
+        replace: that what would be lost there may be moved aside.
+    Raises: UserError if `output` cannot be written, or would replace, or lie in, the store or what it is made from, or other things.
     """
     check_writable(output.parent)
     source, target = store.memmap_dir.resolve(), output.resolve()
     if target == source or source in target.parents:
         raise UserError(f"the output {output} is the store itself or lies in it; name another folder")
-    check_replaceable(output, schema.STORE_FILES)
-    beside = [where(output) for where in (schema.table_path, schema.record_path, schema.null_text_path)]
-    read = {path.resolve() for path in tables}
-    for path in beside:
+    read = {path.resolve() for path in (*tables, *beside(store.memmap_dir).values())}
+    for path in beside(output).values():
         if path.resolve() in read:
             raise UserError(f"the output {output} would replace {path}, which it is made from; name another folder")
-        if path.exists() and not output.exists():
-            raise UserError(f"the output {output} would replace {path}, and no store is there that it belongs to; name another folder")
-    if not replace:
-        rows, advice = set(zip(store.ids, store.captions, strict=True)), "name another output, or have it replaced: --replace"
-        check_rebuilds(output, rows, lambda found: _made_otherwise(store, found), source=f"store {store.memmap_dir}", advice=advice)
+    rows, place = set(zip(store.ids, store.captions, strict=True)), "name another output"
+    found = standing(output)
+    is_resumed = found.mark is not None and found.mark.get("of") == schema.hash_rows(store.ids, store.captions)
+    source_name = f"store {store.memmap_dir}"
+    lost = found.refusal(f"{place}, add --replace") or what_is_lost(
+        output, rows, partial(_made_otherwise, store), source=source_name, place=place, is_resumed=is_resumed
+    )
+    if lost is not None and not replace:
+        raise lost
+    return lost is not None
 
 
 def _made_otherwise(store: Store, found: Mapping[str, Any]) -> list[str]:
@@ -78,6 +83,7 @@ def convert_store(
     backend: str,
     null_text: Tensor,
     dtypes: Mapping[str, torch.dtype] | None = None,
+    aside: bool = False,
 ) -> StoreRecord:
     """Write the rows of a store as another store. What is known of their making stays in the record.
 
@@ -86,6 +92,7 @@ def convert_store(
         spec, backend: of the rows (a store without a record does not say).
         null_text: text feature of the empty string, (77, 1024).
         dtypes: for the compact layout, as `layout_of` takes them; what is not given keeps the dtype of a compact store.
+        aside: move what stands there aside instead of replacing it.
     Raises: UserError for rows that no store may hold: a repeated id, numbers that are not finite (in the new dtype),
         equal captions with unequal text features.
     """
@@ -110,6 +117,7 @@ def convert_store(
         dtypes=chosen,
         made_as=store.record,
         is_encoders=_is_encoders(store, null_text),
+        aside=aside,
     )
 
 

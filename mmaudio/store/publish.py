@@ -1,8 +1,11 @@
 """The last steps of a store: finished column files become its folder, and a table and a record say what they are."""
 
+import hashlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,20 @@ from torch import Tensor
 
 import mmaudio
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import atomic_folder, atomic_path, scratch_folder, sweep, write_json
-from mmaudio.base.null_text import write_null_text
+from mmaudio.base.files import at_end_of_links, atomic_folder, atomic_path, scratch_folder, sweep, write_json
+from mmaudio.base.marked_files import file_sha256
+from mmaudio.base.null_text import pack_null_text, write_null_text
+from mmaudio.base.ownership import move_aside
 from mmaudio.base.specs import AudioSpec
-from mmaudio.base.tables import write_table
+from mmaudio.base.tables import table_sha256, write_table
 from mmaudio.store import schema
 from mmaudio.store.column_files import Shapes, append_file, column_bytes, column_path, describe_columns, link_or_copy, reserve_bytes
+from mmaudio.store.replacing import NULL_TEXT, TABLE, Standing, beside, moves_aside, standing, store_mark
 from mmaudio.store.schema import Layout, StoreRecord
 from mmaudio.store.statistics import Moments
+
+log = logging.getLogger(__name__)
+_GIVES_WAY = "makes way for a new store"
 
 
 @dataclass(frozen=True)
@@ -78,37 +87,110 @@ def new_record(
     )
 
 
-def _beside(folder: Path) -> list[Path]:
-    return [where(folder) for where in (schema.record_path, schema.table_path, schema.null_text_path)]
+@dataclass(frozen=True)
+class Sidecars:
+    """What stands beside a store: its table, in the published layout the null text, and the record, without which none is whole."""
+
+    record: StoreRecord
+    ids: Sequence[str]
+    captions: Sequence[str]
+    null_text: Tensor | None  # (77, 1024)
+
+    @classmethod
+    def of(cls, record: StoreRecord, ids: Sequence[str], captions: Sequence[str], null_text: Tensor) -> "Sidecars":
+        """Those of a store with this record, to which its mark is added."""
+        made = cls(record, ids, captions, null_text if record.layout == "published" else None)
+        mark = store_mark(record.rows_hash, made._sums(), list(record.dtypes))
+        return replace(made, record=replace(record, mark=mark))
+
+    def _columns(self) -> tuple[str, str]:
+        return "id", schema.CAPTION_COLUMNS[self.record.kind]
+
+    def _sums(self) -> dict[str, list[str]]:
+        """Ending → SHA-256 of each file, in a list of one."""
+        sums = {TABLE: [table_sha256(self._columns(), zip(self.ids, self.captions, strict=True))]}
+        return sums if self.null_text is None else sums | {NULL_TEXT: [hashlib.sha256(pack_null_text(self.null_text)).hexdigest()]}
+
+    def announce(self, folder: Path) -> None:
+        """Say in the record that a store is being written, so that until `write` is done none is read, and all is known as ours."""
+        self._note(folder, {"format_version": schema.UNFINISHED}, standing(folder))
+
+    def _note(self, folder: Path, content: Mapping[str, Any], found: Standing) -> None:
+        """Write a record whose mark knows the files that stand there and those that are to come.
+
+        What somebody else put there meanwhile is moved aside, and said.
+        """
+        for path in found.foreign:
+            if path != folder:
+                move_aside(path, follows_link=True)
+        mark, sums = self.record.mark, self._sums()
+        for ending in (TABLE, NULL_TEXT):
+            known = [file_sha256(beside(folder)[ending])] if beside(folder)[ending] not in found.foreign else []
+            sums[ending] = [*sums.get(ending, []), *(each for each in known if each)]
+        columns = dict.fromkeys([*mark["columns"], *(found.mark or {}).get("columns", []), *(found.record.dtypes if found.record else ())])
+        noted = store_mark(content.get("rows_hash", self.record.rows_hash), sums, list(columns))
+        write_json(schema.record_path(folder), {**content, "mark": noted})
+
+    def write(self, folder: Path) -> None:
+        """Write all of them, the record last. Once this has begun, the files before and after are known as this program's."""
+        for path in beside(folder).values():
+            sweep(path)
+        found = standing(folder, grows=True)
+        self._note(folder, found.content or {"format_version": schema.UNFINISHED}, found)
+        if self.null_text is not None:
+            write_null_text(schema.null_text_path(folder), self.null_text)
+        elif schema.null_text_path(folder).exists():
+            at_end_of_links(schema.null_text_path(folder)).unlink()
+        write_table(schema.table_path(folder), self._columns(), zip(self.ids, self.captions, strict=True))
+        write_json(schema.record_path(folder), self.record.to_json())
 
 
-def forget_sidecars(folder: Path) -> None:
-    """Remove what stands beside a store, before its rows change: new rows must never stand beside the old table."""
-    for path in _beside(folder):
-        path.unlink(missing_ok=True)
+@contextmanager
+def swapped_in(folder: Path, beside_it: Callable[[], Sidecars], *, aside: bool = False) -> Iterator[Path]:
+    """Yield an empty temporary folder for a store's columns; in the end it takes the place of what stands there.
 
-
-def write_sidecars(folder: Path, record: StoreRecord, ids: Sequence[str], captions: Sequence[str], null_text: Tensor) -> None:
-    """Write what stands beside a store; the record, without which none is whole, comes last."""
-    for path in _beside(folder):
-        sweep(path)
-    if record.layout == "published":
-        write_null_text(schema.null_text_path(folder), null_text)
-    write_table(schema.table_path(folder), ("id", schema.CAPTION_COLUMNS[record.kind]), zip(ids, captions, strict=True))
-    write_json(schema.record_path(folder), record.to_json())
-
-
-def put_in_place(folder: Path, source: Path, layout: Layout, num_rows: int, num_captions: int) -> None:
-    """Make the column files in `source` the store's folder, in place of an older store's. The sources stay.
-
-    Raises: UserError where the folder holds other things, a source has another length, or it has to be copied and the disk is full.
+    Args:
+        beside_it: what will stand beside the store; asked for when the block is done.
+        aside: move what stands there aside, as one store where it is one, instead of replacing it.
+    Raises: UserError where that is not this program's, and is not moved aside.
     """
-    shapes = layout.shapes(num_rows, num_captions)
+    _check_replaceable(folder, aside=aside)
+    place, moves = moves_aside(folder) if aside else (None, [])
+
+    def prepare() -> None:
+        for here, there in moves:
+            move_aside(here, _GIVES_WAY, aside=there, follows_link=True)
+        beside_it().announce(folder)
+
+    is_there = folder.exists()
+    with atomic_folder(folder, schema.STORE_FILES, prepare, aside=place) as temporary:
+        yield temporary
+        _check_replaceable(folder, aside=aside)  # it may have come meanwhile
+    if place is not None and is_there:
+        log.warning("%s %s and is now %s", folder, _GIVES_WAY, place)
+
+
+def _check_replaceable(folder: Path, *, aside: bool) -> None:
+    """Raises: UserError where what stands at the place of a store is not this program's."""
+    if not aside and (refusal := standing(folder).refusal("name another place")) is not None:
+        raise refusal
+
+
+def put_in_place(folder: Path, source: Path, layout: Layout, counts: tuple[int, int], beside_it: Sidecars, *, aside: bool = False) -> None:
+    """Make the column files in `source` the store's folder, and write what stands beside it. The sources stay.
+
+    Args:
+        counts: rows and captions of the store.
+        aside: as in `swapped_in`.
+    Raises: UserError where something else stands there, or where they have to be copied and the disk is full.
+    """
+    shapes = layout.shapes(*counts)
     _check_whole(source, shapes, layout)
-    with atomic_folder(folder, schema.STORE_FILES, lambda: forget_sidecars(folder)) as temporary:
+    with swapped_in(folder, lambda: beside_it, aside=aside) as temporary:
         describe_columns(temporary, shapes, layout.dtypes)
         for name in shapes:
             link_or_copy(column_path(source, name), column_path(temporary, name))
+    beside_it.write(folder)
 
 
 def _check_whole(source: Path, shapes: Shapes, layout: Layout) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mmaudio.base.files import text_hash
 from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
 
 FORMAT_VERSION = 1
+UNFINISHED = "unfinished"  # instead of it, in the record of a store that is being written
 KINDS = ("video", "audio")
 LAYOUTS = ("compact", "published")
 STORE_FILES = ("meta.json", "*.memmap")
@@ -27,6 +28,7 @@ TEXT_TABLE, TEXT_ROW, NULL_TEXT = "text_table", "text_row", "null_text"  # compa
 LATENTS = ("mean", "std")
 VIDEO_FEATURES = ("clip_features", "sync_features")
 CHOSEN_DTYPES = (*VIDEO_FEATURES, "text")  # what has a choice of dtype in the compact layout; text is text_table and null_text
+_NO_DEFAULTS = (MISSING, MISSING)
 DEFAULT_FEATURE_DTYPE = torch.bfloat16  # of features and text in the compact layout
 
 
@@ -154,6 +156,7 @@ class StoreRecord:
     normalised: bool = True  # whether each sound was brought to one peak
     resize: str = "host"  # where frames got their sizes, `host` or `device`
     null_text_hash: str = ""  # of what the encoder made of the empty string, see hash_null_text; "" where that is not known
+    mark: dict[str, Any] = field(default_factory=dict)  # that this program made the store, see `replacing.store_mark`
 
     def to_json(self) -> dict[str, Any]:
         content = dataclasses.asdict(self)
@@ -170,19 +173,23 @@ class StoreRecord:
         """
         if not isinstance(content, Mapping) or "format_version" not in content:
             raise UserError(f"{name} is not the record of a store (it has no format_version); move it away or extract the store again")
+        if content["format_version"] == UNFINISHED:
+            raise UserError(f"{name} says that its store was being written when that was interrupted; run the same command again")
         if content["format_version"] != FORMAT_VERSION:
             raise UserError(
                 f"{name} has format version {content['format_version']!r} and this program reads {FORMAT_VERSION}; extract the store again"
             )
-        fields = [f for f in dataclasses.fields(cls) if f.name in content or f.default is dataclasses.MISSING]
-        wrong = [field.name for field in fields if not _is_of(content.get(field.name), field.type)]
+        fields = [f for f in dataclasses.fields(cls) if f.name in content or (f.default, f.default_factory) == _NO_DEFAULTS]
+        wrong = [each.name for each in fields if not _is_of(content.get(each.name), each.type)]
         if wrong or content["num_rows"] < 0:
             raise UserError(f"{name} lacks or garbles {', '.join(wrong or ['num_rows'])}; extract the store again")
-        return cls(**{field.name: content[field.name] for field in fields})
+        return cls(**{each.name: content[each.name] for each in fields})
 
 
 def _is_of(value: Any, annotation: Any) -> bool:
     """Whether a value from JSON is of a field's annotation; numbers are finite, and True is none."""
+    if annotation is Any:
+        return True
     if annotation is float:
         return type(value) in (int, float) and abs(value) < math.inf
     parts = typing.get_args(annotation)

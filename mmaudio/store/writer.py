@@ -8,24 +8,15 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import atomic_folder
 from mmaudio.base.specs import AudioSpec
 from mmaudio.store import schema
 from mmaudio.store.column_files import ColumnFiles
-from mmaudio.store.publish import Recipe, forget_sidecars, new_record, write_sidecars
+from mmaudio.store.publish import Recipe, Sidecars, new_record, swapped_in
 from mmaudio.store.schema import NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, StoreRecord
 from mmaudio.store.statistics import Moments
 
-OF_THE_STORE = (
-    "format_version",
-    "layout",
-    "dtypes",
-    "num_rows",
-    "latent_mean",
-    "latent_std",
-    "rows_hash",
-    "null_text_hash",
-)  # not of its rows' making
+# What of a record is of the store, and not of the making of its rows
+OF_THE_STORE = ("format_version", "layout", "dtypes", "num_rows", "latent_mean", "latent_std", "rows_hash", "null_text_hash", "mark")
 Index = Sequence[tuple[str, str]]  # (id, caption) of every row, in order
 
 
@@ -55,10 +46,11 @@ def write_store(
     frame_rule: str = "exact",
     made_as: StoreRecord | None = None,
     is_encoders: bool = False,
+    aside: bool = False,
 ) -> StoreRecord:
-    """Write `<name>/`, `<name>.tsv` and `<name>.json` in `output_dir`, in place of what was there under that name.
+    """Write `<name>/`, `<name>.tsv` and `<name>.json` in `output_dir`, in place of this program's store of that name.
 
-    A kill leaves the old store, the new one, or a store without table that is refused; never rows under wrong captions.
+    A kill leaves the old store, the new one, or one that says it is unfinished and is refused; never rows under wrong captions.
 
     Args:
         kind: `video` or `audio`.
@@ -70,8 +62,9 @@ def write_store(
         frame_rule: how frames were picked, `exact` or `ffmpeg`.
         is_encoders: the null text is known to be what the encoder of the captions made of the empty string.
         made_as: the record of another store of these rows; all that it says of how they were made is kept.
-    Raises: UserError where `index` is empty or the disk too small. ValueError for blocks that are not the rows of `index`
-        or hold wrong shapes or values that are not finite.
+        aside: move what stands there aside instead of replacing it, whatever it is.
+    Raises: UserError where `index` is empty, something else stands there, or the disk is too small. ValueError for blocks that are
+        not the rows of `index`, or hold wrong shapes or values that are not finite.
     """
     folder = output_dir / name
     if not index:
@@ -82,19 +75,21 @@ def write_store(
     recipe = Recipe(kind, spec, backend, columns, dict(weights or {}), frame_rule)
     shapes = columns.shapes(len(index), len({caption for _, caption in index}))
     moments = Moments()
-    with (
-        atomic_folder(folder, schema.STORE_FILES, lambda: forget_sidecars(folder)) as temporary,
-        ColumnFiles.new(temporary, shapes, columns.dtypes) as files,
-    ):
+    ids, captions = [row_id for row_id, _ in index], [caption for _, caption in index]
+
+    def sidecars() -> Sidecars:
+        record = new_record(recipe, ids, captions, moments, null_text if is_encoders else None)
+        if made_as is not None:
+            record = replace(made_as, **{name: getattr(record, name) for name in OF_THE_STORE})
+        return Sidecars.of(record, ids, captions, null_text)
+
+    with swapped_in(folder, sidecars, aside=aside) as temporary, ColumnFiles.new(temporary, shapes, columns.dtypes) as files:
         _stream(files, tuple(schema.columns(kind, spec)), layout, index, blocks, moments)
         if layout == "compact":
             files.write(NULL_TEXT, 0, null_text)
-    ids, captions = [row_id for row_id, _ in index], [caption for _, caption in index]
-    record = new_record(recipe, ids, captions, moments, null_text if is_encoders else None)
-    if made_as is not None:
-        record = replace(made_as, **{name: getattr(record, name) for name in OF_THE_STORE})
-    write_sidecars(folder, record, ids, captions, null_text)
-    return record
+    made = sidecars()
+    made.write(folder)
+    return made.record
 
 
 def _stream(files: ColumnFiles, names: tuple[str, ...], layout: str, index: Index, blocks: Iterable[Block], moments: Moments) -> None:

@@ -12,9 +12,10 @@ from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.posthoc_ema import Fit
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.checkpoints.save import save_file
+from mmaudio.checkpoints.snapshot_record import check_owner
 from mmaudio.checkpoints.snapshots import SnapshotFolder
 from mmaudio.checkpoints.thinning import GB
-from mmaudio.trainer.run_settings import ema_constants, ema_folder, weights_record
+from mmaudio.trainer.run_settings import ema_constants, ema_folder, snapshot_owner, weights_record
 
 log = logging.getLogger(__name__)
 SUMS_BYTES = 4 * GB  # of the averages that are summed in one reading of the snapshots
@@ -34,11 +35,12 @@ class RunAverages:
     def open(cls, settings: TrainSettings, files: RunFiles, sigmas: Sequence[float], n: int | None = None) -> "RunAverages":
         """The averages of these widths after n EMA updates (None: the newest that are stored). Reads no tensor.
 
-        Raises: UserError for a run without snapshots, and for widths or an n that they do not give.
+        Raises: UserError for a run without snapshots of its own, and for widths or an n that they do not give.
         """
         folder = ema_folder(settings, files)
         if not settings.ema.enable:
             raise UserError(f"the run {files.folder} was trained with ema.enable=False, so there are no averages of it")
+        check_owner(folder, snapshot_owner(settings, files))
         found = SnapshotFolder.open(folder, settings.ema.sigma_rels)
         return cls(settings, files, found, tuple(sigmas), tuple(found.fit(sigma, n) for sigma in sigmas))
 

@@ -1,21 +1,27 @@
 """The training loop: takes steps, runs stages when they are due, saves, resumes, stops. It knows nothing of what is learned."""
 
+import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
+
 from mmaudio.base.errors import UserError
-from mmaudio.base.ranks import share_from_first, wait_for_all
+from mmaudio.base.ranks import AskedToStopError, FailedError, attempt, share_from_first, wait_for_all
+from mmaudio.runs.folder import mark_requeue
 from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.keeper import RunKeeper
 from mmaudio.trainer.meters import Meters
 from mmaudio.trainer.precision import compute_dtype
 from mmaudio.trainer.solver import Solver, closed_after
-from mmaudio.trainer.stopping import Asked, StoppedError
+from mmaudio.trainer.stage import FAILED, Missed
+from mmaudio.trainer.stopping import Asked
 from mmaudio.trainer.telemetry import Telemetry, eta_words
-from mmaudio.trainer.tracker import Tracker
+from mmaudio.trainer.tracker import Tracker, read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +55,8 @@ def stage_times(solver: Solver) -> dict[str, StageTimes]:
 def train(solver: Solver) -> Asked:
     """Collective. Train a run to its last iteration, or until asked to stop, from wherever it stands; or `execute_only` one of its stages.
 
+    What fails of the stages besides validation is in `solver.missed` then, also of the parts of the run before this one.
+
     Returns: what it was asked for, `Asked.NOTHING` where it came to its end.
     """
     only = solver.settings.only_stage()
@@ -57,6 +65,7 @@ def train(solver: Solver) -> Asked:
     try:
         if only:
             return _execute(solver, only, tracker)
+        solver.missed = share_from_first(Missed.read(read_metrics(solver.files.folder)) if solver.ranks.is_first else None)
         with solver.stop:  # around all that is saved: no signal may interrupt that
             with RunKeeper(solver) as keeper:
                 steps_done, asked = _take_steps(solver, keeper, tracker)
@@ -64,6 +73,8 @@ def train(solver: Solver) -> Asked:
                     keeper.save_rest(steps_done)
                 if not asked:
                     keeper.save_averages(steps_done)
+            if asked is Asked.REQUEUE and solver.ranks.is_first:  # while another signal cannot keep it from that
+                mark_requeue(solver.files.folder)
             wait_for_all()
     finally:
         tracker.close()
@@ -77,7 +88,9 @@ def _execute(solver: Solver, stage: str, tracker: Tracker) -> Asked:
     stages = solver.stages()
     if stage not in stages:
         raise UserError(f"execute_only is {stage!r}, and this run has no such stage; it has train, {', '.join(stages)}")
-    tracker.log(stage, stages[stage](solver.run.steps_done), solver.run.steps_done)
+    values, steps_done = stages[stage](solver.run.steps_done), solver.run.steps_done
+    made_up = stage in Missed.read(read_metrics(solver.files.folder)).steps if solver.ranks.is_first else False
+    tracker.log(stage, {**values, FAILED: 0.0} if made_up else values, steps_done)
     wait_for_all()
     return Asked.NOTHING
 
@@ -120,15 +133,36 @@ def _run_stages(solver: Solver, names: Sequence[str], tracker: Tracker, keeper: 
     """Collective. Returns: what the run was asked for, where a stage ended early because of it; the run that goes on does the rest."""
     for place, name in enumerate(names):
         solver.run.unfinished.names = tuple(names[place:])
+        is_training = name == "valid"  # whose failure is the run's own
+        stage, catches = solver.stages()[name], AskedToStopError if is_training else Exception
         try:
-            found = solver.stages()[name](steps_done)
-        except StoppedError as error:  # raised on every rank
-            return error.asked
-        values = share_from_first(dict(found))  # what is best is the same for all ranks
+            found = attempt(partial(stage, steps_done), catches, partial(free_memory, solver.device))
+            values = share_from_first(dict(found))  # what is best is the same for all ranks
+        except FailedError as error:  # raised on every rank
+            if error.asked:
+                return Asked(error.asked)
+            values = {FAILED: float(solver.missed.add(name, steps_done))}
+            report_failure(f"{name} after {steps_done} iterations", error)
         tracker.log(name, values, steps_done)
-        keeper.judge({f"{name}/{key}": value for key, value in values.items()}, steps_done)
+        keeper.judge(name, values, steps_done)
     solver.run.unfinished.names = ()
     return Asked.NOTHING
+
+
+def report_failure(what: str, error: FailedError) -> None:
+    """Say that something failed which no training ends for; of a bug, the traceback goes to the log file."""
+    log.warning("%s failed: %s; the run goes on without", what, error)
+    for failure in error.failures:
+        if failure.traceback:
+            log.debug("on rank %d:\n%s", failure.rank, failure.traceback)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what a failed stage took. Raises: what the device says of itself, where it cannot go on."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
 
 
 def _timed_next(batches: Iterator[Any]) -> tuple[Any, float]:

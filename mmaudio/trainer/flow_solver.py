@@ -140,6 +140,11 @@ class FlowSolver(Solver):
     def valid(self, steps_done: int) -> Values:
         """Collective. The loss on held-out rows, whose draws are a function of (seed, row id)."""
         assert self.val_rows is not None
+
+        def beat_or_leave() -> None:
+            self.beat("valid", steps_done)
+            self.stop.look()
+
         return validate(
             cast(FlowObjective, self.whole_objective()),
             self.val_rows,
@@ -150,5 +155,5 @@ class FlowSolver(Solver):
             placement=self.val_place,
             num_threads=self.settings.num_workers,
             max_rows=self.settings.valid.max_rows,
-            beat=lambda: self.beat("valid", steps_done),
+            beat=beat_or_leave,
         )

@@ -78,17 +78,19 @@ class RunKeeper:
 
     def save_rest(self, steps_done: int) -> None:
         """Collective. Save what is not saved yet of these iterations."""
-        for kind, at in self._saved.items():
-            if at != steps_done:
+        for kind in ("checkpoint", "weights"):  # first what the run goes on from: who asked it to stop may not wait for long
+            if self._saved[kind] != steps_done:
                 self._save(kind, steps_done, copy=False)
 
-    def judge(self, values: Mapping[str, Any], steps_done: int) -> None:
-        """Collective. Keep the weights if the run's metric is among these values, and better than it ever was."""
+    def judge(self, stage: str, values: Mapping[str, Any], steps_done: int) -> None:
+        """Collective. Keep the weights if the run's metric is among a stage's values, and better than it ever was."""
         metric, higher_is_better = self.solver.judged_by()
-        value = values.get(metric) if metric else None
-        if value is None or not math.isfinite(value):
+        if metric is None or metric.partition("/")[0] != stage:
             return
-        assert metric is not None
+        value = values.get(metric.partition("/")[2])
+        if value is None or not math.isfinite(value):
+            log.warning("%s was not measured after %d iterations, so these weights are not judged", metric, steps_done)
+            return
         if self.run.best.metric not in (None, metric):
             log.warning("the best weights were judged by %s and are now by %s, which counts anew", self.run.best.metric, metric)
         if not self.run.best.take(metric, value, steps_done, higher_is_better=higher_is_better):

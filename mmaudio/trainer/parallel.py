@@ -4,7 +4,7 @@ With shares, a parameter is a DTensor. What is done to all elements alike (the o
 tensors, by every process to its own; what leaves the process (files, previews) is made `whole` first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -75,6 +75,11 @@ def shared(tensor: Tensor, like: Tensor) -> Tensor:
 def whole(tensor: Tensor) -> Tensor:
     """Collective for a share. All elements of a tensor."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def check_room(tensors: Iterable[Tensor], device: torch.device) -> None:
+    """Take as much of the device's memory as the whole of these tensors needs, and give it back. Raises: torch.OutOfMemoryError."""
+    torch.empty(sum(tensor.numel() * tensor.element_size() for tensor in tensors), dtype=torch.uint8, device=device)
 
 
 def part(tensor: Tensor, like: Tensor) -> Tensor:

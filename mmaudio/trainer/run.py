@@ -14,13 +14,13 @@ from mmaudio.base.ranks import Ranks, share_from_first
 from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint
 from mmaudio.checkpoints.run_state import RunFiles, RunState
-from mmaudio.checkpoints.snapshots import retire_snapshots
+from mmaudio.checkpoints.snapshots import claim_snapshots, retire_snapshots
 from mmaudio.trainer.descent import Descent, load_optimizer_, optimizer_state, trained_parameters
 from mmaudio.trainer.ema import PowerAverages, updates_of
 from mmaudio.trainer.freezing import freeze_
 from mmaudio.trainer.one_block import gather_
 from mmaudio.trainer.parallel import is_shared, share_out, units_of
-from mmaudio.trainer.run_settings import ema_folder
+from mmaudio.trainer.run_settings import ema_folder, snapshot_owner
 from mmaudio.trainer.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -187,7 +187,9 @@ def build_run(solver: "Solver") -> Run:
     if state:
         _continue_(run, state, solver.stale_keys)
     if run.ema and ranks.is_first and not settings.only_stage():
-        retire_snapshots(ema_folder(settings, solver.files), run.ema.updates_done)
+        folder = ema_folder(settings, solver.files)
+        claim_snapshots(folder, snapshot_owner(settings, solver.files))
+        retire_snapshots(folder, run.ema.updates_done)
     return run
 
 

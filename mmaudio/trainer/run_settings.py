@@ -5,8 +5,10 @@ from pathlib import Path
 from mmaudio.base.settings import BaseSettings, TrainSettings
 from mmaudio.base.specs import AudioSpec
 from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
+from mmaudio.checkpoints.snapshot_record import SnapshotOwner
 from mmaudio.checkpoints.snapshots import CONSTANTS
 from mmaudio.network import find_variant
+from mmaudio.runs.signature import run_id
 
 
 def model_spec(settings: BaseSettings) -> AudioSpec:
@@ -22,6 +24,12 @@ def final_cond(settings: TrainSettings) -> str:
 def ema_folder(settings: TrainSettings, files: RunFiles) -> Path:
     """Where snapshots of the averages go."""
     return Path(settings.ema.checkpoint_folder) if settings.ema.checkpoint_folder else files.ema_folder
+
+
+def snapshot_owner(settings: TrainSettings, files: RunFiles) -> SnapshotOwner:
+    """The run, as the owner of its snapshots."""
+    is_at_home = ema_folder(settings, files).resolve() == files.ema_folder.resolve()
+    return SnapshotOwner(settings.name(), run_id(files.folder), is_at_home)
 
 
 def ema_constants(settings: TrainSettings) -> tuple[str, ...]:

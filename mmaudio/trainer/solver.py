@@ -21,16 +21,16 @@ from torch import Tensor, nn
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.places import check_writable
-from mmaudio.base.ranks import Ranks, patience, pick_device
+from mmaudio.base.ranks import Ranks, patience, pick_device, wait_for_all
 from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
 from mmaudio.trainer.descent import build_optimizer, set_rate_
 from mmaudio.trainer.meters import Meters, Sum, Values
-from mmaudio.trainer.parallel import whole
+from mmaudio.trainer.parallel import check_room, whole
 from mmaudio.trainer.precision import uses_amp, uses_compile
 from mmaudio.trainer.refusals import Refusals
 from mmaudio.trainer.run import Run, Stateful, build_run
-from mmaudio.trainer.stage import Stage
+from mmaudio.trainer.stage import Missed, Stage
 from mmaudio.trainer.stopping import StopRequest
 
 Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
@@ -78,7 +78,7 @@ class Solver(ABC):
         self.files = RunFiles(run_dir, settings.name())
         self.amp, self.compiles = uses_amp(settings, device), uses_compile(settings, device)
         self.rows_per_rank = settings.batch_size // ranks.world_size
-        self.stop = StopRequest(patience(settings.hang_timeout_s))
+        self.stop, self.missed = StopRequest(patience(settings.hang_timeout_s)), Missed()
         self.open_data()
         self.run: Run = build_run(self)
         self.refusals = Refusals(self.rows_per_rank, settings.max_skipped_steps, device)
@@ -226,7 +226,10 @@ class Solver(ABC):
         network = self.run.network
         if not self.run.is_shared:
             return network
-        return self.restore_network({name: whole(tensor) for name, tensor in network.state_dict().items()}).to(self.device)
+        tensors = network.state_dict()
+        check_room(tensors.values(), self.device)
+        wait_for_all()  # a rank that has no room for it is heard here, and not waited for in the midst of gathering
+        return self.restore_network({name: whole(tensor) for name, tensor in tensors.items()}).to(self.device)
 
     def whole_objective(self) -> nn.Module:
         """Collective. The objective of `whole_network`."""

@@ -1,9 +1,13 @@
-"""What is done between training steps besides validation, as the engine sees it: sound, scores, or whatever an entry point adds."""
+"""What is done between training steps besides validation, as the engine sees it: sound, scores, or whatever an entry point adds.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+None of it ends a training: what fails is counted, and told again when the run ends.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mmaudio.base.naming import listed
 from mmaudio.trainer.meters import Values
 
 
@@ -23,7 +27,11 @@ class Stage(Protocol):
         """Those of them that are better the higher they are."""
 
     def __call__(self, solver: Any, steps_done: int) -> Values:
-        """Collective. What is logged after so many finished iterations. Raises: StoppedError, on every rank, to be called anew later."""
+        """Collective. What is logged after so many finished iterations.
+
+        It may fail on some ranks only, as long as ranks talk to each other by the functions of `base.ranks`. `solver.stop.look` ends
+        it early where the run was asked to stop; the run that goes on calls it anew.
+        """
 
 
 @dataclass(frozen=True)
@@ -38,3 +46,36 @@ class PlainStage:
     def __call__(self, solver: Any, steps_done: int) -> Values:
         """As the function."""
         return self.function(solver, steps_done)
+
+
+FAILED = "failed"  # of `<stage>/failed` in a run's metrics: how many times so far; 0 where what was missed was made up for
+
+
+@dataclass
+class Missed:
+    """Stage → the iterations after which it was due and failed, in order."""
+
+    steps: dict[str, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, lines: Iterable[Mapping[str, Any]]) -> "Missed":
+        """As the lines of a run's metrics tell."""
+        missed = cls()
+        for line in lines:
+            for stage in {name.partition("/")[0] for name in line if "/" in name}:
+                failures = line.get(f"{stage}/{FAILED}")
+                if failures:
+                    missed.add(stage, line["steps_done"])
+                elif failures is not None:
+                    missed.steps.pop(stage, None)
+        return missed
+
+    def add(self, stage: str, steps_done: int) -> int:
+        """Note a failure. Returns: how many there are of this stage."""
+        steps = self.steps.setdefault(stage, [])
+        steps.append(steps_done)
+        return len(steps)
+
+    def words(self) -> str:
+        """`evaluate after 20, 40 and 3 more iterations; generate after 60 iterations`."""
+        return "; ".join(f"{stage} after {listed([str(step) for step in steps])} iterations" for stage, steps in self.steps.items())

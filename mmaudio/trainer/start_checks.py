@@ -3,16 +3,49 @@
 from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.naming import named
+from mmaudio.base.ownership import foreign
+from mmaudio.base.places import check_writable
 from mmaudio.base.setting_groups import EmaSettings
 from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.load import Newest, load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState
+from mmaudio.checkpoints.save import is_own
+from mmaudio.checkpoints.snapshot_record import check_owner, recorded_snapshots
+from mmaudio.checkpoints.snapshots import snapshot_files
 from mmaudio.network import STALE_KEYS, VARIANTS, check_weights
-from mmaudio.runs.signature import recorded_settings
+from mmaudio.runs.folder import check_folder
+from mmaudio.runs.signature import recorded_settings, saved_value
 from mmaudio.trainer.descent import check_optimizer
 from mmaudio.trainer.ema import averaged_names, count_averages
 from mmaudio.trainer.freezing import check_patterns, matching, model_shapes
-from mmaudio.trainer.run_settings import final_cond, weights_record
+from mmaudio.trainer.run_settings import ema_folder, final_cond, snapshot_owner, weights_record
+
+
+def check_run_folder(settings: TrainSettings, run_dir: Path) -> None:
+    """Raises: UserError where the folder of a run holds what is not its own, or not this program's.
+
+    For the process that writes there: to another one, what that one has begun to write looks the same.
+    """
+    files = RunFiles(run_dir, settings.name())
+    checkpoints = list(files.checkpoints())
+    if not any(is_own(path, settings.name()) for path in checkpoints):  # its record proves whose folder it is, too
+        check_folder(run_dir, settings.name(), files.patterns(), has_checkpoint=bool(checkpoints))
+    if settings.ema.enable and not settings.only_stage():
+        _check_snapshots(settings, files)
+
+
+def _check_snapshots(settings: TrainSettings, files: RunFiles) -> None:
+    """Raises: UserError where the folder of the averages is another run's, or its snapshots are nobody knows whose."""
+    folder, owner = ema_folder(settings, files), snapshot_owner(settings, files)
+    if not owner.is_at_home:
+        check_writable(folder)
+    check_owner(folder, owner)
+    was_named = saved_value(files.folder, "ema.checkpoint_folder")  # the version before left no record, but the settings of the run
+    is_known = owner.is_at_home or (was_named is not None and Path(was_named).resolve() == folder.resolve())
+    if not is_known and recorded_snapshots(folder) is None and (snapshots := snapshot_files(folder)):
+        names = named([snapshot.path.name for snapshot in snapshots])
+        raise foreign(folder, f"its EMA snapshots ({names}) may be another run's: name another ema.checkpoint_folder")
 
 
 def check_start(settings: TrainSettings, files: RunFiles, problems: Problems) -> None:

@@ -2,15 +2,16 @@
 
 import enum
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from types import FrameType, TracebackType
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from mmaudio.base.errors import EXIT_INTERRUPTED, EXIT_REQUEUE, UserError
+from mmaudio.base.errors import EXIT_INTERRUPTED, EXIT_REQUEUE
+from mmaudio.base.ranks import AskedToStopError, gather_objects
 
 
 class Asked(enum.IntEnum):
@@ -18,7 +19,7 @@ class Asked(enum.IntEnum):
 
     NOTHING = 0
     STOP = 1  # Ctrl-C: someone wants it to end
-    REQUEUE = 2  # SIGTERM, or SIGUSR1 as schedulers send it ahead of a time limit: it is to go on later
+    REQUEUE = 2  # by a scheduler, such as ahead of a time limit, or because its launcher or terminal is gone: it is to go on later
 
     @property
     def exit_code(self) -> int:
@@ -26,16 +27,14 @@ class Asked(enum.IntEnum):
         return {Asked.NOTHING: 0, Asked.STOP: EXIT_INTERRUPTED, Asked.REQUEUE: EXIT_REQUEUE}[self]
 
 
-class StoppedError(Exception):
-    """A stage that ended early because the run was `asked` to stop; raised on every rank."""
-
-    def __init__(self, asked: Asked) -> None:
-        super().__init__(asked)
-        self.asked = asked
-
-
-REQUEUES = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send
+REQUEUES = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)  # what schedulers send, and a terminal that is closed
 _SIGNALS = {signal.SIGINT: Asked.STOP, **dict.fromkeys(REQUEUES, Asked.REQUEUE)}
+
+
+def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], Any]) -> dict[signal.Signals, Any]:
+    """Handle signals from now on, but for a closed terminal's where that is ignored (nohup). Returns: the handlers they had before."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return {number: signal.signal(number, handler) for number in numbers if number != signal.SIGHUP or not is_ignored}
 
 
 class StopRequest:
@@ -53,7 +52,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         """Collective. A group of its own on the CPU carries the question, so that no rank waits for its GPU to ask it."""
         self._group = dist.new_group(backend="gloo", timeout=self._timeout) if dist.is_initialized() else None
-        self._before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
+        self._before = handle(_SIGNALS, self._remember)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -84,33 +83,13 @@ class StopRequest:
         return said
 
     def look(self) -> None:
-        """For the loops of a stage, inside `heeded`. Raises: UserError where this process was asked to stop."""
+        """For the loops of a stage, which the run that goes on does anew. Raises: AskedToStopError where this process was asked to stop."""
         if self._asked:
-            raise UserError("asked to stop")
-
-    @contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Collective. A part of a stage that may end early. A UserError in it is raised on every rank, as `all_do` does it.
-
-        Raises: StoppedError, on every rank, where any was asked to stop by its end.
-        """
-        try:
-            yield
-        except UserError:
-            self._raise_stopped()
-            raise
-        self._raise_stopped()
-
-    def _raise_stopped(self) -> None:
-        if asked := self.agreed_now():
-            raise StoppedError(asked) from None
+            raise AskedToStopError(self._asked)
 
     def agreed_now(self) -> Asked:
         """Collective, and waits for the last rank. What any of them was asked for by now."""
-        flag = torch.tensor(int(self._asked))
-        if self._group is not None:
-            dist.all_reduce(flag, dist.ReduceOp.MAX, group=self._group)
-        return Asked(int(flag))
+        return max(gather_objects(self._asked))
 
     def settle(self) -> None:
         """Collective. Wait for the last question, which nobody will ask the answer of."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.files import write_text
+from mmaudio.base.ownership import move_aside
 from mmaudio.runs.names import METRICS_FILE
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,12 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]  # what follows the last line break is no whole line
 
 
+def append_metrics(run_dir: Path, values: Mapping[str, float | list[float]], steps_done: int) -> None:
+    """Add a line to a run's metrics: values by `stage/name`."""
+    with open(run_dir / METRICS_FILE, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"steps_done": steps_done, **{name: _as_json(value) for name, value in values.items()}}) + "\n")
+
+
 class Tracker:
     """Writes on rank 0 and does nothing elsewhere.
 
@@ -46,17 +53,27 @@ class Tracker:
             from torch.utils.tensorboard import SummaryWriter  # 1 s to import, and only one process writes
 
             if steps_done is not None:
-                kept = [line for line in read_metrics(run_dir) if line["steps_done"] <= steps_done] if steps_done else []
+                kept = [line for line in self._known_lines() if line["steps_done"] <= steps_done] if steps_done else []
                 write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
             self._board = SummaryWriter(str(run_dir), purge_step=steps_done + 1 if steps_done else None)
+
+    def _known_lines(self) -> list[dict[str, Any]]:
+        """The lines of the run so far. A file that holds anything else is moved aside, and said."""
+        try:
+            lines = read_metrics(self._path.parent)
+            if all(isinstance(line, dict) and isinstance(line.get("steps_done"), int) for line in lines):
+                return lines
+        except (OSError, ValueError, RecursionError):
+            pass
+        move_aside(self._path, follows_link=True)
+        return []
 
     def log(self, stage: str, values: Mapping[str, float | list[float]], steps_done: int, remark: str = "") -> None:
         """Record averages as `stage/name` at `steps_done`; lists are histograms by time. `remark` ends the text line."""
         if not self._writes or not values:
             return
         named = {f"{stage}/{name}": value for name, value in values.items()}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"steps_done": steps_done, **{name: _as_json(value) for name, value in named.items()}}) + "\n")
+        append_metrics(self._path.parent, named, steps_done)
         scalars = {name: value for name, value in named.items() if isinstance(value, float)}
         for name, value in named.items():
             if isinstance(value, list):

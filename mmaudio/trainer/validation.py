@@ -10,7 +10,7 @@ import torch
 
 from mmaudio.base.draws import Draws, text_item
 from mmaudio.base.naming import listed
-from mmaudio.base.ranks import Ranks, gather_objects
+from mmaudio.base.ranks import Ranks, gather_objects, wait_for_all
 from mmaudio.batches import Mixture, Placement, validation_batches
 from mmaudio.flow.loss import draw_flow
 from mmaudio.flow.times import NUM_TIME_BINS, bin_by_time
@@ -47,7 +47,7 @@ def validate(
     Args:
         batch_size: rows of one rank at a time.
         placement, num_threads, max_rows: as in `validation_batches`.
-        beat: called after every batch.
+        beat: called after every batch; what it raises on some ranks only, `attempt` tells to all.
     """
     meters, bad = Meters(SHAPES, device), list[tuple[list[str], torch.Tensor]]()
     parts = validation_batches(
@@ -68,6 +68,7 @@ def validate(
             meters.add(loss_sums(loss_b, t_b))
             bad.append((batch.ids, ~torch.isfinite(loss_b)))
             beat()
+    wait_for_all()  # where a rank that was asked to stop is heard
     values = meters.pop()
     if not math.isfinite(cast(float, values["loss"])):  # on all ranks
         _tell_bad_rows([row_id for ids, is_bad_b in bad for row_id, is_bad in zip(ids, is_bad_b.tolist(), strict=True) if is_bad])

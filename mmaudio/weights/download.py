@@ -17,6 +17,7 @@ from mmaudio import __version__
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import write_json
 from mmaudio.base.logs import progress
+from mmaudio.base.ownership import move_aside
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 10.0  # without a byte; another try then goes on
@@ -53,19 +54,36 @@ def _notes(partial: Path) -> Path:
 
 
 def discard(partial: Path) -> None:
-    """Remove a partial file and what is noted about it."""
-    partial.unlink(missing_ok=True)
-    _notes(partial).unlink(missing_ok=True)
+    """Remove a partial file and what is noted about it; what this program did not write there is moved aside, and said."""
+    notes = _notes(partial)
+    is_ours = _known(partial) is not None
+    for path in (partial, notes):
+        if path.is_symlink():
+            path.unlink()  # what it leads to stays as it is
+        elif is_ours:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            move_aside(path)
+
+
+def _known(partial: Path) -> tuple[str, str] | None:
+    """What a partial file is of, and the ETag it came with, as this program noted it; None where it did not. Links are not followed."""
+    notes = _notes(partial)
+    if notes.is_symlink() or partial.is_symlink():
+        return None
+    try:
+        content = json.loads(notes.read_text())
+        of, etag = content["of"], content["etag"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (of, etag) if isinstance(of, str) and isinstance(etag, str) else None
 
 
 def _continues(remote: Remote, partial: Path) -> tuple[int, str]:
-    """How many bytes to go on from, and the ETag they came with; (0, "") to begin. What belongs to another file is removed."""
-    try:
-        notes = json.loads(_notes(partial).read_text())
-        belongs, etag = notes["of"] == (remote.identity or remote.url), str(notes["etag"])
-        have = partial.stat().st_size
-    except (OSError, ValueError, KeyError, TypeError):
-        belongs, etag, have = False, "", 0
+    """How many bytes to go on from, and the ETag they came with; (0, "") to begin. What belongs to another file is given up."""
+    of, etag = _known(partial) or ("", "")
+    belongs = of == (remote.identity or remote.url) and partial.is_file()
+    have = partial.stat().st_size if belongs else 0
     if not belongs or (not etag and not remote.expected):  # nothing would tell a mixture of two files
         discard(partial)
         return 0, ""
@@ -151,7 +169,8 @@ def _receive(response: http.client.HTTPResponse, remote: Remote, partial: Path, 
     name = partial.name.strip(".").removesuffix(".part")
     total = -(-(size or have) // _BLOCK_BYTES)
     blocks = progress(_blocks(response, remote), total, f"{name}, MiB", start=have // _BLOCK_BYTES)
-    with open(partial, "ab" if have else "wb") as file:
+    beginning = os.O_APPEND if have else os.O_TRUNC
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | beginning, 0o666), "ab" if have else "wb") as file:
         for block in blocks:
             file.write(block)
         file.flush()

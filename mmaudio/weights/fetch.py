@@ -5,12 +5,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from mmaudio.base.checksums import note_verified
 from mmaudio.base.errors import UserError
+from mmaudio.base.files import at_end_of_links
 from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow
 from mmaudio.weights.download import DownloadError, Remote, discard, download
 from mmaudio.weights.lock import one_process
-from mmaudio.weights.verify import contradiction, expected_checksum, fingerprint, forget, read_fingerprint, remember, remembered
+from mmaudio.weights.verify import MD5, contradiction, expected_checksum, fingerprint, forget, read_fingerprint, remember, remembered
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +50,14 @@ def _mend(row: WeightRow) -> str:
 def _is_known_right(row: WeightRow, target: Path) -> bool:
     """Whether a file is there and was found right before, without reading its content."""
     known = remembered(target) if target.is_file() else None
-    return known is not None and contradiction(target, known, expected_checksum(target, row.published_checksum)) is None
+    expected = expected_checksum(target, row.published_checksum)
+    return known is not None and known.can_answer(expected) and contradiction(target, known, expected) is None
 
 
 def difference(row: WeightRow, target: Path) -> str | None:
     """In words, how the file at its default place differs from the published one; None if nothing is known to differ."""
-    return contradiction(target, fingerprint(target), expected_checksum(target, row.published_checksum))
+    expected = expected_checksum(target, row.published_checksum)
+    return contradiction(target, fingerprint(target, expected), expected)
 
 
 def cached_files(row: WeightRow) -> list[Path]:
@@ -76,16 +80,17 @@ def _right_in_cache(row: WeightRow) -> Path | None:
         return None
     with one_process(hub.cache_folder(), f"mmaudio-{row.name}"):
         for path in paths:
-            wrong = cached_difference(row, path)
+            wrong = _cached_difference(row, path)
             if wrong:
                 log.warning("%s is not the published file (%s) and is left alone", path, wrong)
                 return None
     return paths[0].parent if row.subfolder else paths[0]
 
 
-def cached_difference(row: WeightRow, path: Path) -> str | None:
+def _cached_difference(row: WeightRow, path: Path) -> str | None:
     """In words, how a file of the hub's cache differs from the published one."""
-    return contradiction(path, fingerprint(path), row.published_checksum or hub.cached_checksum(path))
+    expected = row.published_checksum or hub.cached_checksum(path)
+    return contradiction(path, fingerprint(path, expected), expected)
 
 
 def _refuse_offline(row: WeightRow, target: Path) -> None:
@@ -107,7 +112,8 @@ def fetch_file(row: WeightRow, file: str, target: Path) -> None:
     """
     _refuse_offline(row, target)
     remote = _remote(row, file)
-    partial = target.with_name(f".{target.name}.part")
+    real = target if target.exists() else at_end_of_links(target)  # a link to a wrong file is kept as it is, beside
+    partial = real.with_name(f".{real.name}.part")
     log.info("fetching %s (%s, %s) from %s", file, row.what, row.size, remote.host)
     try:
         download(remote, partial)
@@ -116,24 +122,26 @@ def fetch_file(row: WeightRow, file: str, target: Path) -> None:
     except OSError as error:
         remedy = "make room there, or name a file elsewhere by its path"
         raise UserError(row.told(f"{target} cannot be written: {error.strerror or error}", remedy)) from error
-    taken = read_fingerprint(partial)
+    taken = read_fingerprint(partial, remote.expected)
     wrong = contradiction(partial, taken, remote.expected)
     if wrong:
         discard(partial)
         found = f"what {remote.host} sent for {file} is not the published file ({wrong}) and was removed"
         raise UserError(row.told(found, f"try again: `{row.fetch_command}`"))
     _set_aside(target)
-    os.replace(partial, target)
+    os.replace(partial, real)
     discard(partial)
-    is_md5 = remote.expected is not None and remote.expected.startswith("md5:")
+    is_md5 = remote.expected is not None and remote.expected.startswith(MD5)
     remember(target, replace(taken, expected=remote.expected if is_md5 else f"sha256:{taken.sha256}"))
+    if remote.expected:
+        note_verified(target)
 
 
 def _set_aside(target: Path) -> None:
     """Keep a file that is about to be replaced: nothing a user has is lost."""
     if target.exists():
         names = (target.with_name(f"{target.name}.old{number or ''}") for number in range(1000))
-        kept = next(name for name in names if not name.exists())
+        kept = next(name for name in names if not os.path.lexists(name))
         os.rename(target, kept)
         forget(target)
         log.info("the file that was at %s is kept as %s", target, kept.name)

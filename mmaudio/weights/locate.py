@@ -64,7 +64,8 @@ def _from_cache(row: WeightRow, place: hub.HubPlace, names: tuple[str, ...]) -> 
             raise UserError(row.told(f"{names[0]} of {at} is not in the hub's cache and HF_HUB_OFFLINE is set", "unset it, or name a path"))
     else:
         path = hub.cache_file(row, place, name or hub.first_there(row, place, names))
-    wrong = contradiction(path, fingerprint(path), hub.cached_checksum(path))
+    expected = hub.cached_checksum(path)
+    wrong = contradiction(path, fingerprint(path, expected), expected)
     if wrong:
         hub.drop_cached(path)
         found = f"{path.name} of {place.repo} is not what the hub says it is ({wrong}) and was removed from the cache"

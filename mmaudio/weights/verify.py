@@ -5,15 +5,18 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from mmaudio.base.checksums import digest_file, note_verified
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import write_json
 from mmaudio.weights.catalogue import CATALOGUE
 
 log = logging.getLogger(__name__)
-_BLOCK_BYTES = 1 << 22
+MD5 = "md5:"
 _NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -23,9 +26,13 @@ class Fingerprint:
 
     size_bytes: int
     mtime_ns: int
-    md5: str
     sha256: str
+    md5: str | None = None  # taken only where that was published: it is slow
     expected: str | None = None  # "md5:…" or "sha256:…"
+
+    def can_answer(self, expected: str | None) -> bool:
+        """Whether it holds what that is to be compared with."""
+        return self.md5 is not None or not (expected or "").startswith(MD5)
 
 
 def _record(path: Path) -> Path:
@@ -49,7 +56,7 @@ def remembered(path: Path) -> Fingerprint | None:
 def remember(path: Path, taken: Fingerprint) -> None:
     """Keep a fingerprint beside its file. In a folder that takes no writing it is not kept, and computed again next time."""
     try:
-        write_json(_record(path), asdict(taken))
+        write_json(_record(path), {name: value for name, value in asdict(taken).items() if value is not None})
     except OSError as error:
         if error.errno not in _NO_WRITING:
             raise
@@ -61,25 +68,24 @@ def forget(path: Path) -> None:
     _record(path).unlink(missing_ok=True)
 
 
-def read_fingerprint(path: Path) -> Fingerprint:
-    """Compute both checksums in one pass over the file."""
+def read_fingerprint(path: Path, expected: str | None = None) -> Fingerprint:
+    """Compute what `expected` is to be compared with, and the SHA-256, in one reading of the file."""
     before = path.stat()
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            md5.update(block)
-            sha256.update(block)
-    return Fingerprint(before.st_size, before.st_mtime_ns, md5.hexdigest(), sha256.hexdigest())
+    digests: Mapping[str, Any] = {"sha256": hashlib.sha256()}
+    if (expected or "").startswith(MD5):
+        digests = {**digests, "md5": hashlib.md5(usedforsecurity=False)}
+    digest_file(path, list(digests.values()))
+    return Fingerprint(before.st_size, before.st_mtime_ns, **{name: digest.hexdigest() for name, digest in digests.items()})
 
 
-def fingerprint(path: Path, *, anew: bool = False) -> Fingerprint:
-    """The fingerprint of `path`: the remembered one, or computed (always if `anew`) and remembered."""
+def fingerprint(path: Path, expected: str | None = None, *, anew: bool = False) -> Fingerprint:
+    """The fingerprint of `path`, to compare with `expected`: the remembered one, or computed (always if `anew`) and remembered."""
     known = remembered(path)
-    if known is not None and not anew:
+    if known is not None and not anew and known.can_answer(expected):
         return known
     log.info("computing the checksum of %s, %.0f MB", path, path.stat().st_size / 1e6)
     kept = _read_record(path)
-    taken = replace(read_fingerprint(path), expected=kept.expected if kept else None)
+    taken = replace(read_fingerprint(path, expected), expected=kept.expected if kept else None)
     now = path.stat()
     if (now.st_size, now.st_mtime_ns) == (taken.size_bytes, taken.mtime_ns) and taken != known:  # it was not written to meanwhile
         remember(path, taken)
@@ -93,12 +99,18 @@ def _git_blob(path: Path) -> str:
 
 
 def contradiction(path: Path, taken: Fingerprint, expected: str | None) -> str | None:
-    """In words, how a file differs from `expected` ("md5:…", "sha256:…" or "git:…"); None if it does not, or None is known."""
+    """In words, how a file differs from `expected` ("md5:…", "sha256:…" or "git:…"); None if it does not, or None is known.
+
+    `taken` can answer that. One that does not differ needs no checksum of its own.
+    """
     if expected is None:
         return None
     kind, _, wanted = expected.partition(":")
     found = {"md5": taken.md5, "sha256": taken.sha256}.get(kind) or _git_blob(path)
-    return None if found == wanted else f"its {kind} checksum is {found}; want {wanted}"
+    if found != wanted:
+        return f"its {kind} checksum is {found}; want {wanted}"
+    note_verified(path)
+    return None
 
 
 def expected_checksum(path: Path, published: str | None) -> str | None:

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from omegaconf import OmegaConf
 
 from mmaudio.base.command_line import as_value, quote
 from mmaudio.base.errors import Problems
-from mmaudio.base.settings import WITHOUT_EFFECT, Command, EvalSettings, TrainSettings, read_command
-from mmaudio.base.sources import PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, SourceSettings
+from mmaudio.base.settings import LONGEST_OF_A_RUN, WITHOUT_EFFECT, Command, EvalSettings, TrainSettings, read_command, settings_from
+from mmaudio.base.sources import LONGEST_OF_A_SET, PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, SourceSettings
 from mmaudio.base.typed import dotted_keys, field_types, read_group, setting
+from mmaudio.checkpoints.run_state import RunFiles
+from mmaudio.runs.names import SCORES_ENDING
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -170,14 +173,50 @@ def test_all_mistakes_at_once(tmp_path):
 
 def test_more_mistakes():
     assert understand("data=bas")[1][0].startswith("data=bas: no bas.yaml in ")
-    assert understand("exp_id=a/b")[1] == ["exp_id is 'a/b'; want a name that can be a folder: not empty, without /"]
-    assert understand("exp_id=")[1] == ["exp_id is ''; want a name that can be a folder: not empty, without /"]
+    assert understand("exp_id=a/b")[1] == ["exp_id is 'a/b'; want a plain name without slashes, not '.' or '..'"]
+    assert understand("exp_id=")[1] == ["exp_id is ''; want a plain name without slashes, not '.' or '..'"]
     assert "both say what to train on" in understand("mini_train=True", "example_train=True")[1][0]
     assert understand("-m", "seed=1")[1] == ["-m: one command trains one model; give each combination its own command"]
     assert understand("--config-dir", "/nowhere")[1] == ["no config folder at /nowhere"]
     assert "does not compose" in understand("hydra.foo=1")[1][0]
     assert "does not compose" in understand("weights=${nothing}")[1][0]
     assert understand("data.train=[VGGSound]")[1][0].startswith("data.train names 'VGGSound', which has no store")
+
+
+NO_NAMES = ("", "/abs", "../x", "a/../b", ".", "a//b", "a/", "nul\0byte", "x" * 256, "é" * 130)
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_names_of_folders_that_are_none_are_refused(name):
+    source = {"tsv": "a.tsv", "memmap_dir": "a"}
+    for key, data in (("tag", {"birds": source | {"tag": name}}), ("output_subdir", {"birds": source | {"output_subdir": name}})):
+        problems = Problems()
+        settings_from(TrainSettings, {"data": data, "exp_id": "x"}, problems)
+        assert len(problems.sentences) == 1 and f"data.birds.{key} is " in problems.sentences[0]
+    for cls, plain, what in (
+        (TrainSettings, {"exp_id": name}, "exp_id"),
+        (TrainSettings, {"data": {name: source}}, "the name of a source of data"),
+        (EvalSettings, {"eval_data": {name: {"tsv": "a.tsv"}}}, "the name of a set of eval_data"),
+        (EvalSettings, {"exp_id": name}, "exp_id"),
+        (EvalSettings, {"dataset": name}, "dataset"),
+        (EvalSettings, {"output_name": name}, "output_name"),
+    ):
+        problems = Problems()
+        settings_from(cls, plain, problems)
+        assert len(problems.sentences) == 1 and problems.sentences[0].startswith(f"{what} is ")
+
+
+def test_names_that_leave_room_for_their_longest_file_pass():
+    problems, longest = Problems(), "x" * (255 - len(LONGEST_OF_A_RUN))
+    settings_from(TrainSettings, {"exp_id": longest, "data": {"a b": {"tag": "x" * 235, "output_subdir": "held/out"}}}, problems)
+    settings_from(EvalSettings, {"exp_id": "x" * 255, "dataset": "vggsound-mine", "output_name": "é.1"}, problems)
+    assert problems.sentences == []
+    settings_from(TrainSettings, {"exp_id": longest + "x", "data": {"a": {"tag": "x" * 236}}}, problems)
+    assert len(problems.sentences) == 2 and all("1 bytes too long" in sentence for sentence in problems.sentences)
+    files, start = RunFiles(Path(), "x"), len("x")
+    names = (files.weights_shadow, files.checkpoint_shadow, files.checkpoint_copy(10**9), files.ema_final)
+    assert max(len(f"{path.name}.json") for path in names) - start <= len(LONGEST_OF_A_RUN)
+    assert f"-{SCORES_ENDING}" == LONGEST_OF_A_SET
 
 
 def test_a_name_that_is_none_is_replaced():

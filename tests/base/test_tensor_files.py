@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.tensor_files import DamagedFileError, mismatches, read_state_dict, read_tensor_file, refusal
+from mmaudio.base.tensor_files import DamagedFileError, first_not_finite, mismatches, read_state_dict, read_tensor_file, refusal
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(())}
 
@@ -46,3 +46,10 @@ def test_what_does_not_fit_is_named():
     wrong = mismatches(STATE, wanted, dispensable=("d.",))
     assert wrong == ["a.weight is (2, 3), want (2, 2)", "c is missing", "b is not a tensor of it"]
     assert str(refusal([*wrong, "more"], "the toy")).endswith("b is not a tensor of it (and 1 more); get the published file anew")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_the_first_tensor_that_is_not_finite(dtype):
+    state = {"n": torch.tensor(3), "none": torch.zeros(0, dtype=dtype), "good": torch.ones(3).to(dtype)}
+    assert first_not_finite(state) is None
+    assert first_not_finite(state | {"bad": torch.tensor([1.0, torch.nan]).to(dtype)}) == "bad"

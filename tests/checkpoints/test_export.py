@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import mmaudio
+from mmaudio.base.checksums import content_id
 from mmaudio.base.dtypes import DTYPES, torch_dtype
 from mmaudio.base.errors import UserError
 from mmaudio.base.tensor_files import DamagedFileError
@@ -42,7 +43,7 @@ def told_of(path: Path) -> dict[str, object]:
         return json.loads(record_path(path).read_text())
     with safe_open(path, framework="pt") as file:
         strings = file.metadata()
-    texts = ("variant", "mode", "backend", "exp_id", "final_cond", "dtype", "format")
+    texts = ("variant", "mode", "backend", "exp_id", "final_cond", "dtype", "format", "checksum")
     return {name: text if name in texts else json.loads(text) for name, text in strings.items()}
 
 
@@ -52,6 +53,7 @@ def test_what_a_file_says(tmp_path, suffix):
     told = told_of(path)
     assert told.pop("versions").keys() == {"mmaudio", "torch", "safetensors"}
     assert told.pop("format", "pt") == "pt"
+    assert told.pop("checksum", "").startswith("crc32:") or told.pop("checksums") == [content_id(path)]
     assert told.pop("latent_mean") == WEIGHTS["latent_mean"].flatten().tolist()
     assert told.pop("latent_std") == WEIGHTS["latent_std"].flatten().tolist()
     assert told == {

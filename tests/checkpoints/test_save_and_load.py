@@ -1,14 +1,20 @@
 """Checkpoints: names, rotation, what survives a kill, what is refused."""
 
+import contextlib
+import inspect
 import json
 import os
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
+from mmaudio.base.checksums import DamagedFileError
 from mmaudio.base.errors import UserError
+from mmaudio.base.settings import LONGEST_OF_A_RUN
 from mmaudio.checkpoints import save as saving
-from mmaudio.checkpoints.load import load_checkpoint, load_weights, newest_checkpoint, read_record
+from mmaudio.checkpoints.load import foreign_record, load_checkpoint, load_weights, newest_checkpoint, read_record
 from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
 
@@ -141,14 +147,41 @@ def test_a_kill_at_any_rename_leaves_a_checkpoint_with_its_record(files, monkeyp
     assert all(read_record(path).variant == "nano_16k" for path in files.folder.glob("*.pth"))
 
 
-def test_a_file_without_record_leaves_none_to_the_shadow(files):
-    save_checkpoint(files, state(1), record(1))
-    save_checkpoint(files, state(2), record(2))
-    torch.save(state(3).entries(), files.checkpoint_last)  # as the published system writes it
-    record_path(files.checkpoint_last).unlink()
-    save_checkpoint(files, state(4), record(4))
-    assert load_checkpoint(files.checkpoint_shadow).steps_done == 3
-    assert read_record(files.checkpoint_shadow) is None
+def test_files_of_others_get_names_of_their_own(files, caplog):
+    """Of the published system, of another run, and what is no checkpoint at all: under every name that is written."""
+    torch.save(state(3).entries(), files.checkpoint_last)
+    save_file(files.checkpoint_shadow, state(2).entries(), record(2, "another"))
+    files.weights_last.write_text("mine")
+    files.weights_shadow.mkdir()
+    record_path(files.weights_last).write_text("my notes")
+    published = files.checkpoint_last.read_bytes()
+    for step in (4, 5, 6):
+        save_checkpoint(files, state(step), record(step), keep=1 + step % 2)
+        save_weights(files, state(step).weights, record(step))
+    assert files.checkpoint_copy(3).read_bytes() == published and read_record(files.checkpoint_copy(3)) is None
+    assert read_record(files.checkpoint_copy(2)).exp_id == "another"
+    assert (files.folder / "last_try_last.pth.aside").read_text() == "mine"
+    assert (files.folder / "last_try_last.pth.aside.json").read_text() == "my notes"
+    assert (files.folder / "last_try_shadow.pth.aside").is_dir()
+    assert caplog.text.count("was not made by this program") == 4
+    assert kept(files) == {"last": 6, "2": 2, "3": 3}
+    assert read_record(files.weights_shadow).step == 5
+
+
+@pytest.mark.parametrize("linked", [["last"], ["shadow"], ["last", "shadow"]])
+def test_links_stay_links_and_every_file_is_kept(files, linked):
+    save_steps(files, 1, 2)
+    elsewhere = files.folder / "elsewhere"
+    elsewhere.mkdir()
+    for name in linked:
+        path = files.folder / f"last_try_ckpt_{name}.pth"
+        path.rename(elsewhere / path.name)
+        path.symlink_to(elsewhere / path.name)
+    for step in (3, 4, 5):
+        save_steps(files, step)
+        assert kept(files) == {"last": step, "shadow": step - 1}
+    assert all((files.folder / f"last_try_ckpt_{name}.pth").is_symlink() for name in linked)
+    assert len(list(elsewhere.iterdir())) == (1 if linked == ["shadow"] else 2)
 
 
 def test_the_schedulers_count_is_the_reliable_one(files):
@@ -271,3 +304,78 @@ def test_moments_and_averages_that_are_not_finite_give_way(files, harm):
     found = newest_checkpoint(files)
     assert found.state.steps_done == 1
     assert found.skipped == (f"{files.checkpoint_last} holds {harm} that are not finite",)
+
+
+def put(path, content) -> None:
+    torch.save(content, path)  # as another program writes it, over what was there
+
+
+def test_a_record_says_which_file_it_was_written_for(files, caplog):
+    for step in (1, 2):
+        save_weights(files, state(step).weights, record(step))
+        save_checkpoint(files, state(step), record(step))
+    paths = (files.weights_last, files.weights_shadow, files.checkpoint_last, files.checkpoint_shadow)
+    assert [foreign_record(path) for path in paths] == [None] * 4
+    put(files.weights_last, state(3, 3.0).weights)
+    beside = record_path(files.weights_last)
+    sentence = f"{beside} was not written for the last_try_last.pth that is there now: one of the two was replaced; put the right one back"
+    with pytest.raises(UserError) as caught:
+        load_weights(files.weights_last)
+    assert not isinstance(caught.value, DamagedFileError)
+    assert caught.value.sentences[0].startswith(sentence)
+    save_weights(files, state(4).weights, record(4))
+    assert foreign_record(files.weights_last) is None
+    assert foreign_record(files.weights_shadow) is not None  # moved with its file, and no truer there
+    content = json.loads(beside.read_text())
+    del content["checksums"]  # as version 0.1.0 writes it
+    beside.write_text(json.dumps(content))
+    put(files.weights_last, state(3, 3.0).weights)
+    assert load_weights(files.weights_last)["w"][0] == 3
+
+
+def test_a_checkpoint_of_another_step_is_gone_on_with_and_that_is_said(files, caplog):
+    save_checkpoint(files, state(1), record(1))
+    put(files.checkpoint_last, state(3).entries())
+    for _ in range(2):
+        assert newest_checkpoint(files).state.steps_done == 3
+    assert [line.message.split(":")[0] for line in caplog.records] == [
+        f"{record_path(files.checkpoint_last)} was not written for the {files.checkpoint_last.name} that is there now"
+    ]
+
+
+def test_damage_is_told_before_what_it_makes_of_the_record(files):
+    save_weights(files, state(1).weights, record(1))
+    content = bytearray(files.weights_last.read_bytes())
+    content[content.rindex(b"archive/data/0") - 30] ^= 1  # the checksum that the directory has of a tensor
+    files.weights_last.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"last_try_last\.pth is damaged: the checksum of its part archive/data/0 is wrong"):
+        load_weights(files.weights_last)
+
+
+@pytest.mark.parametrize("keep", [2, 3])
+@pytest.mark.parametrize("call", range(7))
+def test_a_kill_at_any_rename_leaves_no_file_with_anothers_record(files, monkeypatch, call, keep):
+    for step in (1, 2, 3):
+        save_checkpoint(files, state(step), record(step), keep=keep)
+        save_weights(files, state(step, step).weights, record(step))
+    num_before = len(list(files.folder.glob("*.pth")))
+    for save, content in ((partial(save_checkpoint, keep=keep), state(4)), (save_weights, state(4, 4).weights)):
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            kill_after_renames(patch, call)
+            save(files, content, record(4))
+    paths = list(files.folder.glob("*.pth"))
+    assert len(paths) >= num_before - 2
+    assert [foreign_record(path) for path in paths] == [None] * len(paths)
+    for path in paths:
+        load_weights(path)
+
+
+def test_the_longest_name_of_a_run_s_file_leaves_room_for_it(tmp_path):
+    exp_id, steps = "x" * (255 - len(LONGEST_OF_A_RUN.encode())), 10**9
+    files = RunFiles(tmp_path, exp_id)
+    members = inspect.getmembers(files, lambda value: isinstance(value, Path))
+    paths = [path for name, path in members if not name.endswith("folder")]
+    paths += [files.weights_copy(steps), files.checkpoint_copy(steps), tmp_path / f"{exp_id}_ema_sigma{0.0123456:g}_step{steps}.pth"]
+    assert len(paths) == 9
+    for path in (*paths, *(path.with_name(f"{path.stem}_export.pth") for path in paths)):
+        record_path(path).touch()  # raises OSError for a name that no file may have

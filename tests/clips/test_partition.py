@@ -182,10 +182,3 @@ def test_script_tells_all_contradictions_and_writes_nothing(run_script, recordin
     assert [part for part in wanted if part not in ended.err] == []
     assert len(ended.err.splitlines()) == 5
     assert not table.exists()
-
-
-def test_script_replaces_a_table_of_clips_even_a_broken_one(run_script, recordings):
-    (recordings / "clips.tsv").write_text("id\tname\tstart_sample\tend_sample\na\ta\tx\ty\n")
-    ended, table = script_clips(run_script, recordings, "--clip_length", 1)
-    assert ended.code == 3, ended.err
-    assert len(read_clips(table)) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from mmaudio.base.errors import UserError
 from mmaudio.clips.rejects import Reject, read_rejects, rejects_path, write_rejects
-from mmaudio.clips.table import AudioClip, VideoItem, check_clips_table, read_captions, read_clips, read_videos, write_clips
+from mmaudio.clips.table import AudioClip, VideoItem, read_captions, read_clips, read_videos, write_clips
 from tests.store.examples import ODD_TEXTS
 
 
@@ -51,15 +51,6 @@ def test_a_number_too_long_to_be_one_is_named(tmp_path):
     path.write_text(f"id\tname\tstart_sample\tend_sample\na\ta\t0\t{'9' * 5000}\n")
     with pytest.raises(UserError, match="row 1"):
         read_clips(path)
-
-
-def test_only_a_table_of_clips_is_taken_for_one(tmp_path):
-    path = tmp_path / "clips.tsv"
-    write_clips(path, [])
-    check_clips_table(path)
-    path.write_text("id\tlabel\n")
-    with pytest.raises(UserError, match="has no column 'name'"):
-        check_clips_table(path)
 
 
 def test_reading_holds_little_beside_what_it_hands_on(tmp_path):

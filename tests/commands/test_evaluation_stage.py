@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mmaudio.base.errors import Problems
+from mmaudio.base.errors import Problems, UserError
 from mmaudio.commands.added_stages import check_stages
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.tracker import read_metrics
@@ -74,21 +74,73 @@ def test_what_one_process_cannot_sound_is_told_by_both(data):
     assert sorted(line for line in ended.stdout.splitlines() if line) == [f"rank {rank}: the second rank cannot" for rank in (0, 1)]
 
 
-def test_without_what_sounds_it_training_goes_on(run_script, data, tmp_path, monkeypatch):
+DEAF = ("exp_id=deaf", "log_extra_interval=2", "metrics.names=[onset_f1]", "best_metric=evaluate/onset_f1")
+
+
+def deafen(monkeypatch):
+    def no_abilities(*_):
+        raise UserError("no ears")
+
+    monkeypatch.setattr("mmaudio.features.backend.lite_abilities", no_abilities)
+
+
+def failures(run):
+    """(stage, steps done, failures so far) as the run's metrics have them."""
+    found = [(name, line["steps_done"], value) for line in read_metrics(run) for name, value in line.items()]
+    return [(name.removesuffix("/failed"), steps_done, value) for name, steps_done, value in found if name.endswith("/failed")]
+
+
+def last_line(ended):
+    return ended.out.rstrip().rsplit("\n", 1)[-1]
+
+
+def test_without_what_sounds_it_training_goes_on_and_says_what_is_not_done(run_script, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("mmaudio.features.backend.lite_abilities", _no_abilities)
-    ended = run_script("train.py", *words_for(data, "exp_id=deaf", "log_extra_interval=2"))
-    assert ended.code == 0, ended.err
-    assert ended.out.count("training goes on without previews and evaluations: no ears") == 1
-    assert "the test data is not evaluated: no ears; `python evaluate.py exp_id=deaf` does it later" in ended.out
-    assert evaluations(tmp_path / "output/deaf") == []
+    words, run = words_for(data, *DEAF), tmp_path / "output/deaf"
+    with monkeypatch.context() as deaf:
+        deafen(deaf)
+        ended = run_script("train.py", *words)
+        assert ended.code == 3, ended.err
+        assert ended.out.count("failed: no ears; the run goes on without") == 6 and "Traceback" not in ended.out + ended.err
+        assert ended.out.count("evaluate/onset_f1 was not measured after") == 2
+        missed = "generate after 0, 2, 4 iterations; evaluate after 2, 4 iterations; test after 4 iterations"
+        assert f"not done: {missed}. " in last_line(ended)
+        assert "execute_only=generate" in last_line(ended) and "`python evaluate.py exp_id=deaf`" in last_line(ended)
+        assert evaluations(run) == []
+        on_the_way = [("generate", 0, 1), ("evaluate", 2, 1), ("generate", 2, 2), ("evaluate", 4, 2), ("generate", 4, 3)]
+        assert failures(run) == [*on_the_way, ("test", 4, 1)]
+        assert torch.load(run / "deaf_ckpt_last.pth", weights_only=True)["it"] == 4
+        assert run_script("train.py", *words, "execute_only=evaluate").code == 2
+    for stage in ("generate", "evaluate"):
+        assert run_script("train.py", *words, f"execute_only={stage}").code == 0
+    assert [line["steps_done"] for line in evaluations(run)] == [4]
+    assert run_script("train.py", *words).code == 0  # which does the test data
 
 
-def _no_abilities(*_):
-    from mmaudio.base.errors import UserError
+def test_what_cannot_be_written_ends_no_training(run_script, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "output/full"
+    (run / "val/val-cache/held-1.flac").mkdir(parents=True)  # neither written nor removed as a file
+    for place in ("previews", "test-sampled"):
+        (run / place).write_text("no folder")
+    ended = run_script("train.py", *words_for(data, "exp_id=full", "log_extra_interval=2", "num_iterations=2", "metrics.names=[onset_f1]"))
+    assert ended.code == 3, ended.err
+    missed = "generate after 0, 2 iterations; evaluate after 2 iterations; test after 2 iterations"
+    assert f"not done: {missed}. " in last_line(ended) and "Traceback" not in ended.out + ended.err
+    assert torch.load(run / "full_ckpt_last.pth", weights_only=True)["it"] == 2
 
-    raise UserError("no ears")
+
+def test_of_a_bug_the_log_file_has_the_traceback(run_script, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("mmaudio.commands.previews.sample_latents", out_of_memory)
+    ended = run_script("train.py", *words_for(data, "exp_id=big", "log_extra_interval=2", "num_iterations=2", "metrics.names=[]"))
+    assert ended.code == 3 and "Traceback" not in ended.out + ended.err
+    assert "generate after 2 iterations failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.; the run" in ended.out
+    assert "in out_of_memory" in (tmp_path / "output/big/train.log").read_text()
 
 
 def test_it_is_skipped_by_the_settings(run_script, data, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmaudio.checkpoints.run_state import WeightsRecord
 from mmaudio.checkpoints.save import save_file
-from mmaudio.commands.generate_jobs import file_name
+from mmaudio.commands.generate_jobs import name_of_prompt
 from mmaudio.features import build_backend
 from mmaudio.network import build_network
 from tests.conftest import torchrun
@@ -266,11 +266,11 @@ def test_captions_belong_to_one_folder(run_command, world, tmp_path):
 
 
 def test_names_of_prompts():
-    assert file_name("a dog / barks. Twice!") == "a_dog_barks_Twice"
-    assert file_name("../../etc/passwd") == "etc_passwd"
-    assert file_name("犬が吠える") == "犬が吠える"
-    assert (file_name(""), file_name("?!"), file_name("\ud800 x")) == ("unnamed", "unnamed", "x")
-    assert len(file_name("雨" * 500).encode()) <= 80 and set(file_name("雨" * 500)) == {"雨"}
+    assert name_of_prompt("a dog / barks. Twice!") == "a_dog_barks_Twice"
+    assert name_of_prompt("../../etc/passwd") == "etc_passwd"
+    assert name_of_prompt("犬が吠える") == "犬が吠える"
+    assert (name_of_prompt(""), name_of_prompt("?!"), name_of_prompt("\ud800 x")) == ("unnamed", "unnamed", "x")
+    assert len(name_of_prompt("雨" * 500).encode()) <= 80 and set(name_of_prompt("雨" * 500)) == {"雨"}
 
 
 def test_a_mistake_is_told_once_under_torchrun(tmp_path):

@@ -1,4 +1,4 @@
-"""What sounds a run's latents while it trains: loaded once for all stages, and told once where it cannot be."""
+"""What sounds a run's latents while it trains: loaded once for all stages, and tried again where it cannot be."""
 
 from types import SimpleNamespace
 
@@ -29,20 +29,24 @@ def test_it_is_loaded_once(tmp_path, loads):
     assert len(loads) == 1
 
 
-def test_it_is_told_once_that_there_is_none(tmp_path, monkeypatch, caplog):
+def test_it_is_tried_again_where_it_could_not_be_loaded(tmp_path, monkeypatch, loads):
     def fail(*_):
         raise UserError("no ears")
 
-    monkeypatch.setattr("mmaudio.commands.run_backend.Backend.load", fail)
     backend, solver = RunBackend(), solver_of(tmp_path)
-    assert [backend.here(solver), backend.everywhere(solver), backend.here(solver)] == [None, None, None]
-    assert caplog.text.count("training goes on without previews and evaluations: no ears") == 1
+    with monkeypatch.context() as deaf:
+        deaf.setattr("mmaudio.commands.run_backend.Backend.load", fail)
+        for load in (backend.here, backend.everywhere):
+            with pytest.raises(UserError, match="no ears"):
+                load(solver)
+    assert backend.here(solver) == 1
 
 
-@pytest.mark.parametrize(("rank", "left"), [(0, 1), (1, None)])
-def test_where_another_rank_has_none_only_the_first_keeps_its_own(tmp_path, monkeypatch, loads, rank, left):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_another_rank_has_none_all_are_told(tmp_path, monkeypatch, loads, rank):
     backend, solver = RunBackend(), solver_of(tmp_path, rank)
     with monkeypatch.context() as two:
         two.setattr("mmaudio.base.ranks.gather_objects", lambda mine: [mine, ["the other has no ears"]])
-        assert backend.everywhere(solver) is None
-    assert backend.here(solver) == left
+        with pytest.raises(UserError, match="the other has no ears"):
+            backend.everywhere(solver)
+    assert backend.here(solver) == 1

@@ -127,7 +127,10 @@ def test_a_run_is_killed_between_its_checkpoint_and_its_end(monkeypatch, tmp_pat
     assert TrainCommand(["x=1"]).kill_after(2, tmp_path / "run", 1) == 3
     script.write_text(FAKE.replace("{pause}", "0"))
     with pytest.raises(UserError, match="2 steps are over before they can be interrupted; give more with --steps 8"):
+        TrainCommand(["x=1"]).kill_after(2, tmp_path / "another", 1)
+    with pytest.raises(UserError, match="run was not made by this program"):
         TrainCommand(["x=1"]).kill_after(2, tmp_path / "run", 1)
+    assert (tmp_path / "run" / "verify_ckpt_last.pth").is_file()
     script.write_text("import sys; print('error: no such thing'); sys.exit(2)")
     with pytest.raises(UserError, match=r"(?s)exit code 2 in .*error: no such thing"):
         TrainCommand(["x=1"]).run(tmp_path / "other", 1)

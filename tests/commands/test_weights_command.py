@@ -7,7 +7,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from mmaudio.checkpoints.export import write_export
+from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord
+from mmaudio.checkpoints.save import save_checkpoint, save_weights
+from mmaudio.checkpoints.snapshots import save_snapshots
 from mmaudio.weights import CATALOGUE, VARIANTS
 from tests.weights.conftest import CONTENT, place, server
 
@@ -117,6 +123,9 @@ def test_groups(run_command, place, monkeypatch):
     [
         (["fecth", "clip"], "no action 'fecth' (did you mean 'fetch'?)"),
         (["fetch", "vae16k"], "no weights named 'vae16k' (did you mean 'vae_16k'?)"),
+        (["verify", "vae16k"], "no weights named 'vae16k' (did you mean 'vae_16k'?)"),
+        (["verify", "."], ". holds no file of weights (.pth, .pt, .bin, .ckpt, .safetensors); name another folder, or a file"),
+        (["fetch", "."], "no weights named '.'"),
         (["fetch"], "name what to fetch: --mode, --variant, or some of small_16k"),
         (["fetch", "--mode", "16"], "--mode"),
         (["list", "--varient", "small_16k"], "--varient (did you mean '--variant'?)"),
@@ -136,6 +145,55 @@ def test_export_is_handed_on(run_command, monkeypatch):
     monkeypatch.setitem(sys.modules, "mmaudio.commands.export", export)
     ended = run_command("weights", "export", "--weights", "w.pth", "--help")
     assert ended.out == "export ['--weights', 'w.pth', '--help']\n"
+
+
+def test_verify_reads_files_and_folders_of_ones_own(run_command, place):
+    folder, weights = Path("output/birds"), {"w": torch.zeros(1000)}
+    files, record = RunFiles(folder, "birds"), WeightsRecord("nano_16k", "16k", 1.0, "lite", 5, "birds")
+    for step in (1, 2):
+        save_checkpoint(files, RunState(step, weights, {}, {"last_epoch": step}, None), record)
+    save_weights(files, weights, record)
+    save_snapshots(files.ema_folder, [weights], 2)
+    write_export(folder / "mine.safetensors", weights, {})
+    save_file(weights, folder / "theirs.safetensors")
+    torch.save(weights, folder / "old.pth", _use_new_zipfile_serialization=False)
+    ended = run_command("weights", "verify", folder)
+    assert ended.code == 0, ended.err
+    unchecked = "unchecked: it can be read, but carries no checksum"
+    names = ("birds_ckpt_last.pth", "birds_ckpt_shadow.pth", "birds_last.pth", "ema_ckpts/0.2.pt", "mine.safetensors")
+    told = {str(folder / name): "right" for name in names} | {str(folder / name): unchecked for name in ("theirs.safetensors", "old.pth")}
+    assert dict(line.split(": ", 1) for line in ended.out.splitlines()) == told
+    for name in names:
+        content = bytearray((folder / name).read_bytes())
+        content[content.rindex(bytes(500))] ^= 1
+        (folder / name).write_bytes(content)
+    ended = run_command("weights", "verify", folder, folder / "old.pth")
+    assert ended.code == 2
+    said = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert [line.split()[1] for line in said] == sorted(str(folder / name) for name in names)
+    assert all(" is damaged" in line for line in said)
+    assert ended.out.count(unchecked) == 3
+    os.replace(folder / "old.pth", files.weights_last)
+    ended = run_command("weights", "verify", files.weights_last)
+    assert ended.code == 2
+    assert f"{files.weights_last}.json was not written for the birds_last.pth that is there now" in ended.err
+
+
+def test_verify_says_of_a_row_what_its_files_can_be_checked_by(run_command, server, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = Path("ext_weights/bigvgan_v2_44khz_128band_512x")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    torch.save({"w": torch.zeros(1000)}, folder / "bigvgan_generator.pt")
+    said = run_command("weights", "verify", "vocoder_44k").out.splitlines()[-1]
+    own = "right by the checksums in it: bigvgan_generator.pt; unchecked: config.json"
+    assert said == f"vocoder_44k: {folder}: there, with nothing at hand to compare it with; {own}"
+    content = bytearray((folder / "bigvgan_generator.pt").read_bytes())
+    content[content.rindex(bytes(500))] ^= 1
+    (folder / "bigvgan_generator.pt").write_bytes(content)
+    ended = run_command("weights", "verify", "vocoder_44k")
+    assert ended.code == 2
+    assert "bigvgan_generator.pt is damaged: the checksum of its part bigvgan_generator/data/0 is wrong" in ended.err
 
 
 def test_the_published_checksums():

@@ -120,9 +120,73 @@ def test_learning_set_is_made_again_only_if_another_is_wanted(tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match=r"holds other files.*name another folder"):
+    with pytest.raises(UserError, match=r"was not made by this program.*name another folder, or move it aside: mv "):
         make_learning_set(tmp_path, SMALL)
     assert files_under(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+EMPTY = replace(SMALL, num_train=0, num_heldout=0, num_audio=0)
+RECORD_OF_BEFORE = json.dumps({"made_with": {**replace(EMPTY, seed=7).__dict__, "version": 1}})  # without a mark
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"train/a.mp4": "mine", "train.tsv": "id\tlabel\n", "audio.tsv": "mine"},
+        {"train.tsv": "mine", "learning_set.json": RECORD_OF_BEFORE},
+        {"learning_set.json": "no json"},
+        {"learning_set.json": '{"mark": {"program": "mmaudio", "format": 1, "kind": "page", "of": "x", "files": {}}}'},
+    ],
+)
+def test_a_data_set_called_as_a_learning_set_is_left_alone(tmp_path, files):
+    folder = tmp_path / "birds"
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    before = files_under(tmp_path)
+    with pytest.raises(UserError, match=r"was not made by this program.*move it aside: mv .*/birds .*/birds\.aside"):
+        make_learning_set(folder, EMPTY)
+    assert files_under(tmp_path) == before
+
+
+@pytest.mark.parametrize("change", ["a file more", "a table of mine", "a link", "an empty folder"])
+def test_a_learning_set_that_somebody_works_with_is_left_alone(tmp_path, change):
+    folder, elsewhere = tmp_path / "set", tmp_path / "mine.mp4"
+    make_learning_set(folder, EMPTY)
+    elsewhere.write_bytes(b"mine")
+    {
+        "a file more": lambda: (folder / "train.tsv.tsv").write_text("mine"),
+        "a table of mine": lambda: (folder / "train.tsv").write_text("id\tlabel\nx\tmine\n"),
+        "a link": lambda: (folder / "train").symlink_to(tmp_path),
+        "an empty folder": lambda: (folder / "audio").mkdir(),
+    }[change]()
+    before = files_under(tmp_path)
+    with pytest.raises(UserError, match=r"set holds '.*', which this program did not make, or which changed since; name another"):
+        make_learning_set(folder, replace(EMPTY, seed=1))
+    assert files_under(tmp_path) == before and not list(tmp_path.glob(".*"))
+
+
+def test_a_learning_set_behind_a_link_is_made_there_twice(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "set").symlink_to(tmp_path / "disk")
+    for seed in (1, 2):
+        make_learning_set(tmp_path / "set", replace(EMPTY, seed=seed))
+        assert (tmp_path / "set").is_symlink()
+        assert json.loads((tmp_path / "disk" / "learning_set.json").read_text())["made_with"]["seed"] == seed
+
+
+def test_a_link_to_nowhere_is_not_written_through(tmp_path, short_guide):
+    folder = tmp_path / "training"
+    links = [
+        folder / "example_videos" / f"{GUIDE_VIDEOS[0]}.mp4",
+        folder / "example_audios" / "00008004.flac",
+        folder / "example_video.tsv",
+    ]
+    for link in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / f"nowhere-{link.name}")
+    make_guide_example(folder)
+    assert all(link.is_symlink() and not link.exists() for link in links) and (folder / "example_audio.tsv").is_file()
 
 
 def test_an_empty_folder_is_filled(tmp_path):

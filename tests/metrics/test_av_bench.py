@@ -9,10 +9,12 @@ import soundfile
 import torch
 
 from mmaudio.base.errors import RejectsError, UserError
+from mmaudio.base.file_names import file_of
 from mmaudio.metrics import av_bench
 from mmaudio.metrics.av_bench import CACHE, check_av_bench, run_av_bench
-from mmaudio.metrics.caches import write_features
+from mmaudio.metrics.caches import read_features, write_features
 from mmaudio.metrics.registry import CACHED, METRICS
+from tests.shapes_of_ids import all_ids
 
 RATE_HZ = 8000
 HOW = {"batch_size": 4, "num_workers": 2}
@@ -87,6 +89,23 @@ def test_sounds_that_it_would_replace_are_left_out(package, folders):
     left_out = measured.counts["without_features"]["predicted"]
     assert left_out["short"] == "too short: 0.50 s of sound, want 1 s" and "not readable as audio" in left_out["bad"]
     assert sorted(path.name for path in sounds.iterdir()) == ["a.b.flac", CACHE, "bad.wav", "c.flac", "short.flac"]
+
+
+def test_ids_that_lead_to_folders_are_judged_under_flat_names(package, tmp_path):
+    """The package lists one folder, and knows clips by their files; in its caches they have their ids."""
+    ids = [name_id for name_id in all_ids(tmp_path) if name_id != "clip.flac"]
+    sounds, reference = tmp_path / "sounds", tmp_path / "reference"
+    for name_id in (*ids, "deep/other", "other"):
+        path = file_of(sounds, name_id, ".flac")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.zeros(RATE_HZ), RATE_HZ, format="FLAC")
+    write_features(reference, "passt_features_embed", {name_id: torch.ones(768) for name_id in ids})
+    counts = run_av_bench(rows("FD-PASST"), reference, sounds, 1.0, "cpu", **HOW, ids=ids).counts
+    assert (counts["paired"], counts["missing_ids"], counts["unexpected_ids"]) == (len(ids), [], ["other"])
+    names = package.calls[0]["names"]
+    assert len(names) == len(ids) + 1 and not any("/" in name for name in names)
+    assert set(read_features(sounds / CACHE, "passt_features_embed")) == {*ids, "other"}
+    assert not list(sounds.glob(".mmaudio-*.tmp")) and sorted(path.name for path in tmp_path.iterdir()) == ["reference", "site", "sounds"]
 
 
 def test_only_what_is_wanted_is_extracted(package, folders):

@@ -18,6 +18,7 @@ from mmaudio.metrics.judges.extraction import extract_features
 from mmaudio.metrics.judges.record import read_record
 from tests.conftest import ROOT
 from tests.metrics.toy_judge import STEMS, ToyJudge, toys, write_sounds
+from tests.shapes_of_ids import all_ids
 
 CPU = torch.device("cpu")
 IDS = ["a.b", "zxpo56cpUBU_000007-0", "Y---g-f_I2yQ_000001_0", "000000014_zxpo56cpUBU_000007-0", "ordinary"]
@@ -45,6 +46,15 @@ def test_all_features_are_made_once(toy):
     assert all(torch.equal(2 * first[name], second[name]) and first[name].untyped_storage().nbytes() == 16 for name in IDS)
     assert extract(toy, items) == {} and ToyJudge.asked == [5]
     assert sorted(path.name for path in (toy / "cache").iterdir()) == ["cache.json", f"{STEMS[0]}.pth", f"{STEMS[1]}.pth"]
+
+
+def test_features_of_any_id_are_kept_by_it(toy):
+    ids = all_ids(toy)
+    (sound,) = write_sounds(toy / "sounds", ["x"]).values()
+    assert extract(toy, dict.fromkeys(ids, sound)) == {}
+    assert set(read_features(toy / "cache", STEMS[0])) == set(ids) == set(read_record(toy / "cache")[STEMS[0]].stamps)
+    assert sorted(path.name for path in toy.iterdir()) == [".weights.pt.checksum.json", "cache", "sounds", "weights.pt"]
+    assert len(list((toy / "cache").rglob("*"))) == 3
 
 
 def test_what_changed_is_made_anew_and_what_is_new_is_added(toy):

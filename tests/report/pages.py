@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mmaudio.media.audio import write_flac
+from mmaudio.media.write import write_video
 from mmaudio.metrics.scoring import score_folder
 
 RATE_HZ = 16_000
@@ -52,6 +53,13 @@ def tone(pitch_hz, duration_s=1.0, rate_hz=RATE_HZ):
 def write_tone(path, pitch_hz=400, duration_s=1.0):
     path.parent.mkdir(parents=True, exist_ok=True)
     write_flac(path, tone(pitch_hz, duration_s), RATE_HZ)
+    return path
+
+
+def write_clip(path):
+    """A second of a small grey picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, (np.full((16, 16, 3), 100, np.uint8) for _ in range(4)), 4)
     return path
 
 

@@ -2,10 +2,14 @@
 
 import pytest
 
+from mmaudio.base.file_names import file_of
 from mmaudio.report.choice import all_labels, chosen_ids, samples_of, say_where, sound_labels
+from mmaudio.report.content import Report
 from mmaudio.report.media_files import Folders, sample_of
+from mmaudio.report.page import write_page
 from mmaudio.report.scores import read_scores
 from tests.report.pages import row, scores, write_scores
+from tests.shapes_of_ids import all_ids
 
 
 def touch(path):
@@ -32,6 +36,21 @@ def test_files_that_the_scores_name(tmp_path):
     assert [list(sound.onsets_s) for sound in sample.sounds] == [[0.3, 0.6], [0.25]]
 
 
+def test_scores_put_no_other_files_into_a_page(tmp_path):
+    secret, key = tmp_path / "id_rsa", tmp_path / "in" / "key.mp4"
+    for path in (secret, key, tmp_path / "in" / "key.flac"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("secret")
+    (tmp_path / "in" / "link.mp4").symlink_to(secret)
+    named = [str(secret), "/etc/passwd", "../id_rsa", str(key), str(tmp_path / "in" / "link.mp4"), str(key.with_suffix(".flac")), "a\0b"]
+    told = [row(f"c{index}", generated_file=name, reference_file=name, video_file=name) for index, name in enumerate(named)]
+    file = read(tmp_path, told)
+    samples = list(samples_of([file], Folders(), 99))
+    written = write_page(tmp_path / "page", Report("", samples=samples, sound_labels=all_labels([file])))
+    assert list((tmp_path / "page" / "media").iterdir()) == [] and len(written.lacks) >= 2 * len(named)
+    assert samples[0].lack == f"the picture is not shown: its scores name {secret}, which is no sound or video by its name"
+
+
 def test_names_may_be_seen_from_where_the_scores_lie(tmp_path):
     made = touch(tmp_path / "a" / "samples" / "x.flac")
     assert one(tmp_path, row("x", generated_file="samples/x.flac")).sounds[-1].file == made
@@ -44,6 +63,21 @@ def test_files_in_folders_and_pictures_beside_sounds(tmp_path):
     assert sample.picture == real
     sample = one(tmp_path, row("x.y"), Folders(tmp_path / "m"))
     assert ([sound.label for sound in sample.sounds], sample.picture) == (["generated"], beside)
+
+
+def test_files_of_any_id_are_found_in_folders_and_nowhere_else(tmp_path):
+    outside = touch(tmp_path / "outside" / "up.flac").parent
+    touch(outside / "absolute.flac")
+    folders = Folders(tmp_path / "m" / "m", tmp_path / "r" / "r")
+    ids = all_ids(outside)
+    for name_id in ids:
+        assert [sound.file for sound in one(tmp_path, row(name_id), folders).sounds] == [None, None]
+    for name_id in ids:
+        made, beside = (touch(file_of(folders.generated, name_id, suffix)) for suffix in (".flac", ".mp4"))
+        real = touch(file_of(folders.reference, name_id, ".wav"))
+        sample = one(tmp_path, row(name_id), folders)
+        assert ([sound.file for sound in sample.sounds], sample.picture) == ([real, made], beside)
+    assert one(tmp_path, row("x", generated_file="y" * 5000)).sounds[0].file is None
 
 
 def test_what_is_gone_is_told(tmp_path):

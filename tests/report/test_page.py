@@ -7,7 +7,7 @@ import soundfile
 
 from mmaudio.report.content import Clips, Column, Report, RunRecord, Sample, Sound, Value
 from mmaudio.report.page import write_page
-from tests.report.pages import Page, write_tone
+from tests.report.pages import Page, write_clip, write_tone
 
 
 @pytest.fixture
@@ -28,8 +28,7 @@ def test_a_page_holds_all_it_needs(tmp_path, sounds):
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"steps_done": 1, "train/loss": 2, "train/lr": 0.1}\n{"steps_done": 2, "train/loss": 1, "valid/loss": 1.5}\n')
     columns = [Column("scores", {"onset_f1": Value(0.62, (0.5, 0.7)), "DeSync": Value(None, reason="no weights here")}, Clips(50, 60))]
-    video = tmp_path / "in" / "clip.MP4"
-    video.write_bytes(b"a video")
+    video = write_clip(tmp_path / "in" / "clip.mp4").rename(tmp_path / "in" / "clip.MP4")
     numbers = [{"onset_f1": 0.5, "DeSync": None}, {"onset_f1": 1.0, "DeSync": -0.01}]
     samples = [sample(sounds, f"id{index}", numbers=entry) for index, entry in enumerate(numbers)]
     samples[0] = Sample("id0", samples[0].sounds, video, 1.0)
@@ -42,7 +41,7 @@ def test_a_page_holds_all_it_needs(tmp_path, sounds):
         "000_picture.mp4",
         *(f"{place:03d}_{sound}.{suffix}" for place in (0, 1) for sound in (0, 1) for suffix in ("wav", "png")),
     }
-    assert (written.index.parent / "media" / "000_picture.mp4").read_bytes() == b"a video"
+    assert (written.index.parent / "media" / "000_picture.mp4").read_bytes() == video.read_bytes()
     assert soundfile.info(written.index.parent / "media" / "000_1.wav").duration == 1.0
     assert written.num_bytes == sum(file.stat().st_size for file in written.index.parent.rglob("*") if file.is_file())
     assert "http" not in written.index.read_text(encoding="utf-8")
@@ -56,8 +55,7 @@ def test_a_page_holds_all_it_needs(tmp_path, sounds):
 
 
 def test_sounds_are_switched_by_buttons_with_keys_and_nothing_is_loaded_at_first(tmp_path, sounds):
-    video = tmp_path / "in" / "clip.mp4"
-    video.write_bytes(b"a video")
+    video = write_clip(tmp_path / "in" / "clip.mp4")
     page = Page(page_of(tmp_path, Sample("x", sample(sounds).sounds, video, 1.0)).index)
     assert [(button["data-label"], button["data-key"]) for button in page.named("button", "hear")] == [("real", "1"), ("generated", "2")]
     assert [track["data-src"] for track in page.named("figure", "track")] == ["media/000_0.wav", "media/000_1.wav"]

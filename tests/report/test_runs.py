@@ -68,6 +68,11 @@ def test_a_record_has_what_is_there(tmp_path):
     told = {"sigmas": [0.1], "losses": [1.0], "fit_errors": [0.0], "best": {"sigma": 0.1, "loss": 1.0}, "live": None}
     (tmp_path / "a" / "ema_sweep.json").write_text(json.dumps(told))
     assert read_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json").sweep == told
-    (tmp_path / "a" / "ema_sweep.json").write_text("[]")
-    with pytest.raises(UserError, match="is no sweep over averages"):
-        read_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json")
+    live = {"file": "x", "step": None, "loss": None}
+    wrong = [{"sigmas": ["<b>"]}, {"losses": []}, {"best": {"sigma": "x", "loss": 1.0}}, {"live": live | {"step": "x"}}, {"sigmas": [0]}]
+    for content in ([], *(told | each for each in wrong)):
+        (tmp_path / "a" / "ema_sweep.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match="is no sweep over averages"):
+            read_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json")
+    (tmp_path / "a" / "ema_sweep.json").write_text(json.dumps(told | {"live": live}))
+    assert read_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json").sweep is not None

@@ -1,5 +1,7 @@
 """Files of scores become columns; the table marks the best, says what is missing, and in what columns are unlike."""
 
+import json
+
 import pytest
 
 from mmaudio.base.errors import UserError
@@ -50,6 +52,14 @@ def test_scores_without_metrics_are_to_be_made_anew(tmp_path, part):
     told = scores([row("x")])
     del (told if part == "file" else told["clips"][0])["metrics"]
     with pytest.raises(UserError, match="scores of an older version, without metrics; evaluate anew"):
+        read_scores(write_scores(tmp_path / "scores.json", told), "a")
+
+
+@pytest.mark.parametrize("place", ["paired", "failed", "num"])
+def test_text_in_place_of_a_count_never_reaches_a_page(tmp_path, place):
+    told = json.loads(json.dumps(scored()))
+    (told["metrics"]["onset_f1"] if place == "num" else told["counts"])[place] = '2"><script>alert(1)</script>'
+    with pytest.raises(UserError, match="is no file of scores"):
         read_scores(write_scores(tmp_path / "scores.json", told), "a")
 
 

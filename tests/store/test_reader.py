@@ -188,3 +188,20 @@ def test_memory_does_not_grow_with_the_store(tmp_path):
     store = open_store(tmp_path, "s")
     assert not store.text(torch.tensor([num_rows - 1, 5])).any()
     assert torch.equal(store.gather(torch.tensor([1]))["mean"][0], features("audio", 3)["mean"][1])
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "a/b", "..", "nul\0byte"])
+def test_a_store_reads_no_files_of_other_folders(tmp_path, name):
+    make_store(tmp_path, "s", "audio")
+    np.zeros(3, "<f4").tofile(tmp_path / "outside.memmap")
+    meta = json.loads((tmp_path / "s" / "meta.json").read_text())
+    (tmp_path / "s" / "meta.json").write_text(json.dumps(meta | {name: {"shape": [3], "dtype": "torch.float32"}}))
+    assert any("want a plain name" in sentence for sentence in sentences(tmp_path))
+
+
+@pytest.mark.parametrize("entry", [{"shape": 3}, {"shape": [-1, 2, 4]}, {"shape": ["3"]}, {"shape": [1.5]}, {"dtype": []}])
+def test_a_description_that_is_none_is_refused(tmp_path, entry):
+    make_store(tmp_path, "s", "audio")
+    meta = json.loads((tmp_path / "s" / "meta.json").read_text())
+    (tmp_path / "s" / "meta.json").write_text(json.dumps(meta | {"mean": meta["mean"] | entry}))
+    assert sentences(tmp_path)

@@ -116,8 +116,11 @@ def test_a_kill_after_the_swap_never_leaves_new_rows_under_old_captions(tmp_path
     monkeypatch.setattr("mmaudio.store.publish.write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, layout="published", index=[(f"other{row}", "x") for row in range(5)])
-    with pytest.raises(UserError, match="no table"):
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="was being written when that was interrupted"):
         open_store(tmp_path, "s")
+    write(tmp_path, layout="published")
+    assert open_store(tmp_path, "s").ids[0] == "row0"
 
 
 def wrong_blocks(how):

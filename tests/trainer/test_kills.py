@@ -57,6 +57,7 @@ class Training:
     data: Path
     folder: Path
     processes: int
+    words: tuple[str, ...] = WORDS
 
     def __post_init__(self) -> None:
         self.files, self.marker, self.starts = RunFiles(self.folder, NAME), f"hydra.run.dir={self.folder}", itertools.count()
@@ -64,7 +65,7 @@ class Training:
     def begin(self) -> None:
         self.log, self.began_s = self.folder.with_name(f"{self.folder.name}.{next(self.starts)}.log"), time.monotonic()
         self.left_before = self.half_written()
-        self.running = start("train.py", [*WORDS, *data_overrides(self.data), self.marker], self.processes, self.log)
+        self.running = start("train.py", [*data_overrides(self.data), *self.words, self.marker], self.processes, self.log)
 
     def half_written(self) -> set[Path]:
         return set(self.folder.rglob(".*.tmp"))
@@ -158,8 +159,12 @@ def contents(folder: Path) -> dict[str, Any]:
     return {path.name: torch.load(path, weights_only=True) for path in found}
 
 
-def assert_same_end(resumed: Training, straight: Training) -> None:
-    mine, theirs = contents(resumed.folder), contents(straight.folder)
+def assert_same_end(resumed: Training, straight: Training, passes_over: str = "") -> None:
+    """`passes_over`: ending of the names of files that may differ, such as those kept from the save before the last."""
+    mine, theirs = (
+        {name: content for name, content in contents(each.folder).items() if not (passes_over and name.endswith(passes_over))}
+        for each in (resumed, straight)
+    )
     assert mine.keys() == theirs.keys()
     assert {f"{NAME}_ckpt_last.pth", f"{NAME}_last.pth", f"{NAME}_ema_final.pth", f"{NAME}_best.pth"} <= mine.keys()
     for name, content in mine.items():

@@ -178,7 +178,11 @@ class StoppedSolver(LineSolver):
 
 
 @pytest.mark.parametrize(
-    ("number", "asked"), [(signal.SIGTERM, Asked.REQUEUE), (signal.SIGUSR1, Asked.REQUEUE), (signal.SIGINT, Asked.STOP)]
+    ("number", "asked"),
+    [
+        *((number, Asked.REQUEUE) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)),
+        (signal.SIGINT, Asked.STOP),
+    ],
 )
 def test_a_signal_ends_the_run_after_the_step_and_cannot_interrupt_the_save(tmp_path, number, asked):
     outside = []
@@ -202,10 +206,9 @@ class LeavingStage:
 
     def __call__(self, solver, steps_done):
         self.calls.append(steps_done)
-        with solver.stop.heeded():
-            if len(self.calls) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            solver.stop.look()
+        if len(self.calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        solver.stop.look()
         return {"points": float(steps_done)}
 
 

@@ -92,9 +92,9 @@ def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
 
 def test_a_crash_saves_nothing_and_the_run_goes_on_from_before(base, straight, tmp_path):
     def crash(solver, steps_done):
-        raise ZeroDivisionError
+        raise KeyboardInterrupt  # no mere error ends a run here
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(KeyboardInterrupt):
         run(replace(base, eval_interval=6, ema=EmaSettings(checkpoint_every=1)), tmp_path, evaluate=crash)
     files = RunFiles(tmp_path, NAME)
     assert torch.load(files.checkpoint_last, weights_only=True)["it"] == 4

@@ -1,6 +1,7 @@
 """Stores of a second a clip, made of numbers: enough to train on, written in no time."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ DURATION_S = 1.0
 SPEC = AudioSpec("16k", DURATION_S)
 
 
-def write_tiny_store(folder: Path, name: str, kind: str, num_rows: int, *, mode: str = "16k", layout: str = "compact") -> Path:
-    """Write a store of `num_rows` rows; returns its folder. Ids are `<name>-<row>`, captions repeat."""
+def write_tiny_store(
+    folder: Path, name: str, kind: str, num_rows: int, *, mode: str = "16k", layout: str = "compact", ids: Sequence[str] = ()
+) -> Path:
+    """Write a store of `num_rows` rows; returns its folder. Ids are `<name>-<row>` where none are given, captions repeat."""
     spec = AudioSpec(mode, DURATION_S)
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
 
     def normals(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    ids = [f"{name}-{row}" for row in range(num_rows)]
+    ids = list(ids) or [f"{name}-{row}" for row in range(num_rows)]
     captions = [f"sound {row % 3}" for row in range(num_rows)]
     columns = {
         "mean": 2 + 3 * normals(num_rows, spec.num_latents, spec.latent_channels),

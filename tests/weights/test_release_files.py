@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mmaudio.base import checksums
+from mmaudio.base.checksums import is_verified
 from mmaudio.base.errors import UserError
-from mmaudio.weights import download, fetch, locate, verify
+from mmaudio.weights import CATALOGUE, download, fetch, locate, verify
+from mmaudio.weights.state import UNVERIFIED, VERIFIED, state
 from tests.weights.conftest import CONTENT
 
 VAE = Path("ext_weights/v1-16.pth")
@@ -157,6 +160,34 @@ def test_a_changed_file_is_verified_again(server):
     assert locate("vae_16k") == VAE
 
 
+def test_what_is_right_needs_no_checksum_of_its_own(server, monkeypatch):
+    monkeypatch.setattr(checksums, "_verified", set())
+    assert is_verified(locate("vae_16k"))
+    assert not is_verified(locate("empty_string")), "nothing was published of it"
+    for remembered in (True, False):  # another process finds it there
+        checksums._verified.clear()
+        if not remembered:
+            Path("ext_weights/.v1-16.pth.checksum.json").unlink()
+        assert is_verified(locate("vae_16k"))
+    VAE.write_bytes(CONTENT)
+    assert not is_verified(VAE)
+
+
+def test_an_md5_is_taken_only_where_it_was_published(server):
+    def kinds() -> set[str]:
+        return {"md5", "sha256"} & set(json.loads(Path("ext_weights/.v1-16.pth.checksum.json").read_text()))
+
+    VAE.parent.mkdir()
+    VAE.write_bytes(CONTENT)
+    assert verify.checksum(VAE) == f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    assert kinds() == {"sha256"}
+    assert state(CATALOGUE["vae_16k"], Path()) == UNVERIFIED
+    assert locate("vae_16k") == VAE
+    assert kinds() == {"md5", "sha256"}
+    assert state(CATALOGUE["vae_16k"], Path()) == VERIFIED
+    assert server.requests == []
+
+
 def test_without_a_published_checksum_the_one_fetched_counts(server):
     path = locate("empty_string")
     assert json.loads((path.parent / ".empty_string.pth.checksum.json").read_text())["expected"].startswith("sha256:")
@@ -202,3 +233,42 @@ def test_two_processes_download_once(server, named):
 def test_importing_fetches_nothing_and_loads_no_library():
     code = "import sys, mmaudio.weights; print(sorted({'huggingface_hub', 'filelock', 'torch', 'httpx', 'requests'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("notes", [None, "link", b"my notes", b'{"of": 1}'])
+@pytest.mark.parametrize("kind", ["link", "file", "folder"])
+def test_what_stands_where_a_download_begins_is_kept(server, kind, notes):
+    VAE.parent.mkdir()
+    partial, theirs = VAE.with_name(".v1-16.pth.part"), Path("theirs")
+    theirs.write_bytes(b"precious")
+    if kind == "folder":
+        partial.mkdir()
+    elif kind == "file":
+        partial.write_bytes(b"precious")
+    else:
+        partial.symlink_to(theirs.resolve())
+    place = partial.with_name(f"{partial.name}.json")
+    if notes == "link":
+        place.symlink_to(theirs.resolve())
+    elif notes:
+        place.write_bytes(notes)
+    for _ in range(2):
+        locate("vae_16k")
+    assert (VAE.read_bytes(), theirs.read_bytes()) == (CONTENT, b"precious")
+    kept = VAE.with_name(".v1-16.pth.part.aside")
+    assert kept.exists() == (kind != "link") and (kind != "file" or kept.read_bytes() == b"precious")
+    assert not isinstance(notes, bytes) or place.with_name(f"{place.name}.aside").read_bytes() == notes
+
+
+def test_a_link_to_a_place_elsewhere_stays_one(server, place):
+    VAE.parent.mkdir()
+    (place / "disk").mkdir()
+    VAE.symlink_to(place / "disk" / "v1-16.pth")
+    for _ in range(2):
+        locate("vae_16k")
+    assert VAE.is_symlink() and (place / "disk" / "v1-16.pth").read_bytes() == CONTENT
+    (place / "ext_weights" / ".v1-16.pth.checksum.json").unlink()
+    (place / "disk" / "v1-16.pth").write_bytes(b"another")
+    fetch.ensure(CATALOGUE["vae_16k"], Path(), replace_wrong=True)
+    assert (place / "disk" / "v1-16.pth").read_bytes() == b"another", "what a link leads to is somebody's own"
+    assert VAE.read_bytes() == CONTENT and Path(f"{VAE}.old").read_bytes() == b"another"

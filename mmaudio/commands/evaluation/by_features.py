@@ -34,7 +34,7 @@ def score_by_features(rows: Sequence[Metric], chosen: EvalSet, folder: Path, sco
     """
     given = scoring.given_cache or chosen.reference_cache
     if scoring.terms.engine == "av_bench":
-        return first_does(lambda: _by_av_bench(rows, folder, given, scoring))
+        return first_does(lambda: _by_av_bench(rows, chosen, folder, given, scoring))
     files = FeatureFiles(chosen, folder, [*([given] if given else []), scoring.reference_cache], scoring, ranks)
     reasons = {row.name: files.prepare(row) for row in rows}
     can = [row.name for row in rows if reasons[row.name] is None]
@@ -43,9 +43,9 @@ def score_by_features(rows: Sequence[Metric], chosen: EvalSet, folder: Path, sco
     return FeatureScores(values, found.per_clip, {**found.counts, "not_judged": files.failed}, files.made_by)
 
 
-def _by_av_bench(rows: Sequence[Metric], folder: Path, reference: Path | None, scoring: Scoring) -> FeatureScores:
+def _by_av_bench(rows: Sequence[Metric], chosen: EvalSet, folder: Path, reference: Path | None, scoring: Scoring) -> FeatureScores:
     how, duration_s = {"batch_size": scoring.batch_size, "num_workers": scoring.num_workers}, scoring.terms.duration_s
-    found = run_av_bench(rows, reference, folder, duration_s, scoring.device, **how)
+    found = run_av_bench(rows, reference, folder, duration_s, scoring.device, **how, ids=chosen.captions)
     return FeatureScores(found.values, found.per_clip, found.counts)
 
 

@@ -10,14 +10,13 @@ from mmaudio.base.naming import named
 from mmaudio.base.ranks import Ranks
 from mmaudio.commands.evaluation.scoring import Scoring
 from mmaudio.commands.evaluation.sets import EvalSet
-from mmaudio.media.suffixes import files_by_id
 from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
 from mmaudio.metrics.judges import judges_for
 from mmaudio.metrics.judges.extraction import extract_features
 from mmaudio.metrics.judges.record import read_record
 from mmaudio.metrics.registry import Metric
 from mmaudio.metrics.sides import Side
-from mmaudio.metrics.sounds import GENERATED_SUFFIXES
+from mmaudio.metrics.sounds import generated_sounds
 from mmaudio.runs.names import FEATURES_FOLDER
 from mmaudio.weights.verify import read_fingerprint
 
@@ -31,7 +30,7 @@ class FeatureFiles:
         """`reference`: folders to look for features of the real sounds in; in the last one, those that none has are made."""
         self.reference, self.predicted = reference, folder / FEATURES_FOLDER
         self._chosen, self._scoring, self._ranks = chosen, scoring, ranks
-        self._sounds = files_by_id(folder, chosen.captions, GENERATED_SUFFIXES)
+        self._sounds = generated_sounds(folder, chosen.captions)
         self._told: dict[tuple[Side, str], str | None] = {}
         self.failed: dict[str, dict[str, str]] = {}  # side → id → why it has no features
         self.made_by: dict[str, Any] = {}  # judge, or cache file that was there → what tells it from another
@@ -90,6 +89,7 @@ class FeatureFiles:
                 places=scoring.places,
                 rank=ranks.rank,
                 world_size=ranks.world_size,
+                beat=scoring.beat,
             )
         except UserError as error:  # raised on every rank: packages or weights that are missing
             return "; ".join(error.sentences)

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from mmaudio.base.file_names import file_of
 from mmaudio.base.files import text_hash
 from mmaudio.base.ranks import Ranks
 from mmaudio.commands.evaluation.samples import begin_folder, sound_latents
@@ -30,9 +31,9 @@ def with_reference(chosen: EvalSet, backend: Backend, folder: Path, batch_size: 
     }
     if not folder.is_dir():
         log.info("no media of the real sounds are at hand (data.NAME.root, reference=FOLDER): their latents are sounded instead")
-    begin_folder(folder, made_by, keeps=True)
+    begin_folder(folder, made_by, chosen.captions, keeps=True)
     sound_latents(backend, chosen.rows, folder, batch_size, ranks, len(chosen.captions), beat)
-    return replace(chosen, sounds={name: folder / f"{name}.flac" for name in chosen.captions})
+    return replace(chosen, sounds={name: file_of(folder, name, ".flac") for name in chosen.captions})
 
 
 def store_identity(memmap_dir: Path) -> str:

@@ -1,9 +1,12 @@
-"""The sound of a set: `<id>.flac` for every clip, in a folder that says what made it, so that only the same goes on in it."""
+"""The sound of a set: `<id>.flac` for every clip, in a folder that says what made it, so that only the same goes on in it.
+
+What an id is as a file name, `base/file_names.py` says; `samples.json` has the id of every file.
+"""
 
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmaudio.base.file_names import check_distinct, file_of, ids_by_file
 from mmaudio.base.files import sweep_below, text_hash, write_json
 from mmaudio.base.ranks import Ranks, all_do, first_does, gather_objects, num_cores
+from mmaudio.base.samples_file import FILES_KEY, read_ids
 from mmaudio.batches import Batch, Mixture, validation_batches
 from mmaudio.commands.evaluation.by_settings import conditions_of
 from mmaudio.commands.evaluation.scoring import Beat
@@ -24,45 +29,62 @@ from mmaudio.generate.sampler import SampleSettings, sample_latents
 from mmaudio.generate.samples import Job, Wishes, generate_samples
 from mmaudio.media.audio import MediaError, audio_comment, read_audio, write_flac
 from mmaudio.metrics.av_bench import CACHE as AV_BENCH_CACHE
-from mmaudio.runs.names import FEATURES_FOLDER, SAMPLES_FILE
+from mmaudio.runs.names import FEATURES_FOLDER, SAMPLES_FILE, SCORES_FILE
 
 log = logging.getLogger(__name__)
 
 _MAKER = "mmaudio evaluate"
 
 
-def begin_folder(folder: Path, made_by: Mapping[str, Any], *, keeps: bool) -> None:
+def check_samples(ids: Iterable[str]) -> None:
+    """Raises: UserError for ids of a set whose samples would be in each other's way, or in that of what else is in their folder."""
+    check_distinct(ids, (".flac",), besides=(SAMPLES_FILE, SCORES_FILE))
+
+
+def begin_folder(folder: Path, made_by: Mapping[str, Any], ids: Collection[str] = (), *, keeps: bool) -> None:
     """Collective. Make a folder ready for samples: those that something else has made, or all without `keeps`, are removed first.
 
     Which clip a sample is of stands in the sample, so that a set may grow, and files that were exchanged are noticed.
+
+    Args:
+        ids: of the clips to sample.
+    Raises: UserError as `check_samples`.
     """
     made = dict(made_by)
 
     def prepare() -> None:
+        files = ids_by_file(ids, ".flac")
         known = _made_by(folder)
         sweep_below(folder)
         if folder.is_dir() and (known != made or not keeps):
             if keeps and known not in (None, made):
                 log.info("the samples in %s were made by other weights or settings, and are made anew", folder)
-            _clear(folder)
-        write_json(folder / SAMPLES_FILE, made)
+            check_samples(files.values())
+            _clear(folder, {**read_ids(folder), **files})
+        files = {**read_ids(folder), **files}
+        check_samples(files.values())
+        write_json(folder / SAMPLES_FILE, {**made, FILES_KEY: dict(sorted(files.items()))})
 
     first_does(prepare)
 
 
 def _made_by(folder: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads((folder / SAMPLES_FILE).read_text(encoding="utf-8")))
+        content = dict(json.loads((folder / SAMPLES_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    content.pop(FILES_KEY, None)
+    return content
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, files: Iterable[str]) -> None:
+    """Remove what a folder of samples holds, those of `files`, which may be in folders below, among it."""
     (folder / SAMPLES_FILE).unlink(missing_ok=True)
     for features in (FEATURES_FOLDER, AV_BENCH_CACHE):
         shutil.rmtree(folder / features, ignore_errors=True)
-    for path in folder.glob("*.flac"):
-        path.unlink()
+    for path in [*folder.glob("*.flac"), *(folder / name for name in files)]:
+        if path.is_file():
+            path.unlink()
 
 
 def sample_set(
@@ -143,10 +165,10 @@ def _sound_rows(
         with closing(parts):
             for batch in parts:
                 clips = list(zip(batch.ids, batch.captions, strict=True))
-                if not all(_is_whole(folder / f"{name}.flac", _mark(name, caption)) for name, caption in clips):
+                if not all(_is_whole(file_of(folder, name, ".flac"), _mark(name, caption)) for name, caption in clips):
                     waves_bs = backend.decode(latents(batch).to(backend.device)).cpu()
                     for (name, caption), wave in zip(clips, waves_bs, strict=True):
-                        write_flac(folder / f"{name}.flac", wave.numpy(), backend.spec.rate_hz, _mark(name, caption))
+                        write_flac(file_of(folder, name, ".flac"), wave.numpy(), backend.spec.rate_hz, _mark(name, caption))
                 beat()
 
     all_do(sound)  # a rank whose rows cannot be sampled waits for the others, and all of them raise

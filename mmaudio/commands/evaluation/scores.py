@@ -26,7 +26,7 @@ def score_set(chosen: EvalSet, folder: Path, scoring: Scoring, ranks: Ranks) -> 
     embedded = [row for row in terms.rows if row.is_embedded]
     cached = [row for row in terms.rows if not row.is_embedded]
     wanted = [*chosen.captions, *chosen.left_out]  # a clip that could not be sampled is missing, not another set
-    reference = {name: chosen.sounds.get(name, Path(f"{name}.flac")) for name in wanted} if chosen.sounds else {}
+    reference = {name: chosen.sounds.get(name) for name in wanted} if chosen.sounds else {}
     if embedded and reference:
         scores = score_folder(
             folder,

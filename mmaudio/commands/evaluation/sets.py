@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
+from mmaudio.base.file_names import check_ids
 from mmaudio.base.files import text_hash
 from mmaudio.base.naming import named
 from mmaudio.base.sources import EvalSetSettings
@@ -73,8 +74,6 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _add(captions: dict[str, str], name: str, caption: str, where: str) -> None:
     if name in captions:
         raise UserError(f"{where} names {name!r} a second time; a set has each clip once")
-    if not name or "/" in name or name in (".", ".."):
-        raise UserError(f"{where} names {name!r}, which cannot be a file name")
     captions[name] = caption
 
 
@@ -89,6 +88,7 @@ def _read_audiocaps(given: EvalSetSettings) -> tuple[dict[str, str], dict[str, s
             raise UserError(f"line {line} of {path} has {len(fields)} fields; want {len(header)}, as its header has")
         row = dict(zip(header, fields, strict=True))
         _add(captions, row["name"], row["caption"], f"line {line} of {path}")
+    check_ids(captions, str(path))
     return captions, {}
 
 
@@ -99,6 +99,7 @@ def _read_vggsound(given: EvalSetSettings) -> tuple[dict[str, str], dict[str, st
             raise UserError(f"line {line} of {path} is {','.join(fields)!r}; want YouTube id, start second, label, split, and no header")
         if fields[3].strip() == "test":
             _add(captions, f"{fields[0]}_{int(fields[1]):06d}", fields[2], f"line {line} of {path}")
+    check_ids(captions, str(path))
     return captions, left_out
 
 

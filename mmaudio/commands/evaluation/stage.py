@@ -7,10 +7,11 @@ from typing import cast
 
 import torch
 
-from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.files import write_json
-from mmaudio.base.ranks import Ranks, all_do, wait_for_all
+from mmaudio.base.errors import Problems, RejectsError
+from mmaudio.base.marked_files import write_marked
+from mmaudio.base.ranks import Ranks, all_do
 from mmaudio.base.settings import BaseSettings, EvalSettings, TrainSettings
+from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.commands.evaluation.by_settings import sampling_of
 from mmaudio.commands.evaluation.references import with_reference
 from mmaudio.commands.evaluation.samples import begin_folder, sample_rows
@@ -21,7 +22,7 @@ from mmaudio.commands.evaluation.whole import Plan, evaluate, plan_evaluation
 from mmaudio.commands.run_backend import RunBackend
 from mmaudio.generate.model import Model
 from mmaudio.metrics.registry import METRICS, metrics_named
-from mmaudio.metrics.result import headline, metric_values
+from mmaudio.metrics.result import SCORES_KIND, headline, metric_values
 from mmaudio.network import FlowTransformer
 from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, REPLACED_SAMPLES_FOLDER, SCORES_FILE
 from mmaudio.trainer.flow_solver import FlowSolver
@@ -36,8 +37,7 @@ class Evaluations:
     """Sounds rows of `data.val` with the network as it is, and scores them: every process its share.
 
     Samples go to `<output_subdir, or val>/<finished iterations>/` where they are to be kept, else to `val-cache/` beside.
-    Where the backend that turns latents into sound cannot be loaded, there is none. Asked to stop, it leaves its samples at the next
-    batch, to be called anew by the run that goes on.
+    Asked to stop, it leaves its samples or scores at the next batch, to be called anew by the run that goes on.
     """
 
     name = "evaluate"
@@ -48,34 +48,32 @@ class Evaluations:
         self.measures = tuple(row.name for row in metrics_named(settings.metrics.names, Problems()) if row.better)
 
     def __call__(self, solver: FlowSolver, steps_done: int) -> Values:
-        """Collective. Metric → value, of those that can be told. Raises: StoppedError on every rank."""
+        """Collective. Metric → value, of those that can be told.
+
+        Raises: on some ranks or all what keeps it from being done; AskedToStopError on any that was asked to stop.
+        """
         settings, ranks, rows = solver.settings, solver.ranks, solver.val_rows
         assert rows is not None
         network = cast(FlowTransformer, solver.whole_network())
         backend = self._backend.everywhere(solver)
-        if backend is None:
-            return {}
-
-        def beat() -> None:
-            solver.beat(self.name, steps_done)
 
         def beat_or_leave() -> None:
-            beat()
+            solver.beat(self.name, steps_done)
             solver.stop.look()
 
         chosen = store_set(settings, "val", rows).first(settings.evaluate.max_rows)
         keeps = settings.save_eval_interval > 0 and steps_done % settings.save_eval_interval == 0
         parent = solver.files.folder / self._subdir(settings)
         folder = parent / (f"{steps_done:09d}" if keeps else REPLACED_SAMPLES_FOLDER)
-        begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, keeps=False)
+        begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, chosen.captions, keeps=False)
         model, how, num = Model(network, backend, settings.drop_conditions), sampling_of(settings, amp=solver.amp), len(chosen.captions)
-        with solver.stop.heeded():
-            sample_rows(model, rows, how, folder, settings.eval_batch_size, ranks, max_rows=num, beat=beat_or_leave)
-            chosen = with_reference(chosen, backend, parent / REAL_SOUNDS_FOLDER, settings.eval_batch_size, ranks, beat_or_leave)
-        scoring = Scoring.of(settings, backend, parent / REAL_FEATURES_FOLDER, beat)
+        sample_rows(model, rows, how, folder, settings.eval_batch_size, ranks, max_rows=num, beat=beat_or_leave)
+        chosen = with_reference(chosen, backend, parent / REAL_SOUNDS_FOLDER, settings.eval_batch_size, ranks, beat_or_leave)
+        scoring = Scoring.of(settings, backend, parent / REAL_FEATURES_FOLDER, beat_or_leave)
         scores = score_set(chosen, folder, scoring, ranks)
         if ranks.is_first:
-            write_json(folder / SCORES_FILE, {**scores, "subject": {"exp_id": settings.name(), "step": steps_done}})
+            told = {**scores, "subject": {"exp_id": settings.name(), "step": steps_done}}
+            write_marked(folder / SCORES_FILE, told, SCORES_KIND, settings.name())
             log.info("after %d iterations: %s", steps_done, headline(scores))
         return {**metric_values(scores)}
 
@@ -98,19 +96,20 @@ def wants_test(kind: type[Solver], settings: TrainSettings) -> bool:
 
 
 def evaluate_test(settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, beat: FullBeat) -> None:
-    """Collective. Sound and score a finished run's test data. What hinders it is a warning: the run stands."""
-    try:
-        plan = all_do(lambda: _test_plan(settings, run_dir))
-        evaluate(plan, ranks, device, lambda: beat(Evaluations.name, settings.num_iterations))
-    except UserError as error:  # raised on every rank
-        told = "; ".join(error.sentences)
-        log.warning("the test data is not evaluated: %s; `python evaluate.py exp_id=%s` does it later", told, settings.name())
-    wait_for_all()
+    """Collective. Sound and score a finished run's test data.
+
+    Raises: what keeps it from being done, on some ranks or all; RejectsError where some clips or metrics are left out.
+    """
+    plan = all_do(lambda: _test_plan(settings, run_dir))
+    if evaluate(plan, ranks, device, lambda: beat(Evaluations.name, settings.num_iterations)):
+        raise RejectsError(f"some clips or metrics are left out, and {plan.scores} says why")
 
 
 def _test_plan(settings: TrainSettings, run_dir: Path) -> Plan:
-    problems = Problems()
-    plan = plan_evaluation(evaluation_of(settings), run_dir, problems)
+    problems, files, asked = Problems(), RunFiles(run_dir, settings.name()), evaluation_of(settings)
+    if not files.ema_final.is_file() and files.weights_last.is_file():  # a run without averages
+        asked = dataclasses.replace(asked, weights=str(files.weights_last))
+    plan = plan_evaluation(asked, run_dir, problems)
     problems.raise_any()
     assert plan is not None
     return plan

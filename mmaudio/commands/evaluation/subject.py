@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
+from mmaudio.base.config_files import read_plain
 from mmaudio.base.errors import Problems, UserError, nearest
-from mmaudio.base.settings import BaseSettings, EvalSettings, plain_values, settings_from
+from mmaudio.base.file_names import check_plain_name
+from mmaudio.base.settings import BaseSettings, EvalSettings, settings_from
 from mmaudio.checkpoints.load import read_record
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.commands.evaluation.by_settings import backend_keywords
@@ -36,7 +37,7 @@ def settings_of_run(run_dir: Path, asked: Mapping[str, Any], given: Iterable[str
         asked: the composed configuration of the evaluation, as plain values.
         given: dotted names of the settings on the command line.
     """
-    saved = plain_values(OmegaConf.load(run_dir / CONFIG_FILE))  # type: ignore[arg-type]
+    saved = read_plain(run_dir / CONFIG_FILE)
     plain = {**asked, **{key: saved[key] for key in _OF_THE_RUN if key in saved}}
     for key in given:
         _put(plain, asked, key.split("."))
@@ -82,7 +83,9 @@ class Subject:
 
 def _name_of(run_dir: Path) -> str:
     """What a run was called when it was trained, by which its files are called; its folder may have been renamed since."""
-    return str(OmegaConf.select(OmegaConf.load(run_dir / CONFIG_FILE), "exp_id") or run_dir.name)
+    name = str(read_plain(run_dir / CONFIG_FILE).get("exp_id") or run_dir.name)
+    check_plain_name(f"exp_id in {run_dir / CONFIG_FILE}", name)
+    return name
 
 
 def weights_of(settings: EvalSettings, run_dir: Path) -> Path:

@@ -8,22 +8,24 @@ from typing import Any
 import torch
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, nearest
-from mmaudio.base.files import write_json
+from mmaudio.base.file_names import check_plain_path
+from mmaudio.base.marked_files import check_marked, write_marked
 from mmaudio.base.naming import named
 from mmaudio.base.ranks import Ranks, all_do, first_does, wait_for_all
 from mmaudio.base.settings import EvalSettings
+from mmaudio.base.sources import LONGEST_OF_A_SET
 from mmaudio.batches import check_sources
 from mmaudio.batches.mixture import Mixture
 from mmaudio.commands.evaluation.by_settings import sampling_of
 from mmaudio.commands.evaluation.references import with_reference
-from mmaudio.commands.evaluation.samples import begin_folder, sample_set
+from mmaudio.commands.evaluation.samples import begin_folder, check_samples, sample_set
 from mmaudio.commands.evaluation.scores import score_set
 from mmaudio.commands.evaluation.scoring import Beat, Scoring, check_scoring
 from mmaudio.commands.evaluation.sets import PUBLISHED, EvalSet, entry_of, read_set
 from mmaudio.commands.evaluation.stores import sources_named, store_set
 from mmaudio.commands.evaluation.subject import Subject, is_run, weights_of
 from mmaudio.features.backend import Backend
-from mmaudio.metrics.result import headline, is_incomplete
+from mmaudio.metrics.result import SCORES_KIND, headline, is_incomplete
 from mmaudio.network import VARIANTS
 from mmaudio.runs.names import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, SAMPLED_ENDING, SCORES_ENDING
 from mmaudio.trainer.checks import check_names
@@ -64,18 +66,20 @@ class Plan:
 def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -> Plan | None:
     """What is asked for, or a sentence in `problems` for everything that is wrong with it. May fetch a published model's weights."""
     check_names(settings, problems)
-    if settings.output_name is not None and settings.output_name != Path(settings.output_name).name:
-        problems.add(f"output_name is {settings.output_name!r}; want a name without slashes")
     problems.check(lambda: check_scoring(settings))
     chosen = problems.check(lambda: choose_set(settings, run_dir)) if settings.model in VARIANTS else None
     weights = None if problems.sentences else problems.check(lambda: weights_of(settings, run_dir))
     if chosen is None or weights is None:
         return None
-    return Plan(settings, run_dir, Subject(weights, settings), chosen)
+    plan = Plan(settings, run_dir, Subject(weights, settings), chosen)
+    problems.check(lambda: check_plain_path("the name of the results", plan.name, LONGEST_OF_A_SET))
+    if settings.metrics.names:
+        problems.check(lambda: check_marked(plan.scores, SCORES_KIND, plan.name, "name another: output_name=NAME"))
+    return plan
 
 
 def choose_set(settings: EvalSettings, run_dir: Path) -> EvalSet:
-    """The set that `dataset` names. Raises: UserError for one there is not, or one that cannot be read."""
+    """The set that `dataset` names. Raises: UserError for one there is not, or one that cannot be read, and as `check_samples`."""
     dataset = settings.dataset or ("test" if is_run(run_dir) else "audiocaps")
     entry = entry_of(dataset, settings.eval_data)
     if entry is not None:
@@ -91,6 +95,7 @@ def choose_set(settings: EvalSettings, run_dir: Path) -> EvalSet:
             )
         chosen = store_set(settings, dataset, open_rows(settings, names))
     chosen = chosen.first(settings.max_rows)
+    check_samples(chosen.captions)
     return chosen.with_sounds(Path(settings.reference)) if settings.reference else chosen
 
 
@@ -113,7 +118,7 @@ def evaluate(plan: Plan, ranks: Ranks, device: torch.device, beat: Beat = lambda
     how = sampling_of(settings, amp=uses_amp(settings, device))
     facts = first_does(lambda: plan.subject.facts(model, how))
     made_by = {name: fact for name, fact in facts.items() if name != "weights"}  # the file may be moved: its hash says which it is
-    begin_folder(plan.samples, made_by, keeps=settings.keep_existing)
+    begin_folder(plan.samples, made_by, chosen.captions, keeps=settings.keep_existing)
     sampled = sample_set(model, chosen, how, plan.samples, settings.batch_size, ranks, made_by=made_by, beat=beat)
     failed = {**chosen.left_out, **sampled}
     log.info("%d samples in %s", len(chosen.captions) - len(failed.keys() & chosen.captions.keys()), plan.samples)
@@ -133,6 +138,6 @@ def _score(plan: Plan, backend: Backend, facts: dict[str, Any], failed: dict[str
     scoring = Scoring.of(settings, backend, plan.beside(REAL_FEATURES_FOLDER), beat)
     scores = {**score_set(chosen, plan.samples, scoring, ranks), "subject": facts, "not_sampled": failed, "absent": list(chosen.absent)}
     if ranks.is_first:
-        write_json(plan.scores, scores)
+        write_marked(plan.scores, scores, SCORES_KIND, plan.name)
         log.info("%s; all scores in %s", headline(scores), plan.scores)
     return scores

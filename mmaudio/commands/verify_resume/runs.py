@@ -13,6 +13,7 @@ from math import lcm
 from pathlib import Path
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.base.ownership import foreign
 from mmaudio.base.ranks import calm_environment
 from mmaudio.checkpoints.run_state import RunFiles
 from mmaudio.commands.entry_points import TRAIN_SCRIPT
@@ -77,11 +78,13 @@ class TrainCommand:
     def kill_after(self, num_steps: int, folder: Path, num_processes: int) -> int:
         """Train until the checkpoint of `num_steps` stands and steps go on, then SIGKILL everything; the step it stood at.
 
-        Raises: UserError where train.py fails, or is done each time before it could be killed.
+        Raises: UserError where train.py fails, or is done each time before it could be killed; or where something is there already.
         """
         files = RunFiles(folder, EXP_ID)
+        if os.path.lexists(folder):
+            raise foreign(folder)
         for _ in range(TRIES):
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of the try before
             code = self._run_until(folder, num_processes, lambda: files.checkpoint_last.is_file() and steps_done(folder) > num_steps)
             if code == -signal.SIGKILL and steps_done(folder) < 2 * num_steps:
                 return steps_done(folder)

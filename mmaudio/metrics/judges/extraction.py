@@ -1,6 +1,6 @@
 """Files and captions → cache files by the judges that give them: only what is missing or out of date, by one or many processes."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ class _How:
     batch_size: int
     places: Mapping[str, str | Path]
     rank: int
+    beat: Callable[[], None]
 
     @property
     def num_at_once(self) -> int:
@@ -52,6 +53,7 @@ def extract_features(
     places: Mapping[str, str | Path] | None = None,
     rank: int = 0,
     world_size: int = 1,
+    beat: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Collective where there are several processes. Make the cache files of `stems` hold the features of all items.
 
@@ -66,13 +68,14 @@ def extract_features(
         batch_size: clips encoded together on a GPU; on a CPU each is encoded on its own, so that features do not depend on others.
         places: weight name → where it is, as `mmaudio.weights.locate` takes it; those not named are at their default place.
         rank, world_size: this process's place, and how many there are.
+        beat: called before every batch.
 
     Returns: id → why it has not all its features, in the items' order, the same on every rank.
     Raises: UserError for a stem that no judge here gives, and for packages and weights that are missing or wrong.
     """
     judges, places = _judges(stems, items), places or {}
     check_requirements(judges, places, duration_s)
-    how = _How(items, cache_dir, duration_s, device, batch_size, places, rank)
+    how = _How(items, cache_dir, duration_s, device, batch_size, places, rank, beat)
     weights = first_does(lambda: {name: checksum(locate(name, places.get(name))) for name in needed_weights(judges)})
     works = first_does(lambda: [begin(judge, made_of(judge, weights, duration_s), items, cache_dir) for judge in judges])
     failures, problem = _run_all(works, how, world_size)
@@ -119,6 +122,7 @@ def _run(work: Work, ids: Sequence[str], how: _How) -> dict[str, str]:
     encode: Encode | None = None
     writer = PartWriter(how.cache_dir, work.judge.name, work.made_of, how.rank)
     for batch in _batches(_given(work.judge, ids, how), how.num_at_once):
+        how.beat()
         readable = [(clip_id, given) for clip_id, given in batch if not isinstance(given, MediaError)]
         failures.update({clip_id: str(given) for clip_id, given in batch if isinstance(given, MediaError)})
         if not readable:

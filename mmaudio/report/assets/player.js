@@ -1,11 +1,3 @@
-"""The script that plays a sample: one picture, and a sound element for each sound, all at one position.
-
-All sounds of a sample run together and all but one are muted, so that a switch is heard at once and moves nothing. The
-sound that is heard is the clock: it is never nudged while it sounds. The others and the picture follow it: a small
-difference is made up by speed, a large one by a jump. Elements have sources only near the window.
-"""
-
-PLAYER_SCRIPT = r"""
 'use strict';
 const CLOSE_S = 0.015;   // no one hears or sees less
 const JUMP_S = 0.2;      // what is further off is not caught up with by speed
@@ -223,4 +215,3 @@ class Player {
     if (this.clock.textContent !== clock) { this.clock.textContent = clock; this.seekBar.setAttribute('aria-valuetext', clock); }
   }
 }
-"""

@@ -1,6 +1,3 @@
-"""The script of the list of samples: which are near, their order, which are found, and the keys."""
-
-LIST_SCRIPT = r"""
 (() => {
   const list = document.querySelector('.cards');
   if (!list) return;
@@ -115,4 +112,3 @@ LIST_SCRIPT = r"""
     if (event.key === ' ' && event.target.getAttribute && event.target.getAttribute('aria-pressed') === 'true') event.preventDefault();
   });
 })();
-"""
