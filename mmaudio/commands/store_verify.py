@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems
@@ -12,7 +13,10 @@ from mmaudio.commands.store_sample import open_sample
 from mmaudio.commands.store_sample_options import add_sample_options, check_options
 
 if TYPE_CHECKING:
-    from mmaudio.store.verify import Check
+    from torch import Tensor
+
+    from mmaudio.store.reader import Store
+    from mmaudio.store.verify import Check, KnownEncoders
 
 
 def main(words: Sequence[str]) -> int:
@@ -28,7 +32,7 @@ def main(words: Sequence[str]) -> int:
     start_logging(rank=int(options.json))  # as of another rank, which tells errors alone: JSON has the output to itself
     tsv, folder = store_places(options)
     sample = open_sample(options, tsv, folder)  # first: a mistake in the options is heard of before hours of reading
-    store, checks = verify_store(tsv, folder)
+    store, checks = verify_store(tsv, folder, lambda store: _known_encoders(store, compares=sample is None))
     if store is not None and sample is not None:
         checks += sample.check(store)
     num_problems = sum(len(check.problems) for check in checks)
@@ -38,6 +42,29 @@ def main(words: Sequence[str]) -> int:
     else:
         _print(checks, num_problems)
     return EXIT_REJECTS if num_problems else 0
+
+
+def _known_encoders(store: "Store", *, compares: bool) -> "KnownEncoders":
+    """What is known here of the encoders of a store, without loading any that has weights.
+
+    Args:
+        compares: the null text, too; a sample does that by itself.
+    """
+    from mmaudio.base.null_text import read_null_text
+    from mmaudio.encoders import LiteText, is_middle_grey
+    from mmaudio.store.verify import KnownEncoders
+    from mmaudio.weights import find_row
+
+    backend, published = store.record.backend if store.record is not None else None, find_row("empty_string").path(Path())
+
+    def null_texts() -> "dict[str, Tensor]":
+        lite = {"the lite encoder": LiteText()([""])[0]} if backend in ("lite", None) else {}
+        return lite | ({f"the published encoder ({published})": read_null_text(published)} if knows_published else {})
+
+    knows_published = backend != "lite" and published.is_file()
+    is_lite = backend == "lite"
+    may_have_zeros = is_middle_grey if is_lite else lambda _: False
+    return KnownEncoders(null_texts if compares else None, is_lite or knows_published, may_have_zeros)
 
 
 def _print(checks: "Sequence[Check]", num_problems: int) -> None:

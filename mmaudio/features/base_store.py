@@ -1,6 +1,6 @@
 """The store an extraction adds to, as it was before: a killed addition is taken up from here, whatever became of the store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,8 @@ class BaseStore:
             return cls.open(folder)
         record, now = StoreRecord.from_json(content["record"], str(path)), read_record(folder)
         ids, captions = (texts[: record.num_rows] for texts in read_rows(table_path(folder), folder))
-        is_as_before = now is None or replace(now, mark={}) == replace(record, mark={}) or now.rows_hash != record.rows_hash  # else the rows of this extraction are in it
+        has_new_rows = now is None or now.rows_hash != record.rows_hash  # those of this extraction, if it is killed at its end
+        is_as_before = has_new_rows or replace(now, mark=record.mark) == record
         if hash_rows(ids, captions) != record.rows_hash or not is_as_before:
             raise UserError(f"store {folder} was changed while rows were being added from {latent_dir}; remove that folder to start anew")
         return cls(folder, ids, captions, record)
@@ -74,7 +75,8 @@ class BaseStore:
     def check(self, recipe: Recipe) -> None:
         """Raises: UserError naming all that differs between how the store was made and how rows are to be made."""
         differing = recipe.differences(self.record.to_json())
-        if not differing and len(self.record.latent_mean) != recipe.spec.latent_channels:
-            differing = [f"its record has latent statistics of {len(self.record.latent_mean)} channels"]
+        lengths = {len(self.record.latent_mean), len(self.record.latent_std)}
+        if not differing and lengths != {recipe.spec.latent_channels}:
+            differing = [f"its record has latent statistics of {min(lengths)} channels, which have {recipe.spec.latent_channels}"]
         if differing:
             raise UserError(f"rows cannot be added to store {self.folder}: {'; '.join(differing)}; extract as it was, or to another store")

@@ -6,7 +6,7 @@ Nothing here holds more than a piece of a column. Killed at any moment, it is do
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,10 @@ def finish(
     _put_texts(work.folder, recipe, rows, null_text, base)
     moments = _moments(work.folder, recipe, len(rows.ids), base)
     ids, captions = (base.ids + rows.ids, base.captions + rows.captions) if base else (rows.ids, rows.captions)
-    beside_it = Sidecars.of(new_record(recipe, ids, captions, moments), ids, captions, null_text)
+    record = new_record(recipe, ids, captions, moments, null_text)
+    if base is not None and recipe.layout.name == "compact":  # which keeps the one it has
+        record = replace(record, null_text_hash=base.record.null_text_hash)
+    beside_it = Sidecars.of(record, ids, captions, null_text)
     added = len(rows.ids), len(rows.new_captions)
     if base is None:
         put_in_place(target, work.folder, recipe.layout, added, beside_it, aside=aside)

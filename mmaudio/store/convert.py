@@ -116,8 +116,15 @@ def convert_store(
         null_text=null_text,
         dtypes=chosen,
         made_as=store.record,
+        is_encoders=_is_encoders(store, null_text),
         aside=aside,
     )
+
+
+def _is_encoders(store: Store, null_text: Tensor) -> bool:
+    """Whether a null text is known to be the encoder's: the one that the store has, by the hash that was taken when it was made."""
+    recorded = store.record.null_text_hash if store.record is not None else ""
+    return bool(recorded) and schema.hash_null_text(null_text, store.dtype(TEXT)) == recorded
 
 
 def _check_ids(store: Store) -> None:

@@ -66,8 +66,14 @@ class Recipe:
         return [f"{key} is {found.get(key)!r} there and {value!r} here" for key, value in wanted.items() if found.get(key) != value]
 
 
-def new_record(recipe: Recipe, ids: Sequence[str], captions: Sequence[str], moments: Moments) -> StoreRecord:
-    """The record of a store of these rows."""
+def new_record(
+    recipe: Recipe, ids: Sequence[str], captions: Sequence[str], moments: Moments, null_text: Tensor | None = None
+) -> StoreRecord:
+    """The record of a store of these rows.
+
+    Args:
+        null_text: what the encoder made of the empty string, (77, 1024), where it is known that it is that.
+    """
     mean_c, std_c = moments.result()
     return StoreRecord(
         **recipe.as_recorded(),
@@ -76,6 +82,7 @@ def new_record(recipe: Recipe, ids: Sequence[str], captions: Sequence[str], mome
         latent_mean=mean_c.tolist(),
         latent_std=std_c.tolist(),
         rows_hash=schema.hash_rows(ids, captions),
+        null_text_hash="" if null_text is None else schema.hash_null_text(null_text, recipe.layout.text_dtype),
         versions={"mmaudio": mmaudio.__version__, "torch": torch.__version__, "tensordict": importlib.metadata.version("tensordict")},
     )
 

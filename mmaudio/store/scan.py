@@ -22,6 +22,7 @@ class Scan:
     """What one pass over the columns finds."""
 
     not_finite: dict[str, list[int]] = field(default_factory=dict)  # column → places in it
+    zeros: dict[str, list[int]] = field(default_factory=dict)  # column → places in it with a token that is zeros
     negative: list[int] = field(default_factory=list)  # rows whose std is below zero somewhere
     moments: Moments = field(default_factory=Moments)
     clashes: list[Clash] = field(default_factory=list)  # published layout: equal captions with unequal texts
@@ -44,6 +45,7 @@ def scan_store(store: Store, *, with_texts: bool) -> Scan:
     blocks = blocks_of(store, [name for name in store.column_shapes if name not in (TEXT_ROW, NULL_TEXT)])
     for name, start, values in progress(_read(store, blocks), len(blocks), "verify"):
         scan.not_finite.setdefault(name, []).extend((start + torch.nonzero(~finite_rows(values))[:, 0]).tolist())
+        scan.zeros.setdefault(name, []).extend((start + torch.nonzero(zero_token_rows(values))[:, 0]).tolist())
         if name == "mean":
             scan.moments.add(values)
         elif name == "std":
@@ -52,6 +54,14 @@ def scan_store(store: Store, *, with_texts: bool) -> Scan:
             found = (texts.clash(row, text) for row, text in enumerate(values, start))
             scan.clashes += [clash for clash in found if clash is not None]
     return scan
+
+
+def zero_token_rows(values: Tensor) -> Tensor:
+    """Which rows have a token that is zeros throughout, (rows,) bool, for (rows, tokens, width). Costs next to nothing where none has."""
+    found = torch.zeros(len(values), dtype=torch.bool)
+    rows, tokens = torch.nonzero(values[..., 0] == 0, as_tuple=True)
+    found[rows[~values[rows, tokens].any(-1)]] = True
+    return found
 
 
 def _read(store: Store, blocks: Sequence[tuple[str, int, int]]) -> Iterator[tuple[str, int, Tensor]]:

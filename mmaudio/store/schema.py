@@ -1,13 +1,16 @@
 """What a store holds: its kinds, layouts, columns, the names of its files, and the record that stands beside it."""
 
 import dataclasses
+import hashlib
 import math
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.files import text_hash
@@ -120,6 +123,11 @@ def hash_rows(ids: Sequence[str], captions: Sequence[str]) -> str:
     return text_hash([text for pair in zip(ids, captions, strict=True) for text in pair])
 
 
+def hash_null_text(feature: Tensor, dtype: torch.dtype) -> str:
+    """A hash of the null text, (77, 1024), as it stands in a column of this dtype."""
+    return hashlib.sha256(feature.to("cpu", dtype).float().numpy().tobytes()).hexdigest()[:16]
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """`float32` for torch.float32."""
     return str(dtype).removeprefix("torch.")
@@ -147,10 +155,12 @@ class StoreRecord:
     dtype: str = "fp32"  # arithmetic of the encoders
     normalised: bool = True  # whether each sound was brought to one peak
     resize: str = "host"  # where frames got their sizes, `host` or `device`
+    null_text_hash: str = ""  # of what the encoder made of the empty string, see hash_null_text; "" where that is not known
     mark: dict[str, Any] = field(default_factory=dict)  # that this program made the store, see `replacing.store_mark`
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        content = dataclasses.asdict(self)
+        return content if self.null_text_hash else {key: value for key, value in content.items() if key != "null_text_hash"}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], name: str) -> "StoreRecord":
@@ -171,7 +181,6 @@ class StoreRecord:
             )
         fields = [f for f in dataclasses.fields(cls) if f.name in content or (f.default, f.default_factory) == _NO_DEFAULTS]
         wrong = [each.name for each in fields if not _is_of(content.get(each.name), each.type)]
-        wrong += ["latent_std"] if not wrong and len(content["latent_std"]) != len(content["latent_mean"]) else []
         if wrong or content["num_rows"] < 0:
             raise UserError(f"{name} lacks or garbles {', '.join(wrong or ['num_rows'])}; extract the store again")
         return cls(**{each.name: content[each.name] for each in fields})
@@ -183,10 +192,7 @@ def _is_of(value: Any, annotation: Any) -> bool:
         return True
     if annotation is float:
         return type(value) in (int, float) and abs(value) < math.inf
-    origin: Any = getattr(annotation, "__origin__", annotation)
-    parts: tuple[Any, ...] = getattr(annotation, "__args__", ())
-    if type(value) is not origin:
+    parts = typing.get_args(annotation)
+    if type(value) is not (typing.get_origin(annotation) or annotation):
         return False
-    if origin is list:
-        return all(_is_of(item, parts[0]) for item in value)
-    return origin is not dict or all(_is_of(item, parts[1]) for item in value.values())
+    return all(_is_of(item, parts[-1]) for item in (value.values() if isinstance(value, dict) else value)) if parts else True

@@ -1,19 +1,21 @@
 """Whether a store is what its table and its record say: every number read once, block by block, in bounded memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import AudioSpec
 from mmaudio.store import schema
 from mmaudio.store.captions import clashing_places
+from mmaudio.store.compare import limits_of, relative_error
 from mmaudio.store.reader import Store
-from mmaudio.store.scan import Scan, scan_store
+from mmaudio.store.scan import Scan, scan_store, zero_token_rows
 from mmaudio.store.schema import TEXT_TABLE, StoreRecord
 
 NUM_NAMED = 3
@@ -30,9 +32,27 @@ class Check:
     rows: tuple[dict[str, Any], ...] = ()
 
 
-def verify_store(tsv: Path, memmap_dir: Path) -> tuple[Store | None, list[Check]]:
+@dataclass(frozen=True)
+class KnownEncoders:
+    """What is known of the encoders that a store may be of.
+
+    `null_texts` gives their features of the empty string, (77, 1024), by what messages call the encoder, or is None if the null text is
+    not to be compared; it is of one of these if they `are_all`. `may_have_zeros` tells by the clip_features of a row, (tokens, width),
+    whether its sync_features may have tokens of zeros.
+    """
+
+    null_texts: Callable[[], Mapping[str, Tensor]] | None = None
+    are_all: bool = False
+    may_have_zeros: Callable[[Tensor], bool] = lambda _: False
+
+
+def verify_store(
+    tsv: Path, memmap_dir: Path, encoders_of: Callable[[Store], KnownEncoders] = lambda _: KnownEncoders()
+) -> tuple[Store | None, list[Check]]:
     """Check everything that the store itself can tell. The store is None where its files do not let rows be read.
 
+    Args:
+        encoders_of: what is known of the encoders of a store, asked for where it can be read.
     Raises: UserError where there is no store, or no table.
     """
     if not memmap_dir.is_dir():
@@ -44,10 +64,10 @@ def verify_store(tsv: Path, memmap_dir: Path) -> tuple[Store | None, list[Check]
     except UserError as error:
         return None, [Check("files", "the files do not belong together, and no row was looked at", error.sentences)]
     wrong = store.contradictions(tsv)
-    found = scan_store(store, with_texts="texts" not in wrong)
+    encoders, found = encoders_of(store), scan_store(store, with_texts="texts" not in wrong)
     checks = [_check_files(store), _check_record(store, wrong.get("record")), _check_ids(store), _check_hash(store, wrong.get("rows"))]
-    checks += [_check_captions(store, wrong.get("texts"), found), _check_numbers(store, found), _check_std(store, found)]
-    return store, [*checks, _check_statistics(store, found), _check_null_text(store)]
+    checks += [_check_captions(store, wrong.get("texts"), found), _check_numbers(store, found, encoders), _check_std(store, found)]
+    return store, [*checks, _check_statistics(store, found), _check_null_text(store, encoders)]
 
 
 def name_rows(store: Store, rows: Sequence[int]) -> str:
@@ -128,14 +148,29 @@ def _check_captions(store: Store, contradiction: str | None, scan: Scan) -> Chec
     return Check("captions", f"each of {len(set(store.captions))} captions has one text feature", tuple(problems))
 
 
-def _check_numbers(store: Store, scan: Scan) -> Check:
+def _check_numbers(store: Store, scan: Scan, encoders: KnownEncoders) -> Check:
+    """Whether numbers are finite, and no row holds zeros, which no encoder gives, as a file that was cut and made longer does."""
     problems = []
-    for name, places in scan.not_finite.items():
-        rows = np.flatnonzero(np.isin(store.text_rows, places)).tolist() if name == TEXT_TABLE and places else places
-        if places:
-            whose = name_rows(store, rows) if rows else f"places {places[:NUM_NAMED]} that no row has"
-            problems.append(f"{name} holds numbers that are not finite in {whose}")
-    return Check("numbers", f"every number of {', '.join(scan.not_finite)} is finite", tuple(problems))
+    zeros = scan.zeros | ({"sync_features": _unexplained(store, scan, encoders)} if store.kind == "video" else {})
+    of_row: dict[int, list[str]] = {}
+    for said, found in (("numbers that are not finite", scan.not_finite), ("zeros where no encoder gives them,", zeros)):
+        for name, places in found.items():
+            rows = np.flatnonzero(np.isin(store.text_rows, places)).tolist() if name == TEXT_TABLE and places else places
+            if places:
+                whose = name_rows(store, rows) if rows else f"places {places[:NUM_NAMED]} that no row has"
+                count = f"{len(rows)} {'row' if len(rows) == 1 else 'rows'}: " if found is zeros and rows else ""
+                problems.append(f"{name} holds {said} in {count}{whose}")
+            for row in rows if found is zeros else ():
+                of_row.setdefault(row, []).append(name)
+    entries = tuple({"row": row, "id": store.ids[row], "zeros": names} for row, names in sorted(of_row.items()))
+    return Check("numbers", f"every number of {', '.join(scan.not_finite)} is finite, and no row is zeros", tuple(problems), entries)
+
+
+def _unexplained(store: Store, scan: Scan, encoders: KnownEncoders) -> list[int]:
+    """Rows whose sync_features hold zeros, though by their clip_features these are not what the encoder gives."""
+    lost = set(scan.zeros["clip_features"])
+    rows = scan.zeros["sync_features"]
+    return [row for row in rows if row in lost or not encoders.may_have_zeros(store.read_block("clip_features", row, row + 1)[0].float())]
 
 
 def _check_std(store: Store, scan: Scan) -> Check:
@@ -154,14 +189,14 @@ def _check_statistics(store: Store, scan: Scan) -> Check:
         if len(numbers) != len(found_c):
             problems.append(f"the record has {name} of {len(numbers)} channels and the store {len(found_c)}")
             continue
-        off_c = (torch.tensor(numbers, dtype=torch.float64) - found_c).abs() / scale_c
-        if not bool((off_c <= STATISTICS_ERROR).all()):
-            channel = int(off_c.nan_to_num(torch.inf).argmax())
+        off_c = (torch.tensor(numbers, dtype=torch.float64) - found_c).abs() - STATISTICS_ERROR * scale_c
+        if not bool((off_c <= 0).all()):
+            channel = int((off_c / scale_c).where(off_c > 0, 0.0).argmax())
             problems.append(f"{name} of channel {channel} is {numbers[channel]:.9g} in the record and {found_c[channel]:.9g} in the rows")
     return Check("statistics", "the latent statistics of the record are those of the rows", tuple(problems))
 
 
-def _check_null_text(store: Store) -> Check:
+def _check_null_text(store: Store, encoders: KnownEncoders) -> Check:
     try:
         null_text = store.null_text()
     except UserError as error:
@@ -171,5 +206,28 @@ def _check_null_text(store: Store) -> Check:
     if null_text is None:
         path = schema.null_text_path(store.memmap_dir)
         return Check("null text", "no null text", (f"the store has none: {path} is missing; copy it again",))
-    problems = () if bool(torch.isfinite(null_text).all()) else ("the null text holds numbers that are not finite",)
-    return Check("null text", "the null text is there and finite", problems)
+    if not bool(torch.isfinite(null_text).all()):
+        return Check("null text", "", ("the null text holds numbers that are not finite",))
+    if bool(zero_token_rows(null_text[None]).any()):
+        return Check("null text", "", ("the null text holds zeros where no encoder gives them",))
+    recorded = store.record.null_text_hash if store.record is not None else ""
+    if recorded:
+        is_same = schema.hash_null_text(null_text, null_text.dtype) == recorded
+        wrong = "the null text is not the one that the encoder gave when the store was made; extract the store again"
+        return Check("null text", "the null text is the one that the encoder gave when the store was made", () if is_same else (wrong,))
+    if encoders.null_texts is None:
+        return Check("null text", "the null text is there and finite")
+    return _compare_null_text(null_text, encoders.null_texts(), encoders.are_all)
+
+
+def _compare_null_text(null_text: Tensor, known: Mapping[str, Tensor], are_all: bool) -> Check:
+    limit = limits_of({schema.TEXT: null_text.dtype})["caption"]
+    errors = {name: relative_error(wanted, null_text.float()) for name, wanted in known.items()}
+    same = [name for name, error in errors.items() if error <= limit]
+    if same:
+        return Check("null text", f"the null text is what {same[0]} makes of the empty string")
+    if are_all:
+        said = " and ".join(f"what {name} makes of the empty string (error {error:.3g})" for name, error in errors.items())
+        return Check("null text", "", (f"the null text is not {said}; extract the store again",))
+    advice = "nothing is here to compare it with (`mmaudio weights fetch empty_string` gets the published one)"
+    return Check("null text", f"the null text is there and finite, and unchecked: {advice}")

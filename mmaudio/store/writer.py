@@ -16,7 +16,7 @@ from mmaudio.store.schema import NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, StoreRec
 from mmaudio.store.statistics import Moments
 
 # What of a record is of the store, and not of the making of its rows
-OF_THE_STORE = ("format_version", "layout", "dtypes", "num_rows", "latent_mean", "latent_std", "rows_hash", "mark")
+OF_THE_STORE = ("format_version", "layout", "dtypes", "num_rows", "latent_mean", "latent_std", "rows_hash", "null_text_hash", "mark")
 Index = Sequence[tuple[str, str]]  # (id, caption) of every row, in order
 
 
@@ -45,6 +45,7 @@ def write_store(
     weights: Mapping[str, str] | None = None,
     frame_rule: str = "exact",
     made_as: StoreRecord | None = None,
+    is_encoders: bool = False,
     aside: bool = False,
 ) -> StoreRecord:
     """Write `<name>/`, `<name>.tsv` and `<name>.json` in `output_dir`, in place of this program's store of that name.
@@ -59,6 +60,7 @@ def write_store(
         null_text: text feature of the empty string, (77, 1024); beside the store in the published layout.
         weights: encoder -> checksum of its weights.
         frame_rule: how frames were picked, `exact` or `ffmpeg`.
+        is_encoders: the null text is known to be what the encoder of the captions made of the empty string.
         made_as: the record of another store of these rows; all that it says of how they were made is kept.
         aside: move what stands there aside instead of replacing it, whatever it is.
     Raises: UserError where `index` is empty, something else stands there, or the disk is too small. ValueError for blocks that are
@@ -76,7 +78,7 @@ def write_store(
     ids, captions = [row_id for row_id, _ in index], [caption for _, caption in index]
 
     def sidecars() -> Sidecars:
-        record = new_record(recipe, ids, captions, moments)
+        record = new_record(recipe, ids, captions, moments, null_text if is_encoders else None)
         if made_as is not None:
             record = replace(made_as, **{name: getattr(record, name) for name in OF_THE_STORE})
         return Sidecars.of(record, ids, captions, null_text)

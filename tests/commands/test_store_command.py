@@ -151,6 +151,95 @@ def test_torn_and_damaged_columns(run_command, world, folder):
     assert "mean.memmap has 99 bytes" in ended.out
 
 
+def test_rows_of_zeros_are_told(run_command, folder):
+    for name, rows, shape in (("std", [2], (6, 32, 20)), ("sync_features", [2, 3, 4, 5], (6, 16, 768))):
+        dtype = "<u2" if (folder / "text_row.memmap").exists() and name != "std" else "<f4"
+        column = np.memmap(folder / f"{name}.memmap", dtype, "r+", shape=shape)
+        column[rows] = 0
+        column.flush()
+    ended = run_command("store", "verify", folder, "--json")
+    told = json.loads(ended.out)
+    assert (ended.code, told["num_problems"]) == (3, 2)
+    (wrong,) = [check for check in told["checks"] if not check["holds"]]
+    assert "std holds zeros where no encoder gives them, in 1 row: row 2 (id 'None')" in wrong["problems"]
+    assert "in 4 rows: row 2 (id 'None'), row 3 (id 'é🎈'), row 4 (id 'NA') and 1 more" in wrong["problems"][1]
+    assert wrong["rows"][0] == {"row": 2, "id": "None", "zeros": ["std", "sync_features"]}
+    assert [row["row"] for row in wrong["rows"]] == [2, 3, 4, 5]
+
+
+def test_the_end_of_a_row_and_a_text_that_are_zeros_are_told(run_command, folder):
+    is_compact = (folder / "text_row.memmap").exists()
+    name, rows = ("text_table", 5) if is_compact else ("text_features", 6)
+    text = np.memmap(folder / f"{name}.memmap", "<u2" if is_compact else "<f4", "r+", shape=(rows, 77, 1024))
+    text[1, 40:] = 0
+    text.flush()
+    ended = run_command("store", "verify", folder)
+    assert (ended.code, ended.out.count("WRONG")) == (3, 2 if not is_compact and "captions" in ended.out.split("WRONG")[1] else 1)
+    assert f"WRONG  numbers: {name} holds zeros where no encoder gives them, in 1 row: row 1 (id '1e5')" in ended.out
+
+
+def test_a_null_text_of_zeros_is_told(run_command, folder):
+    if (folder / "null_text.memmap").exists():
+        (folder / "null_text.memmap").write_bytes(bytes(77 * 1024 * 2))
+    else:
+        torch.save(torch.zeros(1, 77, 1024), folder.with_name("s.empty_string.pth"))
+    ended = run_command("store", "verify", folder)
+    assert (ended.code, ended.out.count("WRONG")) == (3, 1)
+    assert "WRONG  null text: the null text holds zeros where no encoder gives them" in ended.out
+
+
+def test_a_null_text_of_an_encoder_that_is_not_here_is_unchecked_or_compared_with_the_published_one(
+    run_command, folder, tmp_path, monkeypatch
+):
+    record = json.loads(record_path(folder).read_text())
+    record_path(folder).write_text(json.dumps(record | {"backend": "pretrained"}))
+    monkeypatch.chdir(tmp_path)
+    ended = run_command("store", "verify", folder)
+    assert (ended.code, "holds  null text: the null text is there and finite, and unchecked" in ended.out) == (0, True)
+    (tmp_path / "ext_weights").mkdir()
+    torch.save(Store.open(table_path(folder), folder).null_text()[None].float(), tmp_path / "ext_weights" / "empty_string.pth")
+    ended = run_command("store", "verify", folder)
+    assert (
+        "holds  null text: the null text is what the published encoder (ext_weights/empty_string.pth) makes of the empty string"
+        in ended.out
+    )
+    torch.save(torch.randn(1, 77, 1024), tmp_path / "ext_weights" / "empty_string.pth")
+    ended = run_command("store", "verify", folder)
+    assert (ended.code, "the null text is not what the published encoder (ext_weights/empty_string.pth) makes" in ended.out) == (3, True)
+
+
+@pytest.mark.parametrize("frames", ["black", "of middle luminance"])
+@pytest.mark.parametrize("layout", ["compact", "published"])
+def test_frames_without_light_or_contrast_and_silence_are_no_holes(run_command, tmp_path, frames, layout):
+    """Of a uniform picture of one of 68 colours, the lite encoder of motion makes zeros."""
+    colour = torch.tensor((0, 0, 0) if frames == "black" else (120, 132, 124), dtype=torch.uint8)[:, None, None]
+    backend, index = build_backend("lite", "16k", duration_s=1.0), [("a", "x"), ("b", "y")]
+    spec = backend.spec
+    columns = dict(zip(("mean", "std"), backend.encode_audio(torch.zeros(1, spec.num_samples)), strict=True))
+    columns["clip_features"] = backend.encode_clip(colour.expand(1, spec.num_clip_frames, 3, 384, 384))
+    columns["sync_features"] = backend.encode_sync(colour.expand(1, spec.num_sync_frames, 3, 224, 224))
+    assert bool((columns["sync_features"] == 0).all()) == (frames != "black")
+    blocks = [Block([row_id], [caption], columns, {caption: backend.encode_text([caption])[0]}) for row_id, caption in index]
+    write_store(
+        tmp_path,
+        "s",
+        kind="video",
+        spec=spec,
+        backend="lite",
+        layout=layout,
+        index=index,
+        blocks=blocks,
+        null_text=backend.encode_text([""])[0],
+    )
+    ended = run_command("store", "verify", tmp_path / "s")
+    assert ended.code == 0, ended.out
+    clip = np.memmap(tmp_path / "s" / "clip_features.memmap", np.uint8, "r+")
+    clip[:] = 0
+    clip.flush()
+    ended = run_command("store", "verify", tmp_path / "s")
+    assert ended.out.count("WRONG") == (2 if frames != "black" else 1)
+
+
 def test_media_that_cannot_be_read_are_counted(run_command, world, folder, tmp_path):
     shutil.copytree(world / "videos", tmp_path / "videos")
     (tmp_path / "videos" / "None.mp4").unlink()
@@ -251,7 +340,9 @@ def test_a_null_text_that_is_not_the_encoders(run_command, world, folder):
         null_text.flush()
     else:
         torch.save(Store.open(table_path(folder), folder).text(torch.tensor([0])), folder.with_name("s.empty_string.pth"))
-    assert run_command("store", "verify", folder).code == 0, "nothing in the store itself tells"
+    ended = run_command("store", "verify", folder)
+    assert (ended.code, ended.out.count("WRONG")) == (3, 1)
+    assert "WRONG  null text: the null text is not what the lite encoder makes of the empty string (error " in ended.out
     ended = sampled(run_command, world, folder)
     assert (ended.code, ended.out.count("WRONG")) == (3, 1)
     assert "WRONG  empty string: the null text is not what the encoder makes of the empty string (error " in ended.out

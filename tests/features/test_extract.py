@@ -264,6 +264,31 @@ def equal_stores(one, other):
     assert contents[0] == contents[1]
 
 
+@pytest.mark.parametrize(("layout", "other"), [("compact", "published"), ("published", "compact")])
+def test_the_null_text_of_the_encoder_is_known_from_then_on(run_script, run_command, videos, tmp_path, monkeypatch, layout, other):
+    """By the record, whoever the encoder was; also after the store was converted, but not where somebody gave another."""
+    monkeypatch.chdir(tmp_path)  # where no published null text is
+    assert extract(run_script, videos, tmp_path, "--layout", layout).code == 0
+    store = tmp_path / "some.name"
+    for name in (other, layout):
+        assert run_command("store", "convert", store, tmp_path / name, "--layout", name).code == 0
+    torch.save(torch.randn(1, 77, 1024), tmp_path / "mine.pth")
+    assert run_command("store", "convert", store, tmp_path / "given", "--layout", layout, "--null_text", tmp_path / "mine.pth").code == 0
+    assert "null_text_hash" not in json.loads((tmp_path / "given.json").read_text())
+    for folder in (store, tmp_path / other, tmp_path / layout):
+        for path in (folder.with_name(f"{folder.name}.json"), tmp_path / "given.json"):  # no store of the lite backend any more
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"backend": "pretrained"}))
+        ended = run_command("store", "verify", folder)
+        assert (ended.code, "the one that the encoder gave when the store was made" in ended.out) == (0, True), ended.out
+        if (folder / "null_text.memmap").exists():
+            (folder / "null_text.memmap").write_bytes((folder / "text_table.memmap").read_bytes()[: 77 * 1024 * 2])
+        else:
+            shutil.copy(tmp_path / "mine.pth", folder.with_name(f"{folder.name}.empty_string.pth"))
+        ended = run_command("store", "verify", folder)
+        assert (ended.code, "WRONG  null text: the null text is not the one that the encoder gave" in ended.out) == (3, True)
+    assert "and unchecked" in run_command("store", "verify", tmp_path / "given").out
+
+
 @pytest.mark.parametrize("layout", ["compact", "published"])
 def test_a_kill_while_rows_are_added_leaves_the_old_store_or_is_made_good(run_script, videos, tmp_path, layout):
     some = list(CAPTIONS.items())

@@ -125,7 +125,7 @@ STAGES = {
     "gaps being closed": lambda patch: dies_at(patch, finish, "close_gaps", 2),
     "gaps closed": lambda patch: patch.setattr(finish, "_put_texts", dies),
     "texts put": lambda patch: patch.setattr(finish, "_moments", dies),
-    "columns in place": lambda patch: patch.setattr(Sidecars, "write", dies),
+    "columns in place": lambda patch: patch.setattr(finish.Sidecars, "write", dies),
     "store stands": lambda patch: patch.setattr(Workspace, "enter", enters_no_done),
     "done": lambda patch: patch.setattr(Workspace, "remove", dies),
 }
