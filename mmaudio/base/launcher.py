@@ -74,7 +74,7 @@ def unhandled_signals() -> str | None:
         return None
     option = f"--signals-to-handle={','.join([*handled, _AHEAD_OF_LIMITS])}"
     return (
-        f"this is a job of {scheduler}, which may send {_AHEAD_OF_LIMITS} ahead of a time limit, and torchrun dies of that signal instead of"
+        f"this is a job of {scheduler}, which may send {_AHEAD_OF_LIMITS} ahead of a time limit, and torchrun dies of it instead of"
         f" passing it on; start it as torchrun {option} … to have the run saved in time"
     )
 
