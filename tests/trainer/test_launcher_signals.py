@@ -74,8 +74,9 @@ def look(run, number) -> bool:
     log, found = run.log.read_text(), newest_checkpoint(run.files)
     finished = max((int(step) for step in re.findall(r" train (\d+): loss", log)), default=0)
     kept = found.state.steps_done if found else 0
-    gone_s = time.monotonic() - began_s
-    print(f"{number.name}: gone after {gone_s:.1f} s, {finished} steps logged, {kept} kept, exit {run.running.returncode}")
+    print(
+        f"{number.name}: gone after {time.monotonic() - began_s:.1f} s, {finished} steps logged, {kept} kept, exit {run.running.returncode}"
+    )
     assert kept >= finished, log
     assert found is None or found.skipped == ()
     if 0 < finished < NUM_STEPS:
