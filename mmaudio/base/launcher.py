@@ -15,7 +15,7 @@ from mmaudio.base.slurm import slurm_task
 _POLL_S = 1.0
 _TORCHRUN_HANDLES = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"  # where nothing else is asked for
 _SCHEDULERS = {"SLURM": ("SLURM_JOB_ID", "SLURM_JOBID"), "PBS": ("PBS_JOBID",), "LSF": ("LSB_JOBID",), "Grid Engine": ("SGE_TASK_ID",)}
-_OF_SCHEDULERS = ("SIGUSR1", "SIGUSR2")  # what they send ahead of a time limit, besides SIGTERM
+_AHEAD_OF_LIMITS = "SIGUSR1"  # what schedulers send
 log = logging.getLogger(__name__)
 
 
@@ -64,18 +64,18 @@ def launcher_holds_store() -> bool:
 
 
 def unhandled_signals() -> str | None:
-    """A sentence where a scheduler may send signals that torchrun would not pass on, but die of; None elsewhere."""
+    """A sentence where a scheduler may send a signal that torchrun would not pass on, but die of; None elsewhere."""
     environment = os.environ
     scheduler = next((name for name, keys in _SCHEDULERS.items() if any(environment.get(key) for key in keys)), None)
     if scheduler is None or "TORCHELASTIC_RUN_ID" not in environment:
         return None
     handled = [name.strip() for name in environment.get("TORCHELASTIC_SIGNALS_TO_HANDLE", _TORCHRUN_HANDLES).split(",")]
-    lacking = [name for name in _OF_SCHEDULERS if name not in handled]
-    if not lacking:
+    if _AHEAD_OF_LIMITS in handled:
         return None
+    option = f"--signals-to-handle={','.join([*handled, _AHEAD_OF_LIMITS])}"
     return (
-        f"this is a job of {scheduler}, and torchrun does not pass on {' and '.join(lacking)}, which schedulers may send ahead of a time"
-        f" limit, but dies of it; start it as torchrun --signals-to-handle={','.join([*handled, *lacking])} … to have the run saved in time"
+        f"this is a job of {scheduler}, which may send {_AHEAD_OF_LIMITS} ahead of a time limit, and torchrun dies of it instead of"
+        f" passing it on; start it as torchrun {option} … to have the run saved in time"
     )
 
 

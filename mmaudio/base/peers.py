@@ -102,18 +102,21 @@ class _Watch(threading.Thread, ABC):
         super().__init__(name="watch over peers", daemon=True)
         self.pulse, self.hang_timeout_s = pulse, hang_timeout_s
         self.clock, self.stall, self.is_over = AwakeClock(), Stall(pulse), threading.Event()
+        self.alone_since_s = math.inf
 
     def run(self) -> None:
         while not self.is_over.wait(TICK_S):
             self.clock.tick()
             if launcher_is_gone():
+                self.alone_since_s = min(self.alone_since_s, self.clock.now_s)
                 self.look_alone()
             else:
                 self.look()
 
     def look_alone(self) -> None:
         """Look once, the launcher being gone."""
-        idle_s, limit_s = self.stall.idle_s(self.clock.now_s), min(self.hang_timeout_s, ORPHANED_FOR_S)
+        now_s, limit_s = self.clock.now_s, min(self.hang_timeout_s, ORPHANED_FOR_S)
+        idle_s = min(self.stall.idle_s(now_s), now_s - self.alone_since_s)
         if idle_s > limit_s and not self.is_over.is_set():
             log.error("the launcher is gone, and there was no progress for %.0f s; this process leaves, from\n%s", idle_s, all_stacks())
             _leave(EXIT_BUG)
@@ -143,7 +146,7 @@ class _PeerWatch(_Watch):
         super().__init__(pulse, hang_timeout_s)
         self.ranks, self.has_left, self.count = ranks, False, 0
         self.board, self.threads_board = Board(store, ranks.rank), Board(store, ranks.rank)
-        self.silences, self.first_silent_s, self.alone_since_s = Silences(), 0.0, math.inf
+        self.silences, self.first_silent_s, self.without_s = Silences(), 0.0, math.inf
         self.ends, self._telling = threading.Event(), threading.Lock()
         self.ending: Ending | None = None
         self.place, self.mates = Place.here(), tuple[int, ...]()
@@ -172,8 +175,8 @@ class _PeerWatch(_Watch):
         """Whether the others failed or are done nobody can say any more; without them, only what is almost done comes to its end."""
         super().look_alone()
         gone = self._gone()
-        self.alone_since_s = min(self.alone_since_s, self.clock.now_s) if gone else math.inf
-        if self.clock.now_s - self.alone_since_s > LOST_AFTER_S:
+        self.without_s = min(self.without_s, self.clock.now_s) if gone else math.inf
+        if self.clock.now_s - self.without_s > LOST_AFTER_S:
             self._obey(Ending("lost", gone[0], "its process is gone, and so is the launcher"))
 
     def look(self) -> None:

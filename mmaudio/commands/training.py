@@ -49,7 +49,7 @@ def train_and_evaluate(kind: type[Solver], settings: TrainSettings, run_dir: Pat
         return asked.exit_code
     if not solver.missed.steps:
         return 0
-    log.warning("not done: %s. %s", solver.missed.words(), _ways_to_make_up(solver))
+    log.warning("not done: %s; %s", solver.missed.words(), _ways_to_make_up(solver))
     return EXIT_REJECTS
 
 
@@ -69,10 +69,10 @@ def _evaluate_test(solver: Solver) -> None:
 
 
 def _ways_to_make_up(solver: Solver) -> str:
-    stages = [name for name in solver.missed.steps if name != TEST]
-    ways = [f"the same command with execute_only={name} does {name} with the weights as they are now" for name in stages]
+    stages = [f"execute_only={name}" for name in solver.missed.steps if name != TEST]
+    ways = [f"the same command with {' or with '.join(stages)} does it for the weights as they are now"] if stages else []
     if TEST in solver.missed.steps:
-        ways.append(f"`python evaluate.py exp_id={solver.settings.name()}` evaluates the test data, as does the same command")
+        ways.append(f"`python evaluate.py exp_id={solver.settings.name()}` evaluates the test data")
     return "; ".join(ways)
 
 

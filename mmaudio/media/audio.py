@@ -1,5 +1,6 @@
 """Audio files to mono waves, to the clips that training takes, and back. Waves are float32 (samples,); rates are in hertz."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,13 @@ def _write(path: Path, wave: npt.ArrayLike, rate_hz: int, kind: str, comment: st
     clipped = np.clip(np.asarray(wave, dtype=np.float32), -1.0, 1.0)
     if not np.isfinite(clipped).all():
         raise ValueError(f"the wave for {path} holds values that are not finite numbers")
-    with (
-        atomic_path(path) as temporary,
-        soundfile.SoundFile(temporary, "w", rate_hz, channels=1, subtype="PCM_16", format=kind) as file,
-    ):
+    encoded = io.BytesIO()  # of a full disk, libsndfile would say that its decoder has a problem
+    with soundfile.SoundFile(encoded, "w", rate_hz, channels=1, subtype="PCM_16", format=kind) as file:
         if comment:
             file.comment = comment
         file.write(clipped)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def write_flac(path: Path, wave: npt.ArrayLike, rate_hz: int, comment: str = "") -> None:

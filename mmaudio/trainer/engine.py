@@ -3,7 +3,7 @@
 import gc
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from mmaudio.base.ranks import AskedToStopError, FailedError, attempt, share_fro
 from mmaudio.runs.folder import mark_requeue
 from mmaudio.trainer.cadence import Cadence
 from mmaudio.trainer.keeper import RunKeeper
-from mmaudio.trainer.meters import Meters
+from mmaudio.trainer.meters import Meters, Values
 from mmaudio.trainer.precision import compute_dtype
 from mmaudio.trainer.solver import Solver, closed_after
 from mmaudio.trainer.stage import FAILED, Missed
@@ -136,8 +136,8 @@ def _run_stages(solver: Solver, names: Sequence[str], tracker: Tracker, keeper: 
         is_training = name == "valid"  # whose failure is the run's own
         stage, catches = solver.stages()[name], AskedToStopError if is_training else Exception
         try:
-            found = attempt(partial(stage, steps_done), catches, partial(free_memory, solver.device))
-            values = share_from_first(dict(found))  # what is best is the same for all ranks
+            found = attempt(partial(_call, stage, steps_done), catches, partial(free_memory, solver.device))
+            values = share_from_first(found)  # what is best is the same for all ranks
         except FailedError as error:  # raised on every rank
             if error.asked:
                 return Asked(error.asked)
@@ -147,6 +147,10 @@ def _run_stages(solver: Solver, names: Sequence[str], tracker: Tracker, keeper: 
         keeper.judge(name, values, steps_done)
     solver.run.unfinished.names = ()
     return Asked.NOTHING
+
+
+def _call(stage: Callable[[int], Values], steps_done: int) -> Values:
+    return dict(stage(steps_done))
 
 
 def report_failure(what: str, error: FailedError) -> None:

@@ -1,6 +1,6 @@
 """A job of processes that take steps together, for the tests of how such jobs end: started by a launcher, or by hand.
 
-peer_job.py WAY RANK SECONDS: this rank does it (raise, mistake, kill, hang, stop, leave, nothing) at step 3; SECONDS is the time
+peer_job.py WAY RANK SECONDS: this rank does it (raise, mistake, kill, hang, deaf, stop, leave, nothing) at step 3; SECONDS is the time
 without progress after which a job hangs.
 """
 
@@ -29,6 +29,9 @@ def misbehave(way: str) -> None:
     if way == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     if way == "hang":
+        time.sleep(1000)
+    if way == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(1000)
     if way == "leave":
         os._exit(0)

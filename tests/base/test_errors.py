@@ -1,8 +1,10 @@
 """Mistakes are collected, said once each, and end the process with the right code."""
 
+import errno
+
 import pytest
 
-from mmaudio.base.errors import EXIT_USER_ERROR, Problems, UserError, nearest, run_entry_point
+from mmaudio.base.errors import EXIT_USER_ERROR, Problems, UserError, nearest, run_entry_point, sentence_of
 
 
 def fail(*sentences):
@@ -44,3 +46,17 @@ def test_exit_codes(capsys):
     assert capsys.readouterr().err == "error: one\nerror: two\n"
     with pytest.raises(ZeroDivisionError):
         run_entry_point(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (UserError("a is missing", "b is torn"), "a is missing; b is torn"),
+        (OSError(errno.ENOSPC, "No space left on device", "x/y.flac"), "x/y.flac: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (RuntimeError("CUDA out of memory.\nTried to …"), "RuntimeError: CUDA out of memory."),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_an_error_in_a_line(error, sentence):
+    assert sentence_of(error) == sentence

@@ -209,3 +209,13 @@ def test_without_its_launcher_a_job_ends(start):
     took_s = job.end()
     print(f"torchrun killed, job gone after {took_s:.1f} s")
     assert took_s < 10.0
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_without_its_launcher_a_job_that_cannot_end_well_ends_all_the_same(start, rank):
+    job = start("torchrun", "deaf", rank, hang_timeout_s=8.0)
+    job.wait_for("does it")
+    job.started[0].kill()
+    took_s = job.end()
+    print(f"torchrun killed while rank {rank} hung and heard no signal, job gone after {took_s:.1f} s")
+    assert re.search(r"the launcher is gone, and there was no progress for \d+ s; this process leaves", job.text())

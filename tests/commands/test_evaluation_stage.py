@@ -104,7 +104,7 @@ def test_without_what_sounds_it_training_goes_on_and_says_what_is_not_done(run_s
         assert ended.out.count("failed: no ears; the run goes on without") == 6 and "Traceback" not in ended.out + ended.err
         assert ended.out.count("evaluate/onset_f1 was not measured after") == 2
         missed = "generate after 0, 2, 4 iterations; evaluate after 2, 4 iterations; test after 4 iterations"
-        assert f"not done: {missed}. " in last_line(ended)
+        assert f"not done: {missed}; " in last_line(ended)
         assert "execute_only=generate" in last_line(ended) and "`python evaluate.py exp_id=deaf`" in last_line(ended)
         assert evaluations(run) == []
         on_the_way = [("generate", 0, 1), ("evaluate", 2, 1), ("generate", 2, 2), ("evaluate", 4, 2), ("generate", 4, 3)]
@@ -126,7 +126,7 @@ def test_what_cannot_be_written_ends_no_training(run_script, data, tmp_path, mon
     ended = run_script("train.py", *words_for(data, "exp_id=full", "log_extra_interval=2", "num_iterations=2", "metrics.names=[onset_f1]"))
     assert ended.code == 3, ended.err
     missed = "generate after 0, 2 iterations; evaluate after 2 iterations; test after 2 iterations"
-    assert f"not done: {missed}. " in last_line(ended) and "Traceback" not in ended.out + ended.err
+    assert f"not done: {missed}; " in last_line(ended) and "Traceback" not in ended.out + ended.err
     assert torch.load(run / "full_ckpt_last.pth", weights_only=True)["it"] == 2
 
 

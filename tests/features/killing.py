@@ -58,8 +58,8 @@ def kill(running: "subprocess.Popen[bytes]", way: str, marker: str, draw: random
     wait_until_gone(running, marker)
 
 
-def wait_until_gone(running: "subprocess.Popen[bytes]", marker: str) -> None:
-    until = time.monotonic() + GONE_WITHIN_S
+def wait_until_gone(running: "subprocess.Popen[bytes]", marker: str, limit_s: float = GONE_WITHIN_S) -> None:
+    until = time.monotonic() + limit_s
     while running.poll() is None or processes_of(marker):
-        assert time.monotonic() < until, f"still running after {GONE_WITHIN_S} s: {processes_of(marker)}"
+        assert time.monotonic() < until, f"still running after {limit_s} s: {processes_of(marker)}"
         time.sleep(0.1)

@@ -1,6 +1,7 @@
 """Audio files to waves and back: the resampler of the published system, every kind of file, what is refused and why."""
 
 import os
+import resource
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -164,3 +165,15 @@ def test_a_wave_with_holes_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not finite"):
         write_flac(tmp_path / "a.flac", [0.0, float("nan")], 16_000)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [write_flac, write_wav])
+def test_a_full_disk_is_an_error_of_the_file(tmp_path, write):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError) as raised:
+            write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-1, 1, 16_000), 16_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.filename == str(tmp_path / "a.flac") and list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ import pytest
 from mmaudio.checkpoints.load import newest_checkpoint
 from mmaudio.runs.names import REQUEUE_FILE
 from tests.features.killing import kill_each, processes_of, wait_until_gone
-from tests.trainer.test_kills import NUM_STEPS, WORDS, Training, assert_same_end
+from tests.trainer.test_kills import LATE_S, NUM_STEPS, WORDS, Training, assert_same_end
 from tests.trainer.tiny_stores import write_tiny_data
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
@@ -70,7 +70,7 @@ def signal_and_go_on(straight, tmp_path, number, count, draw):
 def look(run, number) -> bool:
     """Check what is there once all processes are gone. Returns: whether the run has come to its end."""
     began_s = time.monotonic()
-    wait_until_gone(run.running, run.marker)
+    wait_until_gone(run.running, run.marker, LATE_S)  # where it begins to look after its launcher, it has read all its code first
     log, found = run.log.read_text(), newest_checkpoint(run.files)
     finished = max((int(step) for step in re.findall(r" train (\d+): loss", log)), default=0)
     kept = found.state.steps_done if found else 0

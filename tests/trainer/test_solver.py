@@ -194,6 +194,16 @@ def test_a_signal_ends_the_run_after_the_step_and_cannot_interrupt_the_save(tmp_
     assert load_checkpoint(tmp_path / "line_ckpt_last.pth").steps_done == 3
 
 
+def test_a_closed_terminal_stays_ignored_where_it_is(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        with built(tmp_path).stop:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 class LeavingStage:
     """Is asked to stop in the midst of its second call, and leaves its loop there."""
 

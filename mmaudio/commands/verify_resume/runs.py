@@ -28,6 +28,7 @@ EXAMPLE = {
     "linear_warmup_steps": "2",
     "val_interval": "0",
 }
+UNHEARD = {"log_extra_interval": "0", "evaluate.test": "False"}  # whether a run can be heard is another question
 EXAMPLE_ROWS = 8  # of the guide's example
 CHOSEN = ("num_iterations", "save_checkpoint_interval", "exp_id", "hydra.run.dir")
 POLL_S, TELL_S = 0.01, 10.0
@@ -52,6 +53,7 @@ def train_words(words: Sequence[str], num_steps: int, processes: Sequence[int], 
     together = lcm(*processes)
     batch = {"batch_size": str(2 * together if 2 * together <= EXAMPLE_ROWS // 2 else together)}
     ours = {} if is_own_data(words) else {key: value for key, value in (EXAMPLE | batch).items() if key not in given}
+    ours |= {key: value for key, value in UNHEARD.items() if key not in given}
     ours |= {"num_iterations": str(2 * num_steps), "save_checkpoint_interval": str(num_steps), "exp_id": EXP_ID, "log_text_interval": "1"}
     return [*(f"{key}={value}" for key, value in ours.items()), *words]
 
