@@ -173,3 +173,24 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     assert (tmp_path / "run" / "weights.pth").read_text() == "precious"
     with pytest.raises(UserError, match="is a file"):
         check_replaceable(tmp_path / "run" / "weights.pth", [])
+
+
+def test_what_is_not_ours_may_be_moved_aside_once_the_new_folder_is_whole(tmp_path):
+    path, aside = tmp_path / "page", tmp_path / "page.aside"
+    path.mkdir()
+    (path / "mine").write_text("mine")
+
+    def fail() -> None:
+        raise OSError("no swap")
+
+    with pytest.raises(ZeroDivisionError), atomic_folder(path, ["index.html"], keeps_old=True):
+        _ = 1 / 0
+    with pytest.raises(OSError, match="no swap"), atomic_folder(path, ["index.html"], fail, keeps_old=True):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["page"]
+    with atomic_folder(path, ["index.html"], keeps_old=True) as temporary:
+        (temporary / "index.html").write_text("new")
+        assert (path / "mine").exists()
+    assert (path / "index.html").read_text() == "new"
+    assert (aside / "mine").read_text() == "mine"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["page", "page.aside"]
