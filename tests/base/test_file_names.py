@@ -152,7 +152,7 @@ def test_no_file_is_called_by_an_id_but_through_one_function() -> None:
     found = {name: _unnamed(ast.parse(path.read_text())) for name, path in sources.items() if name not in OF_OUR_OWN}
     assert {name: places for name, places in found.items() if places} == {
         "base/config_files.py": ["folder / group / f\"{name.removesuffix('.yaml')}.yaml\""],  # names of config files
-        "metrics/av_bench.py": ["chosen / (flat_names[clip_id] + path.suffix.lower())"]  # names of its own, taken back to ids
+        "metrics/av_bench.py": ["chosen / (flat_names[clip_id] + path.suffix.lower())"],  # names of its own, taken back to ids
     }
 
 
