@@ -266,14 +266,14 @@ class _PeerWatch(_Watch):
     def take_leave(self) -> None:
         """Collective. Let the others know that this process is done; rank 0, through which they may have met, goes last."""
         self.has_left = True
-        if launcher_is_gone():
+        if launcher_is_gone() and len(self.mates) + 1 == self.ranks.world_size:  # on one machine nobody can be told any more
             return
         try:
             self._tell(self.board)
             while self.ranks.is_first and not all(each.has_left for each in self.board.read(range(self.ranks.world_size)).values()):
                 time.sleep(TICK_S / 20)
         except dist.DistError:
-            if not launcher_is_gone():
+            if not launcher_holds_store():  # that is gone, then, and this process is done
                 raise
 
 
