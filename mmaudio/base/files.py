@@ -217,6 +217,8 @@ def atomic_folder(
         except BaseException:
             if old.exists() and not target.exists():
                 os.rename(old, target)
+                if aside is not None and aside != old:
+                    aside.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
         if aside is not None and os.path.lexists(old):

@@ -68,4 +68,10 @@ def test_the_store_is_that_of_an_undisturbed_run(videos, tmp_path):
     last.wait(600)
     wait_until_gone(last, str(killed))
     assert content(killed) == content(whole), killed_so_far
-    assert sorted(path.name for path in killed.iterdir()) == ["store", "store.failed.tsv", "store.json", "store.tsv"]
+    assert sorted(path.name for path in killed.iterdir()) == [
+        "store",
+        "store.failed.tsv",
+        "store.failed.tsv.mark.json",
+        "store.json",
+        "store.tsv",
+    ]
