@@ -13,7 +13,7 @@ from mmaudio.features.inputs import Inputs
 from mmaudio.features.plan import BackendPlan
 from mmaudio.features.reading import ReadingRules
 from mmaudio.features.target import Target
-from mmaudio.features.workspace import CLOSING, Manifest, Workspace, inputs_begun_with
+from mmaudio.features.workspace import Manifest, Workspace, inputs_begun_with
 from mmaudio.store.publish import Recipe
 from mmaudio.store.schema import Layout, layout_of
 
@@ -59,7 +59,7 @@ class ExtractionPlan:
         work.check()
         if self.base is None:
             source = " and ".join(map(str, self.stage.tables))
-            self.stage.target.check_rows(self.inputs, manifest.recipe, source=source, is_resumed=work.stage == CLOSING)
+            self.stage.target.check_rows(self.inputs, manifest.recipe, source=source, is_resumed=work.was_final)
         return work
 
 

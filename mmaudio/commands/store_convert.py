@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmaudio.base.errors import Problems
+from mmaudio.base.locks import hold_target
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import parse_options
 from mmaudio.commands.column_dtypes import read_column_dtypes
@@ -37,7 +38,8 @@ def main(words: Sequence[str]) -> int:
     problems.raise_any()
     store = Store.open(tsv, folder)
     null_file = Path(options.null_text) if options.null_text else None
-    aside = problems.check(lambda: check_output(store, [tsv, *([null_file] if null_file else [])], output, replace=options.replace))
+    tables = [tsv, *([null_file] if null_file else [])]
+    aside = problems.check(lambda: check_output(store, tables, output, replace=options.replace))
     backend = problems.check(lambda: backend_of_store(store, options.backend))
     spec = problems.check(lambda: spec_of_store(store, options.duration))
     null_text = problems.check(lambda: null_text_of(store, null_file, backend, spec)) if backend and spec else None
@@ -46,7 +48,9 @@ def main(words: Sequence[str]) -> int:
     problems.raise_any()
     assert backend is not None and spec is not None and null_text is not None and aside is not None
     start_logging()
-    record = convert_store(store, output, options.layout, spec=spec, backend=backend, null_text=null_text, dtypes=dtypes, aside=aside)
+    with hold_target(output, f"the store {output}"):
+        aside = check_output(store, tables, output, replace=options.replace)  # once more: another job may have ended there since
+        record = convert_store(store, output, options.layout, spec=spec, backend=backend, null_text=null_text, dtypes=dtypes, aside=aside)
     before, after = store.row_bytes, Store.open(output.with_name(f"{output.name}.tsv"), output)
     print(f"{output}: {record.num_rows} rows, {record.layout} layout, {after.row_bytes:,} bytes a row ({folder}: {before:,})")
     return 0

@@ -52,7 +52,7 @@ class BaseStore:
             return cls.open(folder)
         record, now = StoreRecord.from_json(content["record"], str(path)), read_record(folder)
         ids, captions = (texts[: record.num_rows] for texts in read_rows(table_path(folder), folder))
-        # Where it has other rows, those are of this extraction, which was killed at its end.
+        # A store that has other rows by now has those of this extraction, which was killed at its end.
         is_as_before = now is None or now.rows_hash != record.rows_hash or replace(now, mark=record.mark) == record
         if hash_rows(ids, captions) != record.rows_hash or not is_as_before:
             raise UserError(f"store {folder} was changed while rows were being added from {latent_dir}; remove that folder to start anew")

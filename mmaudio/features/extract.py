@@ -13,6 +13,7 @@ import numpy as np
 
 from mmaudio.base.errors import RejectsError, UserError
 from mmaudio.base.files import sweep
+from mmaudio.base.locks import hold_target
 from mmaudio.base.naming import named
 from mmaudio.base.ranks import Ranks, first_does, wait_for_all
 from mmaudio.clips.rejects import Reject, read_rejects, write_rejects
@@ -67,12 +68,17 @@ def extract(job: Job, target: Target, base: BaseStore | None, backend: Backend, 
 
 @contextmanager
 def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> Iterator[None]:
-    """Collective. Keep other runs out of the folder for the block, and let it be ready for rows."""
+    """Collective. Keep other runs from the store and out of the folder for the block, and let the folder be ready for rows."""
     with ExitStack() as stack:
 
+        def hold_store() -> None:
+            stack.enter_context(hold_target(target.folder, f"the store {target.folder}", shared_by=job.work.manifest.job))
+
         def start() -> None:
+            hold_store()
             stack.enter_context(job.work.taken(is_first=True))
             job.work.check()
+            _check_as_planned(job, target, base)
             if job.work.stage == DONE and not _stands(job, target):
                 job.work.clear()
             job.work.start(((item.id, item.file) for item in job.inputs.items), _most_captions(job, base))
@@ -83,6 +89,7 @@ def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> It
         if not ranks.is_first:
             stack.enter_context(job.work.taken(is_first=False))
             job.work.check_joined()
+            hold_store()
         wait_for_all()
         try:
             yield
@@ -92,6 +99,19 @@ def _alone(job: Job, target: Target, base: BaseStore | None, ranks: Ranks) -> It
                 advice = "run it again: what it held is made again"
                 raise UserError(f"{error.filename} was removed while this extraction was at work; {advice}") from None
             raise
+        if not ranks.is_first:
+            stack.close()
+        wait_for_all()  # the first leaves last, and removes what the locks leave
+
+
+def _check_as_planned(job: Job, target: Target, base: BaseStore | None) -> None:
+    """Raises: UserError where another job has changed what stands at the target since this one was planned."""
+    if base is None:
+        target.check_rows(job.inputs, job.recipe, source="this extraction", is_resumed=job.work.was_final)
+    elif not job.work.is_begun:
+        found = read_record(base.folder)
+        if found is None or found.rows_hash != base.record.rows_hash:
+            raise UserError(f"store {base.folder} was changed just now, before rows could be added; run it again")
 
 
 def _most_captions(job: Job, base: BaseStore | None) -> int:

@@ -34,7 +34,7 @@ COLUMNS = (*LATENTS, *VIDEO_FEATURES, TEXT, TEXT_TABLE, TEXT_ROW, NULL_TEXT, MOM
 _TOLD_AS = {"inputs_hash": "the hash of ids, captions, files and cuts"}
 _CHECKSUM = "checksum"  # of the other keys of a file
 CLOSING, DONE = "closing", "done"
-_FACTS = ("kept_hash", "rows_hash")  # that come with a stage
+_FACTS = {"kept_hash": CLOSING, "rows_hash": DONE, "was_final": None}  # and the stage they come with
 Columns = Mapping[str, tuple[tuple[int, ...], torch.dtype]]  # column → shape of the whole column and dtype
 PATIENCE_S = 15.0  # the processes of a run that was killed need a moment to notice, and a shared folder to show a file
 
@@ -54,6 +54,11 @@ class Manifest:
         """As it is written."""
         inputs = {"data_dir": str(self.data_dir.resolve()), "num_inputs": self.num_inputs, "inputs_hash": self.inputs_hash}
         return {"format_version": FORMAT_VERSION, **self.recipe.as_recorded(), **inputs, "appends_to": self.appends_to}
+
+    @property
+    def job(self) -> str:
+        """A hash that all processes of one extraction have, wherever their machines find the inputs."""
+        return text_hash([json.dumps({key: value for key, value in self.content().items() if key != "data_dir"}, sort_keys=True)])
 
     def differences(self, found: Mapping[str, Any]) -> list[str]:
         """What differs between another manifest's content and this; weights that are not known yet are left out."""
@@ -220,6 +225,16 @@ class Workspace:
         return read_manifest(self.folder).get("stage")
 
     @property
+    def is_begun(self) -> bool:
+        """Whether an extraction is under way here, or done."""
+        return bool(read_manifest(self.folder))
+
+    @property
+    def was_final(self) -> bool:
+        """Whether the making of the store may have begun: rows are final, or were before some of them were lost."""
+        return self.stage == CLOSING or "was_final" in read_manifest(self.folder)
+
+    @property
     def kept_hash(self) -> str | None:
         """The hash of which rows were kept when they became final; None before, and where the version before made them final."""
         return read_manifest(self.folder).get("kept_hash")
@@ -230,7 +245,7 @@ class Workspace:
 
     def reopen(self, num_captions: int) -> None:
         """Go back to where rows are being done, each at the place of its input, and reserve the columns again."""
-        self._write_manifest()
+        self._write_manifest(was_final="yes")
         self.reserve(num_captions)
 
     def _write_manifest(self, **facts: str) -> None:
@@ -292,10 +307,10 @@ def _is_manifest(content: Mapping[str, Any]) -> bool:
     """Whether what a file says can be believed, as far as it is not compared with this extraction (see `Manifest.differences`)."""
     if not content or not all(isinstance(content[key], str) for key in ("stage", *_FACTS) if key in content):
         return False
-    stage, facts = content.get("stage"), [key for key in _FACTS if key in content]
-    if stage == DONE:
-        return facts == ["rows_hash"] and type(content.get("format_version")) is int and "inputs_hash" in content
-    return stage in (None, CLOSING) and (not facts or (stage == CLOSING and facts == ["kept_hash"]))
+    stage = content.get("stage")
+    if stage not in (None, CLOSING, DONE) or not all(_FACTS[key] == stage for key in _FACTS if key in content):
+        return False
+    return stage != DONE or ("rows_hash" in content and "inputs_hash" in content and type(content.get("format_version")) is int)
 
 
 def _write_object(path: Path, content: Mapping[str, Any]) -> None:
