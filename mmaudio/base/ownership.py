@@ -89,7 +89,8 @@ def foreign(path: Path, advice: str = "", *, found: Path | None = None) -> UserE
         found: what in the folder is not ours, where it is not all of it.
     """
     what = f"{found or path} was not made by this program for this place, or by a version that left no mark in it"
-    return UserError(f"{what}; {_way_out(path, advice)}")
+    where = f"{path} holds other files: " if found not in (None, path) else ""
+    return UserError(f"{where}{what}; {_way_out(path, advice)}")
 
 
 def foreign_files(folder: Path, paths: Sequence[Path], advice: str = "") -> UserError:
