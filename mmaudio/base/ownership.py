@@ -67,9 +67,9 @@ def _is_mark(found: Any) -> bool:
     return isinstance(found, dict) and found.get("program") == PROGRAM and found.get("format") == MARK_FORMAT
 
 
-def fits(found: Mapping[str, Any] | None, kind: str, of: str) -> bool:
+def fits(found: Any, kind: str, of: str) -> bool:
     """Whether a mark is of this kind, and of what belongs at the place where it was found."""
-    return found is not None and found.get("kind") == kind and found.get("of") == of
+    return _is_mark(found) and found.get("kind") == kind and found.get("of") == of
 
 
 def is_in_the_way(path: Path, kind: str, of: str, read: Callable[[Path], Mark | None] = read_mark) -> bool:
@@ -90,7 +90,8 @@ def foreign(path: Path, advice: str = "", *, found: Path | None = None, aside: P
         aside: the name it would get; by default `aside_path`.
     """
     what = f"{found or path} was not made by this program for this place, or by a version that left no mark in it"
-    return UserError(f"{what}; {_way_out(path, advice, aside)}")
+    where = f"{path} holds other files: " if found not in (None, path) else ""
+    return UserError(f"{where}{what}; {_way_out(path, advice, aside)}")
 
 
 def foreign_files(folder: Path, paths: Sequence[Path], advice: str = "") -> UserError:

@@ -123,7 +123,7 @@ def test_a_file_of_another_kind_is_not_replaced(tmp_path: Path, content: str) ->
     (tmp_path / "samples.json").write_text(content)
     assert read_ids(tmp_path) == {}
     add_ids(tmp_path, {"rain.flac": "rain"})
-    with pytest.raises(UserError, match="is of another kind; move it away"):
+    with pytest.raises(UserError, match="was not made by this program"):
         add_ids(tmp_path, ids_by_file(["../x"], ".flac"))
     assert (tmp_path / "samples.json").read_text() == content
 
