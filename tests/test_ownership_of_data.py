@@ -201,7 +201,7 @@ def test_a_store_that_makes_way_is_one_store_aside(run_command, source, tmp_path
     assert snapshot(tmp_path) == before
     ended = convert(run_command, source, tmp_path / "s", "--replace")
     assert ended.code == 0, ended.err
-    assert f"{tmp_path / 's'} makes way for a new store and is now {tmp_path / 's.aside'}" in ended.out
+    assert f"{tmp_path / 's'} makes way for a new one and is now {tmp_path / 's.aside'}" in ended.out
     assert open_store(tmp_path, "s.aside").ids[0] == "other0"
     assert open_store(tmp_path, "s").ids[0] == "row0"
 

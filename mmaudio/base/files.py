@@ -221,8 +221,8 @@ def atomic_folder(
                     aside.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
-        if aside is not None and os.path.lexists(old):
-            log.warning("what was at %s is kept as %s", target, old)
+        if aside is not None and old.exists():
+            log.warning("%s makes way for a new one and is now %s", path, aside)
 
 
 def text_hash(lines: Iterable[str]) -> str:

@@ -88,12 +88,14 @@ def hold_target(target: Path, what: str, *, shared_by: str | None = None, waits:
     try:
         yield
     finally:
-        if is_free(handle):  # nobody else holds it
-            path.unlink(missing_ok=True)
-            if is_new_folder:
-                with suppress(OSError):  # it holds something now
-                    path.parent.rmdir()
-        os.close(handle)
+        try:
+            if is_free(handle):  # nobody else holds it
+                path.unlink(missing_ok=True)
+                if is_new_folder:
+                    with suppress(OSError):  # it holds something now
+                        path.parent.rmdir()
+        finally:
+            os.close(handle)
 
 
 def _try_hold(path: Path, shared_by: str | None) -> int | None:

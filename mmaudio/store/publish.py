@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,8 +25,7 @@ from mmaudio.store.replacing import NULL_TEXT, TABLE, Standing, beside, moves_as
 from mmaudio.store.schema import Layout, StoreRecord
 from mmaudio.store.statistics import Moments
 
-log = logging.getLogger(__name__)
-_GIVES_WAY = "makes way for a new store"
+_GIVES_WAY = "makes way for a new one"
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def fetch_file(row: WeightRow, file: str, target: Path) -> None:
         found = f"what {remote.host} sent for {file} is not the published file ({wrong}) and was removed"
         raise UserError(row.told(found, f"try again: `{row.fetch_command}`"))
     if target.exists():  # nothing a user has is lost
-        move_aside(target, "is not the published file", follows_link=True)
+        move_aside(target, "is not the published file")
         forget(target)
     os.replace(partial, real)
     discard(partial)

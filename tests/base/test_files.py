@@ -183,12 +183,12 @@ def test_what_is_not_ours_may_be_moved_aside_once_the_new_folder_is_whole(tmp_pa
     def fail() -> None:
         raise OSError("no swap")
 
-    with pytest.raises(ZeroDivisionError), atomic_folder(path, ["index.html"], keeps_old=True):
+    with pytest.raises(ZeroDivisionError), atomic_folder(path, ["index.html"], aside=aside):
         _ = 1 / 0
-    with pytest.raises(OSError, match="no swap"), atomic_folder(path, ["index.html"], fail, keeps_old=True):
+    with pytest.raises(OSError, match="no swap"), atomic_folder(path, ["index.html"], fail, aside=aside):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["page"]
-    with atomic_folder(path, ["index.html"], keeps_old=True) as temporary:
+    with atomic_folder(path, ["index.html"], aside=aside) as temporary:
         (temporary / "index.html").write_text("new")
         assert (path / "mine").exists()
     assert (path / "index.html").read_text() == "new"

@@ -120,12 +120,14 @@ def test_without_what_sounds_it_training_goes_on_and_says_what_is_not_done(run_s
 def test_what_cannot_be_written_ends_no_training(run_script, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "output/full"
+    begun = run_script("train.py", *words_for(data, "exp_id=full", "log_extra_interval=0", "num_iterations=1", "metrics.names=[]"))
+    assert begun.code == 0, begun.err
     (run / "val/val-cache/held-1.flac").mkdir(parents=True)  # neither written nor removed as a file
     for place in ("previews", "test-sampled"):
         (run / place).write_text("no folder")
     ended = run_script("train.py", *words_for(data, "exp_id=full", "log_extra_interval=2", "num_iterations=2", "metrics.names=[onset_f1]"))
     assert ended.code == 3, ended.err
-    missed = "generate after 0, 2 iterations; evaluate after 2 iterations; test after 2 iterations"
+    missed = "evaluate after 2 iterations; generate after 2 iterations; test after 2 iterations"
     assert f"not done: {missed}; " in last_line(ended) and "Traceback" not in ended.out + ended.err
     assert torch.load(run / "full_ckpt_last.pth", weights_only=True)["it"] == 2
 

@@ -101,7 +101,7 @@ def test_lines(generate, world, tmp_path):
     apart = write_lines(tmp_path / "one.jsonl", {"name": "rain_on_a_roof_2", "prompt": "rain: on a roof?", "negative_prompt": "music"})
     generate(tmp_path / "one", "--jsonl", apart)
     same = heard(tmp_path / "one" / "rain_on_a_roof_2.flac"), heard(tmp_path / "out" / "rain_on_a_roof_2.flac")
-    assert np.abs(same[0] - same[1]).mean() < 1e-3, "a sample is a function of its seed and name, and Griffin-Lim of little more"
+    assert np.abs(same[0] - same[1]).mean() < 2e-3, "a sample is a function of its seed and name, and Griffin-Lim of little more"
     generate(tmp_path / "seed", "--jsonl", apart, "--seed", 43)
     assert np.abs(heard(tmp_path / "seed" / "rain_on_a_roof_2.flac") - same[0]).mean() > 1e-2
 

@@ -148,7 +148,7 @@ def test_a_folder_that_is_no_page_is_not_replaced(run_command, tmp_path, kind):
     assert content(place) == before
     ended = run_command("report", run, "--output", place, "--replace")
     aside = place.with_name(f"{place.name}.aside")
-    assert ended.code == 0 and f"is kept as {aside}" in ended.out
+    assert ended.code == 0 and f"is now {aside}" in ended.out
     assert {aside / path.relative_to(place) if path != place else aside: what for path, what in before.items()} == content(aside)
     assert run_command("report", run, "--output", place).code == 0, "it is ours now"
 

@@ -94,7 +94,7 @@ def test_features_that_nobody_knows_of_are_kept_aside(toy, caplog):
     write_features(toy / "cache", STEMS[0], {"a.b": torch.ones(3)})
     extract(toy, write_sounds(toy / "sounds", IDS))
     assert torch.load(toy / "cache" / f"{STEMS[0]}.pth.aside", weights_only=True).keys() == {"a.b"}
-    assert "is kept as" in caplog.text and len(read_features(toy / "cache", STEMS[0])) == 5
+    assert "is now" in caplog.text and len(read_features(toy / "cache", STEMS[0])) == 5
 
 
 def test_bad_files_are_counted_with_their_reasons_and_replaced_by_none(toy):

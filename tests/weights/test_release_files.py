@@ -271,4 +271,4 @@ def test_a_link_to_a_place_elsewhere_stays_one(server, place):
     (place / "disk" / "v1-16.pth").write_bytes(b"another")
     fetch.ensure(CATALOGUE["vae_16k"], Path(), replace_wrong=True)
     assert (place / "disk" / "v1-16.pth").read_bytes() == b"another", "what a link leads to is somebody's own"
-    assert VAE.read_bytes() == CONTENT and Path(f"{VAE}.old").read_bytes() == b"another"
+    assert VAE.read_bytes() == CONTENT and Path(f"{VAE}.aside").read_bytes() == b"another"
