@@ -187,9 +187,13 @@ class StoppedSolver(LineSolver):
 def test_a_signal_ends_the_run_after_the_step_and_cannot_interrupt_the_save(tmp_path, number, asked):
     outside = []
     before = signal.signal(signal.SIGTERM, lambda *_: outside.append(1))
+    terminal = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where nohup runs the tests
     solver = built(tmp_path, StoppedSolver, solver=SolverSettings(options={"slope": 3.0, "signal": int(number)}))
-    assert engine.train(solver) is asked
-    signal.signal(signal.SIGTERM, before)
+    try:
+        assert engine.train(solver) is asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGHUP, terminal)
     assert outside == []
     assert load_checkpoint(tmp_path / "line_ckpt_last.pth").steps_done == 3
 
