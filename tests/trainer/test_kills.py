@@ -107,7 +107,7 @@ class Training:
         killed_s = time.monotonic()
         wait_until_gone(self.running, self.marker)
         gone_s = time.monotonic() - killed_s
-        torn = sorted(path.name for path in self.half_written() - self.left_before)
+        torn = sorted(file.name for path in self.half_written() - self.left_before for file in path.iterdir())
         found = newest_checkpoint(self.files)
         assert found is None or found.skipped == ()  # nothing torn has the name of a checkpoint
         return Killed(way, moment, killed_s - self.began_s, gone_s, self.steps_taken(), found.state.steps_done if found else 0, torn)
@@ -127,11 +127,11 @@ class Killed:
     gone_s: float  # from the kill until no process was left
     steps_taken: int
     steps_kept: int
-    half_written: list[str]
+    half_written: list[str]  # what the temporary folders of this start hold
 
     @property
     def tore_a_checkpoint(self) -> bool:
-        return any(name.startswith(f".{NAME}_ckpt_last.pth.") for name in self.half_written)
+        return f"{NAME}_ckpt_last.pth" in self.half_written
 
 
 @pytest.fixture
