@@ -10,8 +10,8 @@ output/<exp_id>/<dataset>/, scores beside that folder; the same command goes on 
 import sys
 
 from mmaudio.base.errors import run_entry_point
-from mmaudio.base.ranks import read_ranks
-from mmaudio.commands.evaluation.entry import main
+from mmaudio.commands.evaluate import evaluate_by_settings
+from mmaudio.distributed.ranks import read_ranks
 
 if __name__ == "__main__":
-    run_entry_point(lambda: main(sys.argv[1:]), speaks=lambda: read_ranks().is_first)
+    run_entry_point(lambda: evaluate_by_settings(sys.argv[1:]), speaks=lambda: read_ranks().is_first)

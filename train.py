@@ -16,18 +16,19 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from mmaudio.base.errors import Problems, run_entry_point
-from mmaudio.base.launcher import unhandled_signals
 from mmaudio.base.logs import start_logging
-from mmaudio.base.peers import watch_peers
-from mmaudio.base.ranks import patience, pick_device, process_group, read_ranks, set_threads, watch_launcher
-from mmaudio.base.settings import TrainSettings, plain_values, read_command, settings_from
-from mmaudio.commands.added_stages import check_stages
-from mmaudio.commands.training import leaving_for_requeue, train_and_evaluate
-from mmaudio.runs.folder import held, unmark_requeue
-from mmaudio.runs.names import LOG_FILE
+from mmaudio.commands.train import leaving_for_requeue, train_and_evaluate
+from mmaudio.distributed.collectives import collective_timeout, process_group
+from mmaudio.distributed.devices import pick_device, set_threads
+from mmaudio.distributed.ranks import read_ranks, unhandled_signals, watch_launcher
+from mmaudio.distributed.watchdog import watch_ranks
+from mmaudio.evaluation.training_stages import check_stages
+from mmaudio.runs.folder import LOG_FILE, lock_run, unmark_requeue
 from mmaudio.runs.signature import claim_folder, record_signature, signature, write_config
+from mmaudio.settings.compose import plain_values, read_command, settings_from
+from mmaudio.settings.schema import TrainSettings
+from mmaudio.trainer.checks import check_run_folder
 from mmaudio.trainer.solver import solver_class
-from mmaudio.trainer.start_checks import check_run_folder
 
 log = logging.getLogger(__name__)
 CONFIG_DIR = Path(__file__).resolve().parent / "config"
@@ -55,10 +56,10 @@ def train_as(config: DictConfig) -> int:
     if trains and (warning := unhandled_signals()):
         log.warning("%s", warning)
     with (
-        process_group(ranks, device, patience(limit_s)) as store,
-        watch_peers(ranks, store, limit_s) as pulse,
+        process_group(ranks, device, collective_timeout(limit_s)) as store,
+        watch_ranks(ranks, store, limit_s) as pulse,
         leaving_for_requeue(run_dir) if trains else nullcontext(),
-        held(run_dir, holds=writes),
+        lock_run(run_dir, holds=writes),
     ):
         if writes:
             unmark_requeue(run_dir)

@@ -27,8 +27,10 @@ from benchmarks import (
     saving,
 )
 from mmaudio.base.errors import Problems, nearest, run_entry_point
+from mmaudio.base.machine import num_cores
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.base.ranks import num_cores, read_ranks, set_threads
+from mmaudio.distributed.devices import set_threads
+from mmaudio.distributed.ranks import read_ranks
 
 TABLES: dict[str, Callable[[], None]] = {
     "rates": rates.print_table,

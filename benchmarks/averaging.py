@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mmaudio.checkpoints.posthoc_ema import decay, gamma_of
 from mmaudio.network import build_network
-from mmaudio.trainer.ema import PowerAverages
-from mmaudio.trainer.one_block import gather_
+from mmaudio.trainer.ema_averages import PowerAverages, flatten_parameters_
 
 SIGMAS = (0.05, 0.1)
 VARIANT = "small_16k"
@@ -27,7 +26,7 @@ def _state(device: torch.device, *, one_value_each: bool, in_one_block: bool) ->
         shapes = [tensor.shape for tensor in build_network(VARIANT).state_dict().values()]
     module = torch.nn.ParameterList([torch.zeros((1,) if one_value_each else shape, device=device) for shape in shapes])
     if in_one_block:
-        gather_(module)
+        flatten_parameters_(module)
     return module.state_dict()
 
 

@@ -21,10 +21,9 @@ import torch
 from benchmarks.plain_loader import plain_batches
 from mmaudio.base.specs import AudioSpec
 from mmaudio.batches import Mixture, Placement, Source, training_batches, training_rows
-from mmaudio.batches.gather import Gatherer
-from mmaudio.batches.slabs import new_slab
+from mmaudio.batches.gather import BatchReader, host_buffer
 from mmaudio.store import Block, Store, table_path, write_store
-from mmaudio.store.schema import TEXT_SHAPE, columns
+from mmaudio.store.format import TEXT_SHAPE, columns
 
 SPEC = AudioSpec("16k")
 BATCH, NUM_CAPTIONS = 64, 309  # captions: of the VGGSound tables
@@ -81,8 +80,8 @@ def _host_part(placement: Placement, num_threads: int) -> Way:
 
     def way(count: int) -> Iterator[object]:
         with ThreadPoolExecutor(num_threads) as pool:
-            gatherer = Gatherer(placement, pool, joined=False)
-            slabs = [new_slab(gatherer.room_for(BATCH)) for _ in range(2)]
+            gatherer = BatchReader(placement, pool, joined=False)
+            slabs = [host_buffer(gatherer.room_for(BATCH)) for _ in range(2)]
             for step in range(count):
                 yield gatherer.gather(mixture.select(training_rows(len(mixture), BATCH, SEED, step)), slabs[step % 2])
 
@@ -91,7 +90,7 @@ def _host_part(placement: Placement, num_threads: int) -> Way:
 
 def _copy(batch_bytes: int) -> Way:
     source = np.ones(COPIED_BYTES, dtype=np.uint8)
-    targets = [new_slab(batch_bytes).numpy() for _ in range(2)]
+    targets = [host_buffer(batch_bytes).numpy() for _ in range(2)]
 
     def way(count: int) -> Iterator[object]:
         for number in range(count):

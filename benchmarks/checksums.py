@@ -10,11 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.rates import seconds_of
-from mmaudio.base.checksums import ENTRY, PLACEHOLDER, state_checksum
-from mmaudio.base.files import sync_file
-from mmaudio.base.finite import all_finite
-from mmaudio.base.tensor_files import SAFETENSORS, read_tensor_file
-from mmaudio.weights.verify import read_fingerprint
+from mmaudio.files.atomic import sync_file
+from mmaudio.files.checksums import ENTRY, PLACEHOLDER, SAFETENSORS, state_checksum
+from mmaudio.files.tensor_files import all_finite, read_tensor_file
+from mmaudio.weights.verification import read_fingerprint
 
 NUM_TENSORS, TENSOR_SIDE = 256, 1024  # 1.07 GB of float32
 GB = 1e9

@@ -14,9 +14,9 @@ from benchmarks.encoder_clips import Clips, measure_clips
 from benchmarks.encoder_networks import CLIP_SPEC, Network, networks_for
 from benchmarks.memory import peak_bytes
 from benchmarks.rates import bench_device, seconds_of
-from mmaudio.base.dtypes import torch_dtype
+from mmaudio.base.specs import torch_dtype
 from mmaudio.features import Backend
-from mmaudio.features.plan import FOR_VIDEO, BackendPlan
+from mmaudio.features.backend_plan import FOR_VIDEO, BackendPlan
 from mmaudio.trainer.costs import MatrixProduct
 
 PRODUCT_SHARE = 0.25  # of a network's operations, in the product timed in turns with it

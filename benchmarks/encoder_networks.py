@@ -23,7 +23,7 @@ from mmaudio.base.specs import (
     AudioSpec,
 )
 from mmaudio.codec import BigVGAN, MelVAE
-from mmaudio.codec.vocoder_settings import PUBLISHED
+from mmaudio.codec.bigvgan import PUBLISHED
 from mmaudio.encoders import Synchformer
 from mmaudio.encoders.clip import MEAN, STD, Clip
 from mmaudio.encoders.synchformer import DEPTH

@@ -14,11 +14,11 @@ from benchmarks.encoder_case import ARITHMETIC, Case, Row
 from benchmarks.encoder_clips import NUM_CLIPS, Clips
 from benchmarks.encoder_networks import CLIP_SPEC, clip_config
 from benchmarks.limited import Ended, run_limited
-from mmaudio.base.tensor_files import Shapes, shapes_of
 from mmaudio.codec import MelVAE
 from mmaudio.encoders import Synchformer
 from mmaudio.encoders.clip import CONFIG_FILE, WEIGHT_FILES
 from mmaudio.encoders.synchformer import UNUSED
+from mmaudio.files.tensor_files import Shapes, shapes_of
 from mmaudio.weights import extraction_needs, find_row
 
 LIMIT_S = {False: 300.0, True: 600.0}  # of a case, eager or compiled

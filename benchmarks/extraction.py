@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.row_writer import SPEC
-from mmaudio.store.schema import layout_of
+from mmaudio.store.format import layout_of
 
 FEW, MANY = 2_000, 20_000
 PROCESSES = 2

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmaudio.base.ranks import calm_environment
+from mmaudio.base.machine import child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_REASON = 100  # characters
@@ -29,7 +29,7 @@ def run_limited(module: str, words: Sequence[str], limit_s: float) -> Ended:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         out, err = Path(place) / "out", Path(place) / "err"
         command = [sys.executable, "-m", module, *words]
-        environment = {**calm_environment(), "TORCHINDUCTOR_CACHE_DIR": place}
+        environment = {**child_environment(), "TORCHINDUCTOR_CACHE_DIR": place}
         with out.open("w") as to_out, err.open("w") as to_err:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=to_out, stderr=to_err, start_new_session=True)
         try:

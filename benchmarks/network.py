@@ -14,7 +14,8 @@ from benchmarks.operations import step_flops
 from benchmarks.rates import NAMES, bench_device, precisions
 from benchmarks.step import COMPILING
 from mmaudio.base.errors import UserError, nearest
-from mmaudio.base.ranks import Ranks, pick_device
+from mmaudio.distributed.devices import pick_device
+from mmaudio.distributed.ranks import Ranks
 
 BATCH = {
     "cpu": {"tiny_16k": 4, "small_16k": 1},

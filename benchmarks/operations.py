@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.step import new_batch, new_network
-from mmaudio.base.draws import Draws
+from mmaudio.base.rng import CounterRng
 from mmaudio.base.specs import DEFAULT_DURATION_S
 from mmaudio.flow.loss import FlowSettings, draw_flow, flow_loss
 from mmaudio.trainer.costs import count_flops, flops_per_row
@@ -22,7 +22,7 @@ def step_flops(variant: str, num_rows: int, num_without_video: int = 0, duration
     """Of the loss of a batch and its gradients."""
     network = new_network(variant, duration_s, META)
     batch = new_batch(network, num_rows, META, num_without_video)
-    draws = draw_flow(Draws(1, 0, torch.arange(num_rows, device=META)), *batch.a_mean.shape[1:])
+    draws = draw_flow(CounterRng(1, 0, torch.arange(num_rows, device=META)), *batch.a_mean.shape[1:])
     return count_flops(lambda: flow_loss(network, batch, draws, FlowSettings()).loss_b.mean())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from tensordict import TensorDict
 from torch.utils.data import DataLoader, Dataset
 
-from mmaudio.store.schema import TEXT, TEXT_ROW, TEXT_TABLE
+from mmaudio.store.format import TEXT, TEXT_ROW, TEXT_TABLE
 
 
 class MappedRows(Dataset[dict[str, Any]]):

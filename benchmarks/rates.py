@@ -6,10 +6,11 @@ from statistics import median
 
 import torch
 
-from mmaudio.base.ranks import Ranks, pick_device, read_ranks, set_threads
-from mmaudio.base.settings import TrainSettings
+from mmaudio.distributed.devices import pick_device, set_threads
+from mmaudio.distributed.ranks import Ranks, read_ranks
+from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.costs import MATMUL_SIDE, matmul_rate
-from mmaudio.trainer.precision import set_backend_flags, uses_amp
+from mmaudio.trainer.model_settings import set_backend_flags, uses_amp
 
 REPEATS = {"cpu": 3, "cuda": 20}
 SHORTEST_S = 0.01  # shorter calls are repeated until a measurement is this long

@@ -15,10 +15,10 @@ from torchvision.transforms import v2
 
 from mmaudio.base.specs import CLIP_FPS, CLIP_SIDE_PX, SYNC_FPS, SYNC_SIDE_PX, AudioSpec
 from mmaudio.features import build_backend
-from mmaudio.media.frames import ExactPicker, pick_frames
-from mmaudio.media.planar import PlanarMedia, read_planar_video
+from mmaudio.media.frame_selection import ExactPicker, pick_frames
+from mmaudio.media.mp4 import write_video
 from mmaudio.media.video import read_video
-from mmaudio.media.write import write_video
+from mmaudio.media.yuv_video import PlanarMedia, read_planar_video
 
 SPEC = AudioSpec("16k")
 HEIGHT, WIDTH, FPS, FILE_S = 360, 640, 25, 10

@@ -9,21 +9,22 @@ from pathlib import Path
 
 import torch
 
-from mmaudio.base.ranks import UNEVEN_WORK_TIMEOUT, process_group, read_ranks
 from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
-from mmaudio.features import rows
+from mmaudio.distributed.collectives import UNEVEN_WORK_TIMEOUT, process_group
+from mmaudio.distributed.ranks import read_ranks
+from mmaudio.extraction import rows
+from mmaudio.extraction.inputs import Input, Inputs
+from mmaudio.extraction.job import Job
+from mmaudio.extraction.pipeline import extract
+from mmaudio.extraction.progress import FailureLimit
+from mmaudio.extraction.reading import ReadingRules
+from mmaudio.extraction.store_target import StoreTarget
+from mmaudio.extraction.workspace import Manifest, Workspace
 from mmaudio.features.backend import Backend
-from mmaudio.features.extract import extract
-from mmaudio.features.failure_limit import FailureLimit
-from mmaudio.features.inputs import Input, Inputs
-from mmaudio.features.job import Job
-from mmaudio.features.plan import Abilities, BackendPlan
-from mmaudio.features.reading import ReadingRules
-from mmaudio.features.target import Target
-from mmaudio.features.workspace import Manifest, Workspace
+from mmaudio.features.backend_plan import Abilities, BackendPlan
 from mmaudio.media.video import VideoMedia
-from mmaudio.store.publish import Recipe
-from mmaudio.store.schema import layout_of
+from mmaudio.store.format import layout_of
+from mmaudio.store.writer import StoreRecipe
 
 NUM_CAPTIONS = 309  # as VGGSound has
 SPEC = AudioSpec("16k")
@@ -54,12 +55,12 @@ def main() -> None:
     ranks, inputs, layout = read_ranks(), made_up_inputs(num_rows), layout_of("compact", "video", SPEC)
     media = VideoMedia(torch.zeros(1, 1, dtype=torch.uint8), torch.zeros(1, 1, dtype=torch.uint8), torch.zeros(1))
     setattr(rows, "file_reader", lambda *_, **__: lambda numbers: [media] * len(numbers))  # noqa: B010 - the media of made-up rows
-    recipe = Recipe("video", SPEC, "lite", layout, {})
+    recipe = StoreRecipe("video", SPEC, "lite", layout, {})
     work = Workspace(folder / "parts", Manifest(recipe, inputs.data_dir, num_rows, inputs.hash, None))
     job = Job(inputs, ReadingRules(True), recipe, work, 1, 1, FailureLimit())
     backend, began = made_up_backend(), time.perf_counter()
     with process_group(ranks, torch.device("cpu"), UNEVEN_WORK_TIMEOUT):
-        extract(job, Target(folder, "rows"), None, backend, ranks)
+        extract(job, StoreTarget(folder, "rows"), None, backend, ranks)
     print(f"took {time.perf_counter() - began}", flush=True)
 
 

@@ -5,7 +5,7 @@ from statistics import median
 
 import torch
 
-from mmaudio.checkpoints.background import HostCopies
+from mmaudio.checkpoints.save import HostCopies
 from mmaudio.network import build_network
 
 VARIANT = "small_16k"

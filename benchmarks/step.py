@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from mmaudio.base.draws import Draws
+from mmaudio.base.rng import CounterRng
+from mmaudio.flow.guidance import ConditionDropout, DropoutDraws, choose_present
 from mmaudio.flow.loss import FlowBatch, FlowSettings, draw_flow
-from mmaudio.flow.nulls import NullDraws, NullSettings, choose_told
 from mmaudio.network import CONDITION_ROWS, FlowTransformer, build_network, find_variant
-from mmaudio.trainer.descent import Descent, build_optimizer
-from mmaudio.trainer.objective import FlowObjective
+from mmaudio.trainer.flow_solver import FlowObjective
+from mmaudio.trainer.optimizer import OptimizerStep, build_optimizer
 
 CLIP_GRAD_NORM, LEARNING_RATE, WEIGHT_DECAY = 1.0, 1e-4, 1e-6
 COMPILING = ("eager", "blocks compiled", "compiled")
@@ -29,7 +29,7 @@ def new_batch(network: FlowTransformer, num_rows: int, device: torch.device, num
 
     never = torch.ones(num_rows)
     exists = torch.arange(num_rows) >= num_without_video
-    told = choose_told(exists, torch.ones(num_rows, dtype=torch.bool), NullDraws(never, never, never), NullSettings())
+    told = choose_present(exists, torch.ones(num_rows, dtype=torch.bool), DropoutDraws(never, never, never), ConditionDropout())
     latent = random(network.latent_seq_len, network.latent_mean.shape[-1])
     clip, sync = random(network.clip_seq_len, CONDITION_ROWS["clip"].width), random(network.sync_seq_len, CONDITION_ROWS["sync"].width)
     text = random(network.text_seq_len, CONDITION_ROWS["text"].width)
@@ -58,12 +58,12 @@ class TrainingStep:
         self.batch, self.objective = batch, FlowObjective(network, FlowSettings(), amp=amp)
         self.positions = torch.arange(len(batch.a_mean), device=batch.a_mean.device)
         optimizer = build_optimizer(network, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, amp=amp)
-        self.descent = Descent(network, optimizer, CLIP_GRAD_NORM)
+        self.descent = OptimizerStep(network, optimizer, CLIP_GRAD_NORM)
         compile_(self.objective, how)
 
     def forward(self) -> Tensor:
         """The loss of the batch, with what its backward pass needs."""
-        draws = draw_flow(Draws(1, 0, self.positions), *self.batch.a_mean.shape[1:])
+        draws = draw_flow(CounterRng(1, 0, self.positions), *self.batch.a_mean.shape[1:])
         return self.objective(self.batch, draws)[0].mean()
 
     def __call__(self) -> None:

@@ -25,10 +25,10 @@ from benchmarks.encoder_networks import (
 )
 from benchmarks.limited import Ended
 from benchmarks.memory import peak_bytes
-from mmaudio.base.tensor_files import read_state_dict
 from mmaudio.codec import load_vae
 from mmaudio.encoders import load_clip, load_synchformer
 from mmaudio.features import build_backend
+from mmaudio.files.tensor_files import read_state_dict
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 NUM_MIB = 64

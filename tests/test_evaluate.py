@@ -12,14 +12,14 @@ import soundfile
 import torch
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.locks import hold_target
 from mmaudio.codec import MelSpectrogram
-from mmaudio.commands.evaluation.samples import begin_folder
+from mmaudio.evaluation.sampling import begin_folder
+from mmaudio.files.locks import hold_target
 from mmaudio.media.audio import write_flac
-from mmaudio.media.example import draw_bounces, render_frames, render_sound
+from mmaudio.media.mp4 import write_video
 from mmaudio.media.sample_marks import read_sample_mark, sample_mark
-from mmaudio.media.write import write_video
-from mmaudio.metrics.cache_files import CACHE_FILES
+from mmaudio.media.synthetic import draw_bounces, render_frames, render_sound
+from mmaudio.metrics.feature_cache import CACHE_FILES
 from tests.conftest import ROOT, torchrun
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data
 
@@ -164,7 +164,7 @@ def put_all(folder, *names):
 
 def test_all_that_is_not_ours_is_told_before_anything_is_loaded(run_script, run, monkeypatch):
     monkeypatch.chdir(run)
-    monkeypatch.setattr("mmaudio.commands.evaluation.subject.Subject.load", lambda *_, **__: pytest.fail("loaded in vain"))
+    monkeypatch.setattr("mmaudio.evaluation.evaluated_model.EvaluatedModel.load", lambda *_, **__: pytest.fail("loaded in vain"))
     results = run / "output/one"
     names = [f"{name}.pth" for name in CACHE_FILES]
     mine = put_all(results / "winds-mine-sampled", "samples.json", "winds-0.flac", "winds-3.flac", "holiday.flac", "cache/notes.txt")
@@ -233,7 +233,7 @@ def test_other_files_are_left_alone_and_not_counted_also_behind_a_link(run_scrip
 
 def test_one_evaluation_at_a_time_writes_results(run_script, run, monkeypatch):
     monkeypatch.chdir(run)
-    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    monkeypatch.setattr("mmaudio.files.locks.PATIENCE_S", 0.0)
     words = ("evaluate.py", "exp_id=one", "dataset=winds", "output_name=held", "metrics.names=[]")
     for name, what in (("winds-held-sampled/samples.json", "samples in "), ("winds-held-output_metrics.json", "the scores ")):
         with hold_target(run / "output/one" / name, "it"):

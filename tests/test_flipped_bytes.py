@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 
-from mmaudio.base.checksums import DamagedFileError, carried_checksums
 from mmaudio.base.errors import UserError
-from mmaudio.base.null_text import read_null_text, write_null_text
-from mmaudio.base.tensor_files import read_tensor_file
+from mmaudio.checkpoints.ema_snapshots import SnapshotFolder, average_entries, save_snapshots
 from mmaudio.checkpoints.export import convert, describe, write_export
 from mmaudio.checkpoints.load import load_checkpoint, load_weights
-from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord
+from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
-from mmaudio.checkpoints.snapshots import SnapshotFolder, average_entries, save_snapshots
-from mmaudio.metrics.caches import read_features, write_features
-from mmaudio.metrics.judges.parts import PartWriter, read_parts
+from mmaudio.files.checksums import DamagedFileError, carried_checksums
+from mmaudio.files.tensor_files import read_tensor_file
+from mmaudio.metrics.extractors.cache_update import PartWriter, read_parts
+from mmaudio.metrics.feature_cache import read_features, write_features
 from mmaudio.network import build_network
 from mmaudio.store import Store
+from mmaudio.store.format import read_null_text, write_null_text
 from tests.trainer.tiny_stores import write_tiny_store
 
 SEED = int(os.environ.get("SOAK_SEED", "0"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmaudio.base.tables import read_table
+from mmaudio.files.tables import read_table
 from mmaudio.store.reader import Store
 from tests.conftest import ROOT, SHARED, torchrun
 

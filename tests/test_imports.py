@@ -14,22 +14,28 @@ PACKAGES = sorted(path.name for path in (ROOT / "mmaudio").iterdir() if (path / 
 EVERYTHING = {*PACKAGES, ""}
 MAY_IMPORT = {
     "base": set(),
-    "media": {"base"},
-    "codec": {"base"},
-    "encoders": {"base"},
-    "weights": {"base"},
-    "store": {"base"},
+    "files": {"base"},
+    "settings": {"base"},
+    "distributed": {"base"},
     "flow": {"base"},
-    "checkpoints": {"base"},
-    "runs": {"base"},
-    "network": {"base", "flow"},
-    "clips": {"base", "media"},
-    "report": {"base", "media"},
-    "metrics": {"base", "media", "encoders", "weights"},
-    "features": {"base", "media", "clips", "codec", "encoders", "weights", "store"},
-    "batches": {"base", "store"},
-    "trainer": {"base", "batches", "flow", "network", "checkpoints", "runs"},
-    "generate": {"base", "media", "codec", "encoders", "weights", "features", "flow", "network", "checkpoints"},
+    "media": {"base", "files"},
+    "codec": {"base", "files"},
+    "encoders": {"base", "files"},
+    "weights": {"base", "files"},
+    "store": {"base", "files"},
+    "clips": {"base", "files", "media"},
+    "features": {"base", "files", "settings", "distributed", "codec", "encoders", "weights"},
+    "extraction": {"base", "files", "distributed", "media", "clips", "features", "store"},
+    "batches": {"base", "settings", "store"},
+    "network": {"base", "files", "flow"},
+    "checkpoints": {"base", "files"},
+    "runs": {"base", "files", "settings"},
+    "report": {"base", "files", "media", "metrics", "runs"},
+    "metrics": {"base", "files", "distributed", "media", "encoders", "weights"},
+    "generate": {"base", "files", "media", "clips", "features", "flow", "network", "checkpoints"},
+    "trainer": {"base", "files", "settings", "distributed", "batches", "flow", "network", "checkpoints", "runs"},
+    "evaluation": EVERYTHING - {"extraction", "codec", "encoders", "flow", "report", "doctor", "commands"},
+    "doctor": {"base", "settings", "distributed", "media", "weights", "features", "store", "batches", "network", "trainer", "metrics"},
     "commands": EVERYTHING,
 }
 ENTRY_POINTS = {"commands", "scripts"}
@@ -37,10 +43,10 @@ LIVES_IN = {
     "tensordict": {"store"},
     "av": {"media"},
     "open_clip": {"encoders"},
-    "hydra": ENTRY_POINTS | {"base/settings.py"},
-    "omegaconf": ENTRY_POINTS | {"base/settings.py", "base/config_files.py"},
+    "hydra": ENTRY_POINTS | {"settings/compose.py"},
+    "omegaconf": ENTRY_POINTS | {"settings/compose.py", "settings/config_files.py", "runs/saved_settings.py"},
 }
-READS_ENVIRONMENT = {"base/launcher.py", "base/ranks.py", "runs/cluster.py", "weights"}
+READS_ENVIRONMENT = {"distributed/ranks.py", "distributed/devices.py", "base/machine.py", "weights"}
 
 
 def sources():

@@ -10,13 +10,12 @@ from shutil import copytree, rmtree
 
 import pytest
 
-from mmaudio.base.marked_files import record_beside
-from mmaudio.base.tables import read_table, write_table
-from mmaudio.clips.rejects import read_rejects
-from mmaudio.clips.table import read_clips
+from mmaudio.clips.clip_tables import read_clips, read_rejects
+from mmaudio.files.owned_files import record_beside
+from mmaudio.files.tables import read_table, write_table
 from mmaudio.media.audio import write_flac
-from mmaudio.media.example import draw_bounces, render_frames, render_sound
-from mmaudio.media.write import write_video
+from mmaudio.media.mp4 import write_video
+from mmaudio.media.synthetic import draw_bounces, render_frames, render_sound
 from mmaudio.store import record_path, table_path
 from tests.store.examples import index_of, make_store, open_store
 

@@ -15,12 +15,19 @@ from PIL import Image
 
 import train
 from mmaudio.base.errors import UserError
+from mmaudio.checkpoints.ema_snapshots import (
+    SnapshotOwner,
+    check_owner,
+    claim_snapshots,
+    list_snapshots,
+    retire_snapshots,
+    save_snapshot,
+    synthesize,
+    thin_snapshots,
+)
 from mmaudio.checkpoints.load import load_checkpoint
-from mmaudio.checkpoints.run_state import record_path
-from mmaudio.checkpoints.snapshot_record import SnapshotOwner, check_owner
-from mmaudio.checkpoints.snapshots import claim_snapshots, list_snapshots, retire_snapshots, save_snapshot, synthesize
-from mmaudio.checkpoints.thinning import thin_snapshots
-from mmaudio.trainer.start_checks import check_run_folder
+from mmaudio.checkpoints.run_files import record_path
+from mmaudio.trainer.checks import check_run_folder
 from mmaudio.trainer.tracker import read_metrics
 from tests.commands.test_evaluate_command import write as write_sounds
 from tests.conftest import own_handlers

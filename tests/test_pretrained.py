@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from mmaudio.base.specs import AudioSpec
-from mmaudio.base.tensor_files import read_state_dict
 from mmaudio.codec import MelSpectrogram, load_vae
 from mmaudio.encoders import load_clip, load_synchformer
+from mmaudio.files.tensor_files import read_state_dict
 from mmaudio.media.audio import read_audio
 from mmaudio.media.video import read_video
 from mmaudio.store.reader import Store

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mmaudio.base.tables import write_table
+from mmaudio.files.tables import write_table
 from mmaudio.media.audio import write_flac
-from mmaudio.media.example import draw_bounces, render_frames, render_sound
-from mmaudio.media.write import write_video
+from mmaudio.media.mp4 import write_video
+from mmaudio.media.synthetic import draw_bounces, render_frames, render_sound
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.base.ranks import read_ranks
-from mmaudio.commands.extraction import run_extraction
-from mmaudio.commands.extraction_options import add_common_options
-from mmaudio.commands.extraction_plan import Stage
-from mmaudio.features.inputs import find_audio_clips
-from mmaudio.features.plan import FOR_AUDIO
-from mmaudio.features.reading import ReadingRules
-from mmaudio.features.target import Target
+from mmaudio.commands.extract import add_common_options, run_extraction
+from mmaudio.distributed.ranks import read_ranks
+from mmaudio.extraction.inputs import find_audio_clips
+from mmaudio.extraction.job import ExtractionKind
+from mmaudio.extraction.reading import ReadingRules
+from mmaudio.extraction.store_target import StoreTarget
+from mmaudio.features.backend_plan import FOR_AUDIO
 
 
 def main() -> int:
@@ -29,10 +28,10 @@ def main() -> int:
     problems = Problems()
     options = parse_options(parser, None, problems)
     output, captions_tsv, clips_tsv = Path(options.output_dir), Path(options.captions_tsv), Path(options.clips_tsv)
-    stage = Stage(
+    stage = ExtractionKind(
         find=lambda: find_audio_clips(Path(options.data_dir), captions_tsv, clips_tsv),
         tables=(captions_tsv, clips_tsv),
-        target=Target(output.parent, output.name, options.replace, options.append),
+        target=StoreTarget(output.parent, output.name, options.replace, options.append),
         needs=FOR_AUDIO,
         rules=ReadingRules(normalised=True),
     )

@@ -8,16 +8,15 @@ from pathlib import Path
 
 from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.base.ranks import read_ranks
-from mmaudio.commands.extraction import run_extraction
-from mmaudio.commands.extraction_options import add_common_options
-from mmaudio.commands.extraction_plan import Stage
-from mmaudio.features.inputs import Inputs, find_videos
-from mmaudio.features.plan import FOR_VIDEO
-from mmaudio.features.reading import RESIZES, ReadingRules
-from mmaudio.features.target import Target
-from mmaudio.media.example_files import make_guide_example
-from mmaudio.media.frames import FRAME_RULES
+from mmaudio.commands.extract import add_common_options, run_extraction
+from mmaudio.distributed.ranks import read_ranks
+from mmaudio.extraction.inputs import Inputs, find_videos
+from mmaudio.extraction.job import ExtractionKind
+from mmaudio.extraction.reading import RESIZES, ReadingRules
+from mmaudio.extraction.store_target import StoreTarget
+from mmaudio.features.backend_plan import FOR_VIDEO
+from mmaudio.media.frame_selection import FRAME_RULES
+from mmaudio.media.synthetic import make_guide_example
 
 EXAMPLE_FOLDER = Path("training")
 DEFAULT_DATA = EXAMPLE_FOLDER / "example_videos"
@@ -47,10 +46,10 @@ def main() -> int:
             make_guide_example(EXAMPLE_FOLDER)
         return find_videos(folder, tsv)
 
-    stage = Stage(
+    stage = ExtractionKind(
         find=find,
         tables=(tsv,),
-        target=Target(output, options.name, options.replace, options.append),
+        target=StoreTarget(output, options.name, options.replace, options.append),
         needs=FOR_VIDEO,
         rules=ReadingRules(options.normalize_audio == "true", options.frame_rule, options.resize),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmaudio.base.errors import Problems, run_entry_point
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.media.example_files import LearningSet, make_guide_example, make_learning_set
+from mmaudio.media.synthetic import LearningSet, make_guide_example, make_learning_set
 
 
 def main() -> int:

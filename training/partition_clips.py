@@ -12,14 +12,12 @@ from pathlib import Path
 
 from mmaudio.base.errors import EXIT_REJECTS, Problems, RejectsError, UserError, run_entry_point
 from mmaudio.base.logs import start_logging
-from mmaudio.base.marked_files import check_recorded
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.base.places import check_writable
-from mmaudio.clips.cutting import CLIP_LENGTH_S, MAX_CLIPS, Cutting
-from mmaudio.clips.partition import check_slice, default_workers, partition_folder
-from mmaudio.clips.rejects import rejects_path, write_rejects
-from mmaudio.clips.table import write_clips
-from mmaudio.media.example_files import make_guide_example
+from mmaudio.clips.clip_tables import rejects_path, write_clips, write_rejects
+from mmaudio.clips.cutting import CLIP_LENGTH_S, MAX_CLIPS, Cutting, check_slice, default_workers, partition_folder
+from mmaudio.files.atomic import check_writable
+from mmaudio.files.owned_files import check_recorded
+from mmaudio.media.synthetic import make_guide_example
 
 log = logging.getLogger("partition_clips")
 EXAMPLE_FOLDER = Path("training")

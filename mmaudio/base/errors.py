@@ -1,22 +1,20 @@
-"""What a user or a file got wrong, said in one sentence, and the exit codes that go with it."""
+"""What a user or a file got wrong, in sentences; exit codes."""
 
 import difflib
 import errno
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-
 EXIT_BUG = 1
 EXIT_USER_ERROR = 2  # found before any work; nothing was changed
 GRACE_S = 20.0  # how long a process that does not speak leaves the one that does
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
 EXIT_REQUEUE = 75  # asked to stop by its scheduler; what was done is saved, and the same command goes on
 EXIT_REJECTS = 3  # everything else was done and saved, but some inputs failed
-
 # What a place a user named can do to a write; with a file name, these are told in a sentence and need no traceback.
 PLACE_ERRORS = frozenset(
     getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EEXIST", "EISDIR", "ENOTDIR", "ENAMETOOLONG")
@@ -143,3 +141,20 @@ def run_entry_point(main: Callable[[], int | None], speaks: Callable[[], bool] =
         tell(error)
         raise SystemExit(exit_code(error)) from None
     raise SystemExit(code or 0)
+
+
+# ---- Some of many, by name, as sentences have them
+
+NUM_NAMED, NUM_LISTED = 3, 16
+
+
+def named(names: Sequence[str]) -> str:
+    """`'a', 'b', 'c' and 7 more`."""
+    some = ", ".join(repr(name) for name in names[:NUM_NAMED])
+    return some + (f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b, c` and so on, and how many more."""
+    more = len(names) - NUM_LISTED
+    return ", ".join(names[:NUM_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,25 @@
-"""Every rate, length and width of the system, for both sampling rates and any duration. Nothing here is mutable."""
+"""Every rate, length, width and dtype word; nothing mutable, no torch."""
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+# ---- Floating-point types, by the words that command lines and backends have for them
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # word → torch's name
+
+
+def torch_dtype(word: str) -> "torch.dtype":
+    """The type of a word of DTYPES."""
+    import torch  # the help of commands lists the words, and comes without it
+
+    dtype: torch.dtype = getattr(torch, DTYPES[word])
+    return dtype
+
 
 CLIP_FPS = 8  # frames per second of the scene (CLIP) stream
 SYNC_FPS = 25  # frames per second of the synchronisation stream
@@ -11,12 +29,10 @@ CLIP_WIDTH = 1024
 SYNC_WIDTH = 768
 TEXT_WIDTH = 1024
 TEXT_TOKENS = 77
-
 SYNC_SEGMENT_FRAMES = 16  # a segment of the sync stream …
 SYNC_SEGMENT_STEP = 8  # … starts every 8 frames …
 SYNC_TOKENS_PER_SEGMENT = 8  # … and gives 8 tokens, one per pair of frames
 SYNC_AUDIO_TOKENS_PER_SEGMENT = 6  # of the sound that goes with it, for telling how far both are apart
-
 LATENT_DOWNSAMPLING = 2  # mel frames per latent
 PEAK_LEVEL = 0.95  # largest sample of a normalised training file
 SILENCE_PEAK = 1e-6  # a file whose largest sample is below this is silent

@@ -6,11 +6,11 @@ brings it to the device, `loader` does so ahead of the training loop.
 """
 
 from mmaudio.batches.batch import Batch
-from mmaudio.batches.fit import check_batch_size, check_sources
-from mmaudio.batches.loader import read_ahead, training_batches, validation_batches
+from mmaudio.batches.loader import prefetch, training_batches, validation_batches
 from mmaudio.batches.mixture import Mixture, Source
 from mmaudio.batches.order import num_steps_per_epoch, shard, training_rows, validation_rows
 from mmaudio.batches.placement import Placement
+from mmaudio.batches.sources import check_batch_size, check_stores_fit
 
 __all__ = [
     "Batch",
@@ -18,9 +18,9 @@ __all__ = [
     "Placement",
     "Source",
     "check_batch_size",
-    "check_sources",
+    "check_stores_fit",
     "num_steps_per_epoch",
-    "read_ahead",
+    "prefetch",
     "shard",
     "training_batches",
     "training_rows",

@@ -1,4 +1,4 @@
-"""One batch into one block of host memory: what goes where, and the reads that put it there, spread over threads."""
+"""One batch into one host buffer."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,23 +9,63 @@ import torch
 from torch import Tensor
 
 from mmaudio.batches.batch import Batch, Selection
-from mmaudio.batches.mixture import Mixture, has_column, samples_with
-from mmaudio.batches.placement import Placement
-from mmaudio.batches.reads import StoreRows, TableRows, in_pieces, num_bytes
-from mmaudio.batches.slabs import Region, Shapes, lay_out
-from mmaudio.batches.tables import Table, join_rows
-from mmaudio.store.schema import TEXT
+from mmaudio.batches.mixture import Mixture, StoreRows, TableRows, has_column, in_pieces, num_bytes, samples_with
+from mmaudio.batches.placement import DeviceTable, Placement, join_rows
+from mmaudio.store.format import TEXT
+
+# ---- Host memory that batches are read into: one block for all columns of a batch, used again for a later one
+
+# Rows start where pages do: on AMD Zen 3 the kernel copies to addresses a few bytes beyond a page's start at a quarter of
+# the speed (docs/performance.md, "Batches"), and NumPy's large arrays start 16 bytes beyond one.
+PAGE_BYTES = 4096
+Shapes = Mapping[str, tuple[tuple[int, ...], torch.dtype]]  # name → shape and dtype
+
+
+@dataclass(frozen=True)
+class BufferRegion:
+    """Where in a block of bytes a tensor is."""
+
+    start: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def stop(self) -> int:
+        return self.start + int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def of(self, block: Tensor) -> Tensor:
+        """The tensor, as a view of a block of bytes on any device."""
+        return block[self.start : self.stop].view(self.dtype).view(self.shape)
+
+
+def lay_out(shapes: Shapes) -> tuple[dict[str, BufferRegion], int]:
+    """Regions of tensors one after another, each from a page's start on, and the bytes of all."""
+    regions, end = {}, 0
+    for name, (shape, dtype) in shapes.items():
+        regions[name] = BufferRegion(-(-end // PAGE_BYTES) * PAGE_BYTES, shape, dtype)
+        end = regions[name].stop
+    return regions, end
+
+
+def host_buffer(num_bytes: int, *, pinned: bool = False) -> Tensor:
+    """(num_bytes,) uint8 of host memory from a page's start on; `pinned`: which a GPU can read by itself."""
+    if pinned:
+        return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True)
+    room = np.empty(num_bytes + PAGE_BYTES, dtype=np.uint8)
+    start = -room.ctypes.data % PAGE_BYTES
+    return torch.from_numpy(room[start : start + num_bytes])
+
 
 ROWS_A_READ = 32  # enough for a disk's queue, few enough to spread over threads
 _INDEX, _ORDER = ".index", ".order"  # tensors of a column: which rows of its table, and where they and the read rows go
 
 
 @dataclass(frozen=True)
-class Gathered:
+class BatchInBuffer:
     """A batch in a block of bytes: where its tensors are."""
 
     selection: Selection
-    regions: Mapping[str, Region]
+    regions: Mapping[str, BufferRegion]
     num_bytes: int
 
     def batch(self, placement: Placement, block: Tensor) -> Batch:
@@ -52,7 +92,7 @@ class _Column:
     index: np.ndarray
 
     @classmethod
-    def of(cls, mixture: Mixture, selection: Selection, name: str, table: Table | None) -> "_Column":
+    def of(cls, mixture: Mixture, selection: Selection, name: str, table: DeviceTable | None) -> "_Column":
         samples = samples_with(selection, name)
         return cls(name, samples, np.full(len(samples), -1) if table is None else table.rows(mixture, selection, name, samples))
 
@@ -71,7 +111,7 @@ class _Column:
         return shapes
 
     def fill(
-        self, mixture: Mixture, selection: Selection, table: Table | None, tensors: Mapping[str, Tensor]
+        self, mixture: Mixture, selection: Selection, table: DeviceTable | None, tensors: Mapping[str, Tensor]
     ) -> Iterator[StoreRows | TableRows]:
         """Write the numbers; yield the reads that are left to do."""
         held, read = np.flatnonzero(self.index >= 0), np.flatnonzero(self.index < 0)
@@ -87,7 +127,7 @@ class _Column:
             yield from mixture.reads(selection, self.name, self.samples[read], places, tensors[self.name])
 
 
-class Gatherer:
+class BatchReader:
     """Reads batches into blocks of host memory. NumPy throughout: a torch operation here would start a second pool of threads.
 
     Args:
@@ -109,7 +149,7 @@ class Gatherer:
             room |= {name + end: ((batch_size,), torch.int64) for end in (_INDEX, _ORDER)}
         return lay_out(room)[1]
 
-    def gather(self, selection: Selection, block: Tensor) -> Gathered:
+    def gather(self, selection: Selection, block: Tensor) -> BatchInBuffer:
         """Fill a block. Raises: OSError for a store that cannot be read."""
         mixture, tables = self.placement.mixture, self.placement.tables
         columns = [_Column.of(mixture, selection, name, tables.get(name)) for name in mixture.row_shapes]
@@ -117,7 +157,7 @@ class Gatherer:
         regions, used = lay_out(shapes)
         tensors = {key: region.of(block) for key, region in regions.items()}
         self._run(read for column in columns for read in column.fill(mixture, selection, tables.get(column.name), tensors))
-        return Gathered(selection, regions, used)
+        return BatchInBuffer(selection, regions, used)
 
     def _run(self, reads: Iterable[StoreRows | TableRows]) -> None:
         pieces = [piece for read in reads for piece in in_pieces(read, ROWS_A_READ)]

@@ -1,22 +1,84 @@
-"""Reads batches ahead of the loop that uses them, in threads that end with the iterator."""
+"""Batches read ahead, on the device in time."""
 
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mmaudio.batches.batch import Batch, Selection
-from mmaudio.batches.gather import Gatherer
+from mmaudio.batches.gather import BatchReader, host_buffer
 from mmaudio.batches.mixture import Mixture
 from mmaudio.batches.order import num_steps_per_epoch, shard, training_rows, validation_rows
 from mmaudio.batches.placement import Placement
-from mmaudio.batches.sending import Arrival, arrivals
+
+# ---- Batches on the training device: on a CPU the host's own memory, on a GPU copies that a stream of their own makes ahead
+
+_PINNED_SLABS = 2  # one that is read into while the other is copied
+
+
+@dataclass(frozen=True)
+class BatchOnDevice:
+    """A batch that is on its way, or there. `is_there`: None on a CPU."""
+
+    batch: Batch
+    is_there: torch.cuda.Event | None = None
+
+    def receive(self) -> Batch:
+        """The batch, for the current stream of the caller's thread, which waits for it on the device; the thread does not."""
+        if self.is_there is not None:
+            stream = torch.cuda.current_stream(self.batch.a_mean.device)
+            stream.wait_event(self.is_there)
+            for tensor in features_of(self.batch):
+                tensor.record_stream(stream)  # or its memory would be given to a later batch while this stream still reads it
+        return self.batch
+
+
+def features_of(batch: Batch) -> tuple[Tensor, ...]:
+    """The tensors of a batch that are on its device."""
+    return (batch.a_mean, batch.a_std, batch.clip_features, batch.sync_features, batch.text_table, batch.text_rows)
+
+
+def batches_on_device(gatherer: BatchReader, selections: Iterable[Selection], batch_size: int, ahead: int) -> Iterator[BatchOnDevice]:
+    """Read batches of at most `batch_size` rows in turn.
+
+    Args:
+        ahead: batches that may be waiting to be used; on a CPU a batch's memory is used again for the one `ahead` + 1 later.
+    """
+    room, device = gatherer.room_for(batch_size), gatherer.placement.device
+    return _on_gpu(gatherer, selections, room, device) if device.type == "cuda" else _on_cpu(gatherer, selections, room, ahead + 1)
+
+
+def _on_cpu(gatherer: BatchReader, selections: Iterable[Selection], room: int, num_slabs: int) -> Iterator[BatchOnDevice]:
+    slabs = [host_buffer(room) for _ in range(num_slabs)]
+    for number, selection in enumerate(selections):
+        slab = slabs[number % num_slabs]
+        yield BatchOnDevice(gatherer.gather(selection, slab).batch(gatherer.placement, slab))
+
+
+def _on_gpu(gatherer: BatchReader, selections: Iterable[Selection], room: int, device: torch.device) -> Iterator[BatchOnDevice]:
+    torch.cuda.set_device(device)  # of this thread, which would make its stream and page-locked memory on the first GPU
+    stream = torch.cuda.Stream(device)
+    slabs = [host_buffer(room, pinned=True) for _ in range(_PINNED_SLABS)]
+    copied = [torch.cuda.Event(blocking=True) for _ in slabs]
+    for number, selection in enumerate(selections):
+        slab, is_copied = slabs[number % _PINNED_SLABS], copied[number % _PINNED_SLABS]
+        is_copied.synchronize()  # no wait before the first copy
+        gathered, is_there = gatherer.gather(selection, slab), torch.cuda.Event()
+        with torch.cuda.stream(stream):
+            block = slab[: gathered.num_bytes].to(device, non_blocking=True)
+            is_copied.record(stream)
+            batch = gathered.batch(gatherer.placement, block)
+            is_there.record(stream)
+        yield BatchOnDevice(batch, is_there)
+
 
 T = TypeVar("T")
 AHEAD = 2
@@ -30,7 +92,7 @@ class _End:
         self.error = error
 
 
-def read_ahead(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
+def prefetch(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
     """Pass on what an iterator gives, which a thread asks for before it is needed, keeping at most `ahead` results waiting.
 
     While a result is in use, the thread makes no more than the `ahead` next ones. Whatever the iterator raises is raised here,
@@ -154,15 +216,15 @@ def _received(
     selections: Iterable[Selection], placement: Placement, batch_size: int, num_threads: int | None, ahead: int
 ) -> Generator[Batch, None, None]:
     ahead = max(1, ahead)
-    with closing(read_ahead(_read(selections, placement, batch_size, num_threads, ahead), ahead)) as results:
+    with closing(prefetch(_read(selections, placement, batch_size, num_threads, ahead), ahead)) as results:
         for arrival in results:
             yield arrival.receive()
 
 
 def _read(
     selections: Iterable[Selection], placement: Placement, batch_size: int, num_threads: int | None, ahead: int
-) -> Generator[Arrival, None, None]:
+) -> Generator[BatchOnDevice, None, None]:
     """Runs in the thread that reads ahead, and has helpers where more than one is wanted."""
     threads = DEFAULT_THREADS if num_threads is None else num_threads
     with ThreadPoolExecutor(threads, "read-rows") if threads > 1 else nullcontext() as pool:
-        yield from arrivals(Gatherer(placement, pool, joined=placement.device.type != "cuda"), selections, batch_size, ahead)
+        yield from batches_on_device(BatchReader(placement, pool, joined=placement.device.type != "cuda"), selections, batch_size, ahead)

@@ -1,7 +1,7 @@
-"""The data of a run: stores one after another, some of them repeated, read as one long list of rows."""
+"""Stores as one long list of rows, and the reads of some of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,60 @@ from torch import Tensor
 
 from mmaudio.base.specs import AudioSpec
 from mmaudio.batches.batch import Batch, Selection
-from mmaudio.batches.reads import StoreRows
 from mmaudio.store import Store
-from mmaudio.store.schema import TEXT, TEXT_SHAPE, VIDEO_FEATURES, columns
+from mmaudio.store.columns import carried
+from mmaudio.store.format import TEXT, TEXT_SHAPE, VIDEO_FEATURES, columns
+
+# ---- Rows of one column to be put at their places: from a store's file, or from a table in the memory of the process
+
+
+@dataclass(frozen=True)
+class StoreRows:
+    """Row rows[i] of a column goes to out[places[i]], a CPU tensor, when called. Raises then: OSError for a store cut short."""
+
+    out: Tensor
+    rows: np.ndarray
+    places: np.ndarray
+    store: Store
+    name: str
+
+    def __call__(self) -> None:
+        self.store.copy_rows_(self.out, self.name, self.rows, self.places)
+
+    def on_disk(self) -> np.ndarray:
+        return self.store.rows_on_disk(self.name, self.rows)
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Row rows[i] of a CPU tensor goes to out[places[i]] when called."""
+
+    out: Tensor
+    rows: np.ndarray
+    places: np.ndarray
+    values: Tensor
+
+    def __call__(self) -> None:
+        source, target = carried(self.values), carried(self.out)
+        for row, place in zip(self.rows.tolist(), self.places.tolist(), strict=True):
+            target[place] = source[row]
+
+    def on_disk(self) -> np.ndarray:
+        return self.rows
+
+
+def in_pieces(read: StoreRows | TableRows, num_rows: int) -> Iterator[StoreRows | TableRows]:
+    """The same in pieces of that many rows, each of neighbours in the file or table."""
+    order = np.argsort(read.on_disk(), kind="stable")
+    for start in range(0, len(order), num_rows):
+        some = order[start : start + num_rows]
+        yield replace(read, rows=read.rows[some], places=read.places[some])
+
+
+def num_bytes(read: StoreRows | TableRows) -> int:
+    """Bytes that a read fills."""
+    return len(read.rows) * read.out[0].nbytes if len(read.rows) else 0
+
 
 _BATCH_FIELDS = {
     "mean": "a_mean",
@@ -46,7 +97,7 @@ class Mixture:
     """
 
     def __init__(self, sources: Sequence[Source], spec: AudioSpec) -> None:
-        """Join sources that `check_sources` found to fit.
+        """Join sources that `check_stores_fit` found to fit.
 
         Args:
             sources: in the order in which their rows are numbered.

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mmaudio.base.draws import permutation
+from mmaudio.base.rng import permutation
 
 
 def num_steps_per_epoch(num_rows: int, batch_size: int) -> int:

@@ -11,11 +11,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mmaudio.base.checksums import content_id
 from mmaudio.base.errors import UserError
-from mmaudio.base.finite import all_finite
-from mmaudio.base.tensor_files import SAFETENSORS, DamagedFileError, damaged, first_not_finite, named_tensors, read_tensor_file
-from mmaudio.checkpoints.run_state import CHECKSUMS, FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
+from mmaudio.checkpoints.run_files import CHECKSUMS, FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
+from mmaudio.files.checksums import SAFETENSORS, DamagedFileError, content_id, damaged
+from mmaudio.files.tensor_files import all_finite, first_not_finite, named_tensors, read_tensor_file
 
 log = logging.getLogger(__name__)
 _ENTRIES = ("it", "weights", "optimizer", "scheduler", "ema")

@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmaudio.codec.precision import Float32Values
+from mmaudio.codec.published_weights import Float32Values
 
 NUM_TAPS = 12
 CUTOFF, HALF_WIDTH = 0.25, 0.3  # of the low-pass filter, in cycles per sample at twice the rate
 REACH = 3  # time steps that half a filter sees on either side
 SNAKE_EPSILON = 1e-9
-
 # The arithmetic runs on as many rows at once as keep its intermediates in a CPU's cache, or within a few hundred MB elsewhere.
 CPU_BLOCK_ELEMENTS, BLOCK_ELEMENTS = 2**17, 2**26
 

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.files import at_end_of_links, write_json
-from mmaudio.base.locks import hold_target
 from mmaudio.base.logs import start_logging
-from mmaudio.base.made_folders import check_made, write_record
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.base.ownership import MARK_KEY, aside_path, fits, mark_of, read_mark
-from mmaudio.base.tables import read_table
-from mmaudio.runs.names import METRICS_FILE
+from mmaudio.files.atomic import at_end_of_links, write_json
+from mmaudio.files.locks import hold_target
+from mmaudio.files.owned_files import check_made, write_record
+from mmaudio.files.ownership import MARK_KEY, aside_path, fits, mark_of, read_mark
+from mmaudio.files.tables import read_table
+from mmaudio.runs.folder import METRICS_FILE
 
 log = logging.getLogger(__name__)
-
 EXP_ID = "example"
 DATA = Path("training/example_learning")
 STORES = Path("training/example_learning_stores")
@@ -87,11 +86,11 @@ def commands(num_iterations: int) -> dict[str, str]:
 
 def _run(name: str, command: str) -> float:
     """Run one command to its end; the seconds it took. Raises: UserError naming the command that failed."""
-    from mmaudio.base.ranks import calm_environment
+    from mmaudio.base.machine import child_environment
 
     log.info("=== %s: python %s", name, command)
     began = time.monotonic()
-    code = subprocess.run([sys.executable, *shlex.split(command)], check=False, env=calm_environment()).returncode
+    code = subprocess.run([sys.executable, *shlex.split(command)], check=False, env=child_environment()).returncode
     if code:
         raise UserError(f"the example stopped: {name} ended with exit code {code}; its command was: python {command}")
     return time.monotonic() - began

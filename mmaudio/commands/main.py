@@ -5,7 +5,7 @@ import sys
 
 from mmaudio import __version__
 from mmaudio.base.errors import UserError, nearest, run_entry_point
-from mmaudio.base.launcher import read_ranks
+from mmaudio.distributed.ranks import read_ranks
 
 SUBCOMMANDS = {
     "generate": "give a video, or many, the sound a prompt describes",

@@ -1,4 +1,4 @@
-"""CLIP of an open_clip model directory: a vector for each picture, and one for each of a caption's 77 tokens.
+"""CLIP and its tokenizer.
 
 Radford et al. 2021 (2103.00020); published features are of DFN5B's ViT-H/14 (Fang et al. 2023, 2309.17425). The model classes are
 open_clip's; modules carry the names of the file.
@@ -8,6 +8,7 @@ Axes: n picture or caption, l token, w width.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,27 @@ from torch import Tensor, nn
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import CLIP_SIDE_PX, TEXT_TOKENS
-from mmaudio.base.tensor_files import mismatches, read_state_dict, refusal, shapes_of
-from mmaudio.encoders.assign import assign_
-from mmaudio.encoders.text import tokenize
+from mmaudio.files.tensor_files import assign_, mismatches, read_state_dict, refusal, shapes_of
+
+# ---- Captions to tokens and, in the `lite` backend, to features: CLIP's tokenizer and a fixed random vector per token
+
+
+@lru_cache(maxsize=1)
+def _tokenizer():  # type: ignore[no-untyped-def]  # open_clip is imported only when a caption is tokenised: it takes seconds
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
+
+
+def tokenize(captions: list[str]) -> Tensor:
+    """CLIP's byte-pair tokens: (captions, 77) int64; start, tokens, end, zeros; a longer caption is cut before its end token."""
+    return _tokenizer()(captions, context_length=TEXT_TOKENS)
+
 
 CONFIG_FILE = "open_clip_config.json"
 # The published name first: it is the one whose checksum is known.
 WEIGHT_FILES = ("open_clip_pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 VOCABULARY = 49_408
-
 # Where a directory does not say: the figures that CLIP was published with.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

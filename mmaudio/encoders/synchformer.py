@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmaudio.base.specs import SYNC_SEGMENT_FRAMES, SYNC_SEGMENT_STEP, SYNC_SIDE_PX, SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH
-from mmaudio.encoders.assign import load_part
+from mmaudio.files.tensor_files import load_part
 
 PREFIX = "vfeat_extractor."
 DEPTH = 12
@@ -23,13 +23,11 @@ NORM_EPS = 1e-6
 PATCH_PX = 16
 PATCH_FRAMES = SYNC_SEGMENT_FRAMES // SYNC_TOKENS_PER_SEGMENT
 NUM_PATCHES = (SYNC_SIDE_PX // PATCH_PX) ** 2
-
 # Parameters of the published file that nothing is computed with; a whole file has them.
 UNUSED = {
     PREFIX + "patch_embed.proj.weight": (SYNC_WIDTH, 3, PATCH_PX, PATCH_PX),
     PREFIX + "patch_embed.proj.bias": (SYNC_WIDTH,),
 }
-
 # Attention over time has 196 groups a segment, and CUDA kernels take at most 65 535 groups at once.
 MOST_SEGMENTS = 256
 

@@ -14,19 +14,17 @@ import torchaudio.functional
 from torch import Tensor, nn
 
 from mmaudio.base.specs import SYNC_AUDIO_TOKENS_PER_SEGMENT, SYNC_WIDTH
-from mmaudio.encoders.assign import load_part
 from mmaudio.encoders.synchformer import SpatialSummary
+from mmaudio.files.tensor_files import load_part
 
 PREFIX = "afeat_extractor."
 RATE_HZ = 16_000
 SEGMENT_SAMPLES = 10_240  # 0.64 s, as long as a segment of frames …
 SEGMENT_STEP = 5_120  # … and starting as often
-
 WINDOW_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 1024
 NUM_BANDS, NUM_FRAMES = 128, 66
 POWER_FLOOR = 1e-6
 LOG_MEAN, LOG_SPREAD = -4.2677393, 4.5689974
-
 DEPTH = 12
 NUM_HEADS = 12
 MLP_WIDTH = 4 * SYNC_WIDTH

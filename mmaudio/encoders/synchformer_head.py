@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmaudio.base.specs import SYNC_AUDIO_TOKENS_PER_SEGMENT, SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH
-from mmaudio.encoders.assign import load_part
+from mmaudio.files.tensor_files import load_part
 
 GROUPS = ("vproj.", "aproj.", "transformer.")
 HEAD_SEGMENTS = 14  # the position table fixes it

@@ -11,15 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmaudio.base.compiling import compile_
-from mmaudio.base.dtypes import torch_dtype
 from mmaudio.base.errors import UserError
-from mmaudio.base.specs import CLIP_WIDTH, LATENT_DOWNSAMPLING, MODES, TEXT_WIDTH
-from mmaudio.base.tensor_files import read_tensor_file
+from mmaudio.base.specs import CLIP_WIDTH, LATENT_DOWNSAMPLING, MODES, TEXT_WIDTH, torch_dtype
 from mmaudio.codec import MelSpectrogram, load_vae, load_vocoder
-from mmaudio.codec.vocoder_settings import read_config
+from mmaudio.codec.bigvgan import read_config
+from mmaudio.distributed.devices import compile_
 from mmaudio.encoders import Clip, load_clip, load_synchformer
-from mmaudio.features.plan import Abilities, BackendPlan
+from mmaudio.features.backend_plan import Abilities, BackendPlan
+from mmaudio.files.tensor_files import read_tensor_file
 from mmaudio.weights import checksum, find_row, locate
 
 # Largest activations of one item in float32, in MB (docs/performance.md)
@@ -28,7 +27,6 @@ SEGMENT_MB = 105.0  # Synchformer, a segment
 ENCODED_SECOND_MB = 15.0  # VAE encoder, a second of sound
 DECODED_SECOND_MB = 50.0  # VAE decoder and vocoder, a second of sound
 CAPTION_MB = 4.0  # CLIP, a caption
-
 CPU_MEMORY_GB = 0.5
 CUDA_SHARE, CUDA_MEMORY_GB = 0.5, 16.0  # of the memory that is free, and at most
 

@@ -1,1 +1,7 @@
-"""The method's mathematics: the path from noise to data, its times, the loss, guidance and the solvers."""
+"""Names of the solvers, without torch."""
+
+
+# ---- The solvers by name, for whoever has to know no more of them
+
+METHODS = ("euler", "midpoint", "heun", "adaptive")
+ADAPTIVE = "adaptive"  # chooses its own steps

@@ -26,7 +26,6 @@ STAGES = (
 FOURTH_ORDER = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
 ERROR_WEIGHTS = tuple(fifth - fourth for fifth, fourth in zip((*STAGES[-1], 0.0), FOURTH_ORDER, strict=True))
 ORDER = 5
-
 RELATIVE, ABSOLUTE = 1e-7, 1e-9  # tolerances of torchdiffeq's odeint, which is what published models were sampled with
 SAFETY, SMALLEST_FACTOR, LARGEST_FACTOR = 0.9, 0.2, 10.0
 MOST_EVALUATIONS = 20_000

@@ -1,14 +1,67 @@
-"""The training objective: one function for training and validation. Axes: b batch, n latent token, c latent channel."""
+"""Path, times, loss: one function for training and validation."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from mmaudio.base.draws import Draws
-from mmaudio.flow.nulls import NullSettings, ToldConditions
-from mmaudio.flow.path import point_on_path
-from mmaudio.flow.times import logit_normal_times
+from mmaudio.base.rng import CounterRng
+from mmaudio.flow.guidance import ConditionDropout, PresentConditions
+
+# ---- The straight path from noise to data. Axes: b batch, n token, c channel
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """A point on the path and the velocity there, both (batch, tokens, channels)."""
+
+    xt_bnc: Tensor
+    v_bnc: Tensor
+
+
+def point_on_path(x0_bnc: Tensor, x1_bnc: Tensor, t_b: Tensor, min_sigma: float = 0.0) -> PathPoint:
+    """Place each item on the straight line from noise to data.
+
+    Args:
+        x0_bnc: unit normal noise, (batch, tokens, channels).
+        x1_bnc: normalised latents, same shape.
+        t_b: times in [0, 1]; 0 is noise, 1 is data.
+        min_sigma: noise left at t = 1.
+    Returns: the point and its velocity; no input is changed.
+    Raises: ValueError if `t_b` is not one time per item.
+    Source: Lipman et al. 2023 (arXiv 2210.02747), eq. 22.
+    """
+    if t_b.shape != x1_bnc.shape[:1]:
+        raise ValueError(f"t_b has shape {tuple(t_b.shape)}; want ({x1_bnc.shape[0]},), one time per item")
+    t_b11 = t_b[:, None, None]
+    keep = 1.0 - min_sigma
+    return PathPoint(xt_bnc=(1 - keep * t_b11) * x0_bnc + t_b11 * x1_bnc, v_bnc=x1_bnc - keep * x0_bnc)
+
+
+# ---- Which times are trained, and the loss by time
+
+NUM_TIME_BINS = 25
+
+
+def logit_normal_times(z_b: Tensor, mean: float = 0.0, scale: float = 1.0) -> Tensor:
+    """Times in (0, 1) from standard normals: sigmoid(scale · z + mean) (Esser et al. 2024, arXiv 2403.03206, eq. 19)."""
+    return torch.sigmoid(scale * z_b + mean)
+
+
+@dataclass(frozen=True)
+class BinnedLoss:
+    """Sums and counts of per-sample losses in equal bins of time, each (NUM_TIME_BINS,) float64."""
+
+    total: Tensor
+    count: Tensor
+
+
+def bin_by_time(loss_b: Tensor, t_b: Tensor) -> BinnedLoss:
+    """Sort per-sample losses into bins by their time; a time that rounds to 1 falls in the last bin."""
+    which = (t_b.double() * NUM_TIME_BINS).floor().long().clamp_(0, NUM_TIME_BINS - 1)
+    zeros = torch.zeros(NUM_TIME_BINS, dtype=torch.float64, device=loss_b.device)
+    return BinnedLoss(zeros.index_add(0, which, loss_b.double()), zeros.index_add(0, which, torch.ones_like(loss_b, dtype=torch.float64)))
 
 
 class VelocityNetwork(Protocol):
@@ -16,7 +69,7 @@ class VelocityNetwork(Protocol):
 
     def normalize(self, x: Tensor) -> Tensor: ...
 
-    def told_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, told: ToldConditions) -> Any: ...
+    def told_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, told: PresentConditions) -> Any: ...
 
     def predict_flow(self, latent: Tensor, t: Tensor, conditions: Any) -> Tensor: ...
 
@@ -30,7 +83,7 @@ class FlowBatch:
     clip_features: Tensor
     sync_features: Tensor
     text_features: Tensor
-    told: ToldConditions
+    told: PresentConditions
 
 
 @dataclass(frozen=True)
@@ -49,7 +102,7 @@ class FlowSettings:
     time_mean: float = 0.0
     time_scale: float = 1.0
     min_sigma: float = 0.0
-    nulls: NullSettings = field(default_factory=NullSettings)
+    nulls: ConditionDropout = field(default_factory=ConditionDropout)
 
 
 @dataclass(frozen=True)
@@ -60,7 +113,7 @@ class FlowLoss:
     t_b: Tensor
 
 
-def draw_flow(draws: Draws, num_latents: int, channels: int) -> FlowDraws:
+def draw_flow(draws: CounterRng, num_latents: int, channels: int) -> FlowDraws:
     """The random numbers of one step for the items `draws` stands for."""
     return FlowDraws(
         n1=draws.normals("posterior", num_latents, channels),

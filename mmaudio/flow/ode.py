@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError, nearest
+from mmaudio.flow import ADAPTIVE, METHODS
 from mmaudio.flow.dormand_prince import integrate_adaptively
 from mmaudio.flow.guidance import Velocity
-from mmaudio.flow.methods import ADAPTIVE, METHODS
 
 __all__ = ["METHODS", "Solution", "solve"]
-
 Increment = Callable[[Velocity, Tensor, Tensor, Tensor], Tensor]  # (velocity, time now, step, state) → what is added to the state
 
 

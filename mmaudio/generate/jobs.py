@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmaudio.base.file_names import file_of, ids_by_file
+from mmaudio.files.file_names import file_of, ids_by_file
 
-if TYPE_CHECKING:  # it comes with torch
+if TYPE_CHECKING:
     from mmaudio.generate.sampler import SampleSettings
 
 
 @dataclass(frozen=True)
-class Job:
+class GenerationJob:
     """One sample to make: the id that names its files, its prompt, and its video or image if there is one.
 
     None for what else it may have of its own leaves that to the wishes that hold for all samples.
@@ -33,7 +33,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class GenerationOptions:
     """What holds for all samples of a call.
 
     `reencode`: encode the picture of an .mp4 anew instead of copying its packets. `made_by`: what says which weights, backend and
@@ -54,33 +54,33 @@ class Wishes:
     of_set: str | None = None
     replaces: bool = False
 
-    def owner_of(self, job: Job) -> str:
+    def owner_of(self, job: GenerationJob) -> str:
         """What the mark of its sample says that it belongs to."""
         return job.name if self.of_set is None else self.of_set
 
-    def sound_of(self, job: Job) -> Path:
+    def sound_of(self, job: GenerationJob) -> Path:
         """Where its sound goes."""
         return file_of(self.output_dir, job.name, ".flac")
 
-    def video_of(self, job: Job) -> Path | None:
+    def video_of(self, job: GenerationJob) -> Path | None:
         """Where its picture with the new sound goes; None if it is to have none."""
         return file_of(self.output_dir, job.name, ".mp4") if self.with_video and job.source is not None else None
 
-    def files_of(self, jobs: Iterable[Job]) -> dict[str, str]:
+    def files_of(self, jobs: Iterable[GenerationJob]) -> dict[str, str]:
         """The name of every file that these jobs may give, relative to the folder → the job's name."""
         jobs = list(jobs)
         seen = [job.name for job in jobs if self.video_of(job) is not None]
         return ids_by_file((job.name for job in jobs), ".flac") | ids_by_file(seen, ".mp4")
 
-    def duration_of(self, job: Job) -> float:
+    def duration_of(self, job: GenerationJob) -> float:
         """Seconds of sound, unless its video is shorter."""
         return self.duration_s if job.duration_s is None else job.duration_s
 
-    def negative_of(self, job: Job) -> str:
+    def negative_of(self, job: GenerationJob) -> str:
         """What is not to be heard."""
         return self.negative_prompt if job.negative_prompt is None else job.negative_prompt
 
-    def seed_of(self, job: Job) -> int:
+    def seed_of(self, job: GenerationJob) -> int:
         """The seed of its starting noise."""
         return self.sampling.seed if job.seed is None else job.seed
 

@@ -13,7 +13,7 @@ from mmaudio.base.options import spec_of
 from mmaudio.base.specs import DEFAULT_DURATION_S, AudioSpec
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.features.backend import Backend
-from mmaudio.features.plan import FOR_GENERATION, BackendPlan
+from mmaudio.features.backend_plan import FOR_GENERATION, BackendPlan
 from mmaudio.network import FlowTransformer, find_variant, load_network
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def load_planned(plan: ModelPlan, device: torch.device, needs: Collection[str] =
     """Load what was planned.
 
     Args:
-        needs: what the backend has to do, of mmaudio.features.plan.ABILITIES.
+        needs: what the backend has to do, of mmaudio.features.backend_plan.ABILITIES.
     Raises: UserError for weights that are damaged or of another variant, and for a backend whose weights cannot be had.
     """
     state = load_weights(plan.weights)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmaudio.base.draws import Draws, text_item
-from mmaudio.flow.guidance import guided_as_one_batch, uses_guidance
-from mmaudio.flow.methods import ADAPTIVE
-from mmaudio.flow.nulls import Told, ToldConditions
+from mmaudio.base.rng import CounterRng, text_item
+from mmaudio.flow import ADAPTIVE
+from mmaudio.flow.guidance import PresentConditions, PresentRows, guided_as_one_batch, uses_guidance
 from mmaudio.flow.ode import Solution, solve
 from mmaudio.network import Conditions, FlowTransformer
 
@@ -78,8 +77,8 @@ def starting_noise(network: FlowTransformer, batch: ConditionBatch, seed: int) -
     items = torch.tensor([text_item(name) for name in batch.ids], device=device)
     seeds = [seed] * len(items) if batch.seeds is None else batch.seeds
     if len(set(seeds)) == 1:
-        return Draws(seeds[0], 0, items).normals("noise", *shape)
-    return torch.cat([Draws(own, 0, item).normals("noise", *shape) for own, item in zip(seeds, items.split(1), strict=True)])
+        return CounterRng(seeds[0], 0, items).normals("noise", *shape)
+    return torch.cat([CounterRng(own, 0, item).normals("noise", *shape) for own, item in zip(seeds, items.split(1), strict=True)])
 
 
 @dataclass(frozen=True)
@@ -133,14 +132,14 @@ def told_conditions(network: FlowTransformer, batch: ConditionBatch, dropped: Co
     def given(name: str, features: Tensor | None) -> Tensor:
         return network.null_features(name).expand(num, -1, -1) if features is None else features.to(device, torch.float32)
 
-    def told(name: str, features: Tensor | None, who_has_it: Tensor) -> Told:
-        return Told.of(who_has_it & (features is not None and name not in dropped))
+    def told(name: str, features: Tensor | None, who_has_it: Tensor) -> PresentRows:
+        return PresentRows.of(who_has_it & (features is not None and name not in dropped))
 
     return network.told_conditions(
         given("clip", batch.clip),
         given("sync", batch.sync),
         given("text", batch.text),
-        ToldConditions(
+        PresentConditions(
             told("clip", batch.clip, has_video), told("sync", batch.sync, has_video), told("text", batch.text, torch.ones_like(has_video))
         ).to(device),
     )

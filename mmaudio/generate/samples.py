@@ -1,5 +1,7 @@
-"""Prompts, videos and images to files a person can play: `<name>.flac`, and the picture with its new sound as `<name>.mp4`."""
+"""Sounds made and written; which of an earlier call are kept."""
 
+import dataclasses
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,25 +10,94 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.logs import progress
-from mmaudio.flow.methods import ADAPTIVE
-from mmaudio.generate.encoding import CaptionFeatures, Ready, batches_of, encode_media
-from mmaudio.generate.inputs import Inputs, read_inputs
-from mmaudio.generate.jobs import Failure, Job, Wishes
-from mmaudio.generate.kept import make_way, mark_of
+from mmaudio.files.atomic import text_hash
+from mmaudio.files.ownership import foreign, move_aside
+from mmaudio.flow import ADAPTIVE
+from mmaudio.generate.conditioning import CaptionFeatures, Inputs, Ready, batches_of, encode_media, read_inputs
+from mmaudio.generate.jobs import Failure, GenerationJob, GenerationOptions
 from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import ConditionBatch, sample
-from mmaudio.media.audio import MediaError, write_flac
+from mmaudio.media.audio import MediaError, audio_comment, read_audio, write_flac
+from mmaudio.media.images import read_still, write_still_video
+from mmaudio.media.mp4 import is_whole_mp4, mp4_comment, mux_sound
 from mmaudio.media.reencoding import reencode_with_sound
-from mmaudio.media.stills import read_still, write_still_video
-from mmaudio.media.write import mux_sound
-
-__all__ = ["Failure", "Job", "Wishes", "generate_samples"]
+from mmaudio.media.sample_marks import is_foreign_sample, sample_mark
 
 log = logging.getLogger(__name__)
 
 
+# ---- Which samples of an earlier call may pass for those of this one: a mark inside each sound says what made it
+
+
+def mark_of(job: GenerationJob, wishes: GenerationOptions) -> str:
+    """The comment inside the sound and the video of a job, with a hash of all that decides what is heard and seen.
+
+    A file counts as another one where its length or its time of writing differs.
+    """
+    facts = {
+        "made_by": wishes.made_by,
+        "name": job.name,  # of which the starting noise is a function
+        "prompt": job.prompt,
+        "negative_prompt": wishes.negative_of(job),
+        "duration_s": wishes.duration_of(job),
+        "sampling": dataclasses.asdict(wishes.sampling) | {"seed": wishes.seed_of(job)},
+        "mask_clip": wishes.mask_clip,
+        "reencode": wishes.reencode,
+        "is_video": job.video is not None,
+        "source": None if job.source is None else _stamp(job.source),
+    }
+    return sample_mark(wishes.owner_of(job), id=job.name, hash=text_hash([json.dumps(facts, sort_keys=True)]))
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        status = path.stat()
+    except OSError:  # whoever reads it says what is wrong
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def jobs_missing(jobs: Sequence[GenerationJob], wishes: GenerationOptions) -> list[GenerationJob]:
+    """The jobs whose samples are not there whole, or were made by other weights or settings, or of another prompt or file."""
+    due, num_others = list[GenerationJob](), 0
+    for job in jobs:
+        comment = _comment_of(job, wishes)
+        if comment is None or comment != mark_of(job, wishes):
+            due.append(job)
+            num_others += comment is not None
+    if num_others:
+        log.info(
+            "%d samples in %s were not made by these weights, settings, prompts and files, and are made anew", num_others, wishes.output_dir
+        )
+    return due
+
+
+def _comment_of(job: GenerationJob, wishes: GenerationOptions) -> str | None:
+    """What the sound of a job says made it; None where it, or the video that is wanted with it, is not there whole."""
+    sound, video = wishes.sound_of(job), wishes.video_of(job)
+    try:
+        comment = audio_comment(sound)
+        read_audio(sound)  # all of it: a header alone may be of a file that was cut off
+    except MediaError:
+        return None
+    if video is not None and not (is_whole_mp4(video) and video.stat().st_mtime_ns >= sound.stat().st_mtime_ns):
+        return None  # a video older than the sound has another
+    return None if video is not None and mp4_comment(video) != comment else comment
+
+
+def make_way(path: Path, owner: str, *, replaces: bool) -> None:
+    """See that nothing is lost where a sample is about to be written: what is not ours is moved aside where that is asked for.
+
+    Raises: MediaError for a file that is not ours.
+    """
+    if is_foreign_sample(path, owner):
+        if not replaces:
+            raise MediaError(str(foreign(path)))
+        move_aside(path)
+
+
 def generate_samples(
-    model: Model, jobs: Sequence[Job], wishes: Wishes, *, inputs: Inputs | None = None, rank: int = 0
+    model: Model, jobs: Sequence[GenerationJob], wishes: GenerationOptions, *, inputs: Inputs | None = None, rank: int = 0
 ) -> dict[str, Failure]:
     """Make every sample. Returns the names that failed, each with what failed.
 
@@ -51,7 +122,7 @@ def generate_samples(
     return failed
 
 
-def _encoded(model: Model, inputs: Inputs, wishes: Wishes, failed: dict[str, Failure]) -> Iterator[Ready]:
+def _encoded(model: Model, inputs: Inputs, wishes: GenerationOptions, failed: dict[str, Failure]) -> Iterator[Ready]:
     for job, media in inputs:
         if isinstance(media, MediaError):
             log.warning("%s left out: %s", job.name, media)
@@ -60,7 +131,7 @@ def _encoded(model: Model, inputs: Inputs, wishes: Wishes, failed: dict[str, Fai
             yield encode_media(model, job, media, wishes.duration_of(job), mask_clip=wishes.mask_clip)
 
 
-def _sample(model: Model, batch: list[Ready], wishes: Wishes, texts: CaptionFeatures) -> Tensor:
+def _sample(model: Model, batch: list[Ready], wishes: GenerationOptions, texts: CaptionFeatures) -> Tensor:
     """Waves (b, samples) of a batch of one shape, on the CPU."""
     model.set_duration(batch[0].duration_s)
     clips = [item.clip for item in batch if item.clip is not None]
@@ -81,7 +152,7 @@ def _sample(model: Model, batch: list[Ready], wishes: Wishes, texts: CaptionFeat
     return model.backend.decode(made.x_bnc).cpu()
 
 
-def _negative_text(model: Model, jobs: list[Job], wishes: Wishes, texts: CaptionFeatures) -> Tensor | None:
+def _negative_text(model: Model, jobs: list[GenerationJob], wishes: GenerationOptions, texts: CaptionFeatures) -> Tensor | None:
     """Features (b, 77, width) of what is not to be heard, the null text where a job has nothing; None where no job has."""
     words = [wishes.negative_of(job) for job in jobs]
     if not any(words):
@@ -90,7 +161,7 @@ def _negative_text(model: Model, jobs: list[Job], wishes: Wishes, texts: Caption
     return torch.stack([texts([word])[0] if word else null for word in words])
 
 
-def _write(model: Model, job: Job, duration_s: float, wave: Tensor, wishes: Wishes) -> Failure | None:
+def _write(model: Model, job: GenerationJob, duration_s: float, wave: Tensor, wishes: GenerationOptions) -> Failure | None:
     """Write the files of a sample. Returns: why one of them is not there."""
     rate_hz, sound, video, mark = model.backend.spec.rate_hz, wishes.sound_of(job), wishes.video_of(job), mark_of(job, wishes)
     has_sound = False
@@ -106,7 +177,7 @@ def _write(model: Model, job: Job, duration_s: float, wave: Tensor, wishes: Wish
     return None
 
 
-def _write_video(job: Job, duration_s: float, wave: Tensor, rate_hz: int, video: Path, mark: str, *, reencode: bool) -> None:
+def _write_video(job: GenerationJob, duration_s: float, wave: Tensor, rate_hz: int, video: Path, mark: str, *, reencode: bool) -> None:
     if job.video is None:
         assert job.image is not None
         write_still_video(video, read_still(job.image), duration_s, wave.numpy(), rate_hz, mark)

@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
-from mmaudio.base.files import atomic_path
-from mmaudio.media.aac import AacTrack
+from mmaudio.files.atomic import atomic_path
 from mmaudio.media.audio import MediaError
 from mmaudio.media.containers import clock_origin_s, decode_tracks, opened_media, picture_of
-from mmaudio.media.mp4 import CONTAINER_OPTIONS, add_h264, comment_options
-from mmaudio.media.pictures import upright_rgb
+from mmaudio.media.frame_streams import upright_rgb
+from mmaudio.media.mp4 import CONTAINER_OPTIONS, AacTrack, add_h264, comment_options
 
 USUAL_FPS = 25  # where a file does not say
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from mmaudio.base.ownership import Mark, is_in_the_way, mark_of, mark_text, parse_mark
+from mmaudio.files.ownership import Mark, is_in_the_way, mark_of, mark_text, parse_mark
+from mmaudio.media.audio import MediaError, audio_comment
 from mmaudio.media.mp4 import mp4_comment
-from mmaudio.media.sound_files import MediaError, audio_comment
 
 KIND = "sample"
 SOUND, VIDEO = ".flac", ".mp4"  # what samples are

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.file_names import file_name, given_path
+from mmaudio.files.file_names import file_name, given_path
 
 AUDIO_SUFFIXES = (".flac", ".wav")  # read sample by sample, as training takes them
 MORE_AUDIO_SUFFIXES = (".mp3", ".ogg", ".m4a")  # sounds that can be heard and scored

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import RejectsError, UserError
-from mmaudio.base.file_names import file_name
-from mmaudio.base.files import atomic_path, scratch_folder, sync_file, text_hash
-from mmaudio.base.ownership import foreign, mark_archive_
-from mmaudio.metrics.cache_files import CACHE_FILES, cache_path
-from mmaudio.metrics.cached import Measured
-from mmaudio.metrics.feature_marks import features_mark, foreign_features
+from mmaudio.files.atomic import atomic_path, scratch_folder, sync_file, text_hash
+from mmaudio.files.file_names import file_name
+from mmaudio.files.ownership import foreign, mark_archive_
+from mmaudio.metrics.feature_cache import CACHE_FILES, cache_path, features_mark, foreign_features
+from mmaudio.metrics.feature_scores import MeasuredMetrics
 from mmaudio.metrics.registry import Metric
-from mmaudio.metrics.result import counted
-from mmaudio.metrics.sounds import generated_sounds, other_sounds
+from mmaudio.metrics.results import counted
+from mmaudio.metrics.sound_scores import generated_sounds, other_sounds
 
 log = logging.getLogger(__name__)
 PACKAGE = "av_bench"
@@ -52,7 +51,7 @@ def run_av_bench(
     num_workers: int,
     ids: Collection[str] = (),
     only_samples: bool = False,
-) -> Measured:
+) -> MeasuredMetrics:
     """Let the package extract features of a folder's sounds, and compare them with the reference's cache.
 
     A sound that it cannot read it would replace by the next one, and look for that for ever if there is none; so sounds are read
@@ -99,7 +98,7 @@ def run_av_bench(
     told = _evaluate(reference_cache, cache, skips)
     counts = _counts(reference_cache, sounds, failures)
     nums = {row.name: counts["paired"] if row.needs_pairs else len(sounds) for row in wanted}
-    return Measured({row.name: _entry(row, told, nums[row.name]) for row in wanted}, {}, counts)
+    return MeasuredMetrics({row.name: _entry(row, told, nums[row.name]) for row in wanted}, {}, counts)
 
 
 def _take_over(made: Path, cache: Path) -> None:
@@ -145,7 +144,7 @@ def _give_ids(cache: Path, ids: Mapping[str, str]) -> None:
     """Call clips by their ids in cache files that the package made; `ids`: stem of a sound → id, of those that differ."""
     import torch
 
-    from mmaudio.base.tensor_files import read_tensor_file
+    from mmaudio.files.tensor_files import read_tensor_file
 
     for path in (cache_path(cache, stem) for stem in CACHE_FILES) if ids else ():
         if path.is_file():
@@ -180,7 +179,7 @@ def _evaluate(reference_cache: Path, cache: Path, skips: Mapping[str, bool]) -> 
 
 def _counts(reference_cache: Path, sounds: Mapping[str, Path], failures: Mapping[str, str]) -> dict[str, Any]:
     """How many clips there are. By exact ids: those that the package shortens before it pairs them count as missing."""
-    from mmaudio.metrics.caches import read_features
+    from mmaudio.metrics.feature_cache import read_features
 
     return {**counted(read_features(reference_cache, MARKER), sounds), "without_features": {"predicted": dict(failures)}}
 

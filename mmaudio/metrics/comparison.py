@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.protocols import unlike_fields
 from mmaudio.metrics.intervals import bootstrap_interval
+from mmaudio.metrics.results import unlike_fields
 
 
 @dataclass(frozen=True)

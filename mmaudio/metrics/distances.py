@@ -1,4 +1,4 @@
-"""How far one sound, or one set of sounds, is from another by its spectrum, whatever the moment.
+"""Spectral, Fréchet and kernel distances.
 
 `spectral_distance` asks whether the timbre of one clip is right. It compares long-term average spectra: power is
 averaged over time first, so each spectrum is weighted by energy, a shift in time costs nothing, and silence between
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mmaudio.metrics.bands import Analysis, Floats, band_power, decibels
+from mmaudio.metrics.spectrum import Analysis, Floats, band_power, decibels
 
 _SPECTRUM = Analysis(window_s=0.064, hop_s=0.016, num_bands=40, low_hz=40.0, high_hz=8000.0)
 _TIMBRE_FLOOR_DB = -40.0  # below the loudest band
@@ -173,3 +173,52 @@ def cosines(rows_a: npt.ArrayLike, rows_b: npt.ArrayLike) -> Floats:
         raise ValueError("features hold NaN or infinity; make them anew")
     lengths = [np.maximum(np.linalg.norm(rows, axis=1), _LEAST_LENGTH) for rows in (a, b)]
     return (a * b).sum(axis=1) / (lengths[0] * lengths[1])
+
+
+# ---- Kernel distance of two sets of features (KID, Bińkowski et al. 2018, 1801.01401): unbiased, so fit for small sets. Float64
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """Mean over random subsets and their population standard deviation."""
+
+    mean: float
+    std: float
+
+
+def _kernel(a: Floats, b: Floats) -> Floats:
+    return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def squared_discrepancy(a: Floats, b: Floats) -> float:
+    """Squared maximum mean discrepancy of two sets of m rows by the kernel (x·y / dims + 1)³, without the pairs of a row with itself."""
+    m = len(a)
+    within = sum(kernel.sum() - np.trace(kernel) for kernel in (_kernel(a, a), _kernel(b, b)))
+    return float(within / (m * (m - 1)) - 2 * _kernel(a, b).sum() / m**2)
+
+
+def kernel_distance(
+    rows_a: npt.ArrayLike, rows_b: npt.ArrayLike, *, num_subsets: int = 100, subset_size: int = 1000, seed: int = 2020
+) -> KernelDistance:
+    """Mean and spread of the squared discrepancy over random subsets of both sets.
+
+    Args:
+        rows_a, rows_b: (items, dims).
+        num_subsets: how many pairs of subsets are drawn, for each first one of `rows_a`.
+        subset_size: rows of a subset, drawn without replacement.
+        seed: of the draws.
+    Raises: ValueError for sets smaller than a subset, of different widths, or not finite.
+    """
+    a, b = np.asarray(rows_a, dtype=np.float64), np.asarray(rows_b, dtype=np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"sets have shapes {a.shape} and {b.shape}; want (items, dims) each, of the same dims")
+    if not 2 <= subset_size <= min(len(a), len(b)):
+        raise ValueError(f"subsets of {subset_size} rows; want at least 2 and at most the {min(len(a), len(b))} rows of the smaller set")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("features hold NaN or infinity; make them anew")
+    draw = np.random.RandomState(seed)
+    values = [
+        squared_discrepancy(a[draw.choice(len(a), subset_size, replace=False)], b[draw.choice(len(b), subset_size, replace=False)])
+        for _ in range(num_subsets)
+    ]
+    return KernelDistance(float(np.mean(values)), float(np.std(values)))

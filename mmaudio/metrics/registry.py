@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mmaudio.base.errors import Problems, nearest
-from mmaudio.base.naming import listed
+from mmaudio.base.errors import Problems, listed, nearest
 
 Better = Literal["lower", "higher", ""]  # "": neither; it tells how to read another number
 Scope = Literal["all", "paired subset", "pairs"]
@@ -20,7 +19,7 @@ class Metric:
     """One number about a set of generated clips.
 
     `scope` says of which clips: of all that either side has; of those on both sides, unless sides are compared unpaired; or of
-    pairs alone, so that there is no number without them. `part` is the part of a cache file's value.
+    pairs alone, so that there is no number without them. `local_part` is the part of a cache file's value.
     """
 
     name: str

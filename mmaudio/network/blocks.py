@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmaudio.network.embed import GatedMLP, TokenConv1d, token_map
-from mmaudio.network.rope import rotate
+from mmaudio.network.layers import GatedMLP, TokenConv1d, rotate, token_map
 
 NORM_EPS = 1e-5
 HEAD_NORM_EPS = 1.1920929e-07  # float32's machine epsilon, whatever the input's dtype

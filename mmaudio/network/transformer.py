@@ -1,4 +1,4 @@
-"""The flow-prediction network: latent, time and conditions to a velocity (Cheng et al. 2024, arXiv 2412.15322).
+"""The network, one forward a screen.
 
 Parameter names, shapes and their order are a file format: published weights load here and ours load there.
 Axes: b batch, n latent token, c latent channel, t clip token, s sync token, l text token, d hidden channel.
@@ -11,12 +11,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmaudio.base.specs import SYNC_TOKENS_PER_SEGMENT, TEXT_TOKENS
-from mmaudio.flow.nulls import Told, ToldConditions
+from mmaudio.flow.guidance import PresentConditions, PresentRows
 from mmaudio.network.blocks import FinalLayer, JointBlock, Modulator, StreamBlock, Streams
 from mmaudio.network.conditions import CONDITION_ROWS, Conditions
-from mmaudio.network.embed import GatedMLP, TimeEmbedding, input_projection
-from mmaudio.network.initialise import initialise_
-from mmaudio.network.rope import rotation_table
+from mmaudio.network.layers import GatedMLP, TimeEmbedding, input_projection, rotation_table
+
+# ---- Starting values: small where a block adds to the residual stream, zero where it is gated, so that training starts calm
+
+TIME_STD = 0.02
+
+
+def initialise_(network: nn.Module) -> None:
+    """Set every learned weight in place (network.md section 9), drawing from torch's global generator.
+
+    Linears Xavier-uniform with zero bias, the time embedding normal, all modulations and the output zero; other
+    convolutions keep the framework's default.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+            if name.startswith("t_embed."):
+                nn.init.normal_(module.weight, std=TIME_STD)
+            if ".adaLN_modulation." in f".{name}":
+                nn.init.zeros_(module.weight)
+        elif name == "final_layer.conv":
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+
 
 V1_SINUSOIDS = 256
 V2_TIME_MULTIPLIER = 10_000.0
@@ -152,13 +175,13 @@ class FlowTransformer(nn.Module):
         num_tokens = {"clip": self.clip_seq_len, "sync": self.sync_seq_len, "text": self.text_seq_len}[name]
         return getattr(self, CONDITION_ROWS[name].null_name).expand(num_tokens, -1)[None]
 
-    def told_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, told: ToldConditions) -> Conditions:
+    def told_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, told: PresentConditions) -> Conditions:
         """Conditions of a batch in which not every sample is told everything; a null is projected once for all who get it.
 
         Features may be of a narrower dtype than the network: those that are told are widened.
         """
 
-        def null_first(name: str, features_btc: Tensor, who: Told) -> Tensor:
+        def null_first(name: str, features_btc: Tensor, who: PresentRows) -> Tensor:
             return torch.cat([self.null_features(name), features_btc.index_select(0, who.rows)])
 
         projected = self.preprocess_conditions(
@@ -169,7 +192,7 @@ class FlowTransformer(nn.Module):
     def empty_conditions(self, negative_text: Tensor | None = None) -> Conditions:
         """What guidance leads away from: null features, or null video with a negative text (1 or b, L, text).
 
-        Clip and sync have one row, text as many as the negative text; `Conditions.expand` makes them equal.
+        Clip and sync have one row, text as many as the negative text; `MetricOptions.expand` makes them equal.
         """
         text_f = self.null_features("text") if negative_text is None else negative_text
         return self.preprocess_conditions(self.null_features("clip"), self.null_features("sync"), text_f)

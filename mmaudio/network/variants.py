@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.specs import DEFAULT_DURATION_S, AudioSpec
-from mmaudio.base.tensor_files import mismatches, refusal, shapes_of
+from mmaudio.files.tensor_files import mismatches, refusal, shapes_of
 from mmaudio.network.conditions import CONDITION_ROWS
 from mmaudio.network.transformer import FlowTransformer
 

@@ -4,12 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from mmaudio.report.axes import ticks
-from mmaudio.report.media_folder import PlacedSample, PlacedSound
-from mmaudio.report.metric_names import in_order, title_of
-from mmaudio.report.numbers import number_text
-from mmaudio.report.pictures import GAP_ROWS, HEIGHT_PX, NUM_COLUMNS, WAVE_ROWS
-from mmaudio.report.spectrograms import HIGH_HZ, LOW_HZ, NUM_ROWS
+from mmaudio.report.charts import ticks
+from mmaudio.report.media_copies import PlacedSample, PlacedSound
+from mmaudio.report.metric_table import in_order, number_text, title_of
+from mmaudio.report.waveforms import GAP_ROWS, HEIGHT_PX, HIGH_HZ, LOW_HZ, NUM_COLUMNS, NUM_ROWS, WAVE_ROWS
 
 _MARKED_HZ = ((100, "100 Hz"), (1000, "1 kHz"), (4000, "4 kHz"))
 _MOST_TICKS = 6

@@ -31,7 +31,7 @@ class Clips:
 
 
 @dataclass(frozen=True)
-class Column:
+class ScoreColumn:
     """The scores of one set of samples: a column of the table of metrics, and a sound in the samples."""
 
     label: str
@@ -41,7 +41,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Sound:
+class PageSound:
     """One sound of a sample. `file` None means that there is none to play; then `lack` says why."""
 
     label: str
@@ -53,14 +53,14 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Sample:
+class PageClip:
     """One clip: the sounds to switch between, in the order of the keys that switch, and the picture they belong to.
 
     `duration_s` is how much of each sound was compared, which is what is shown; None: all of it.
     """
 
     id: str
-    sounds: Sequence[Sound]
+    sounds: Sequence[PageSound]
     picture: Path | None = None
     duration_s: float | None = None
     lack: str = ""  # why there is no picture, where there should be one
@@ -91,8 +91,8 @@ class Report:
     title: str
     subtitle: str = ""
     runs: Sequence[RunRecord] = ()
-    columns: Sequence[Column] = ()
-    samples: Iterable[Sample] = ()
+    columns: Sequence[ScoreColumn] = ()
+    samples: Iterable[PageClip] = ()
     sound_labels: Sequence[str] = ()
     notes: Sequence[str] = ()  # what was found and could not be used
 

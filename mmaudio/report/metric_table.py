@@ -1,12 +1,77 @@
-"""The table of metrics across columns: values with intervals, the best marked, what cannot be told with its reason."""
+"""The table of metrics."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from mmaudio.base.protocols import unlike_fields
-from mmaudio.report.content import Column, Value
-from mmaudio.report.metric_names import UNLIKE, WHAT, in_order, title_of
-from mmaudio.report.numbers import number_text
+from mmaudio.metrics.results import unlike_fields
+from mmaudio.report.content import ScoreColumn, Value
+
+# ---- How metrics are called on a page, and a line on what each of them is. Units and which way is better come from the scores
+
+DIFFERENCE = "onset_f1_difference"
+TITLES = {
+    "onset_f1": "Onset F1",
+    "onset_f1_shuffled": "Onset F1, shuffled",
+    DIFFERENCE: "Onset F1, difference",
+    "onset_offset": "Mean onset offset",
+    "spectral_distance": "Spectral distance",
+    "mel_frechet": "Mel Fréchet distance",
+}
+WHAT = {
+    "onset_f1": "onsets that a generated sound shares with the real one of its clip",
+    "onset_f1_shuffled": "the same against other clips’ real sounds: what chance gives",
+    DIFFERENCE: "generated less shuffled",
+    "onset_offset": "how far apart in time the onsets are that agree, early or late",
+    "spectral_distance": "between average spectra",
+    "mel_frechet": "between the sets of mel frames",
+    "FD-VGG": "Fréchet distance of VGGish features",
+    "FD-PANN": "Fréchet distance of PANNs features",
+    "FD-PASST": "Fréchet distance of PaSST features",
+    "KL-PANNS-softmax": "divergence of what PANNs hears",
+    "KL-PASST-softmax": "divergence of what PaSST hears",
+    "ISC-PANNS-mean": "Inception score of PANNs: clear and varied sounds",
+    "ISC-PANNS-std": "its spread over parts of the set",
+    "ISC-PASST-mean": "Inception score of PaSST: clear and varied sounds",
+    "ISC-PASST-std": "its spread over parts of the set",
+    "IB-Score": "ImageBind: does the sound suit the picture",
+    "DeSync": "how far apart in time Synchformer finds sound and picture",
+    "LAION-CLAP-Score": "LAION-CLAP: does the sound suit the caption",
+    "MS-CLAP-Score": "MS-CLAP: does the sound suit the caption",
+}
+UNLIKE = {  # what differs, of fields of a protocol whose values say nothing to a person
+    "captions_hash": "the captions",
+    "ids_hash": "the clips that were scored",
+    "reference_hash": "the real sounds",
+}
+ORDER = tuple(dict.fromkeys((*TITLES, *WHAT)))
+
+
+def title_of(name: str) -> str:
+    """The name of a metric as a person reads it; a published key stays as it is."""
+    return TITLES.get(name, name)
+
+
+def in_order(names: set[str]) -> list[str]:
+    """Names in the order of the table; those it does not know come last, by name."""
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+# ---- Numbers as a person reads them
+
+
+def number_text(value: float | None) -> str:
+    """A number for reading: three digits, a dash for one that cannot be told."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    is_whole = float(value).is_integer() or abs(value) >= 1000
+    return f"{value:,.0f}" if is_whole and abs(value) < 1e9 else f"{value:#.3g}".rstrip(".")
+
+
+def bytes_text(num_bytes: int) -> str:
+    """A size on disk, in MB."""
+    return f"{num_bytes / 1e6:,.1f} MB"
+
 
 _ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better", "": ""}
 NOTHING = Value(None, reason="its scores do not have it")
@@ -58,7 +123,7 @@ def _cell(value: Value, is_best: bool, notes: _Footnotes) -> str:
     return f'<td class="number{" best" if is_best else ""}"{rests_on}>{shown}</td>'
 
 
-def _row(name: str, columns: Sequence[Column], is_comparable: bool, notes: _Footnotes) -> str:
+def _row(name: str, columns: Sequence[ScoreColumn], is_comparable: bool, notes: _Footnotes) -> str:
     values = [column.values.get(name, NOTHING) for column in columns]
     best = best_of(values) if is_comparable else set()
     arrow = _ARROWS[next((value.better for value in values if value.better), "")]
@@ -67,7 +132,7 @@ def _row(name: str, columns: Sequence[Column], is_comparable: bool, notes: _Foot
     return f'<tr><th scope="row">{escape(title_of(name))}<span class="what">{escape(what)}</span></th>{cells}</tr>'
 
 
-def _clip_rows(columns: Sequence[Column]) -> str:
+def _clip_rows(columns: Sequence[ScoreColumn]) -> str:
     """How many clips the numbers rest on, and how many are left out of them, where there are any."""
     left_out: Mapping[str, Sequence[int | None]] = {
         "Clips that failed": [column.clips.failed for column in columns],
@@ -79,7 +144,7 @@ def _clip_rows(columns: Sequence[Column]) -> str:
     return "".join(f'<tr class="clips"><th scope="row">{name}</th>{text}</tr>' for name, text in cells.items())
 
 
-def _banner(columns: Sequence[Column], unlike: Mapping[str, Sequence[str]]) -> str:
+def _banner(columns: Sequence[ScoreColumn], unlike: Mapping[str, Sequence[str]]) -> str:
     """Says that columns are unlike, and in what: in words where there are some, else field by field with its values."""
     said = [words for name, words in UNLIKE.items() if name in unlike]
     values = {
@@ -93,7 +158,7 @@ def _banner(columns: Sequence[Column], unlike: Mapping[str, Sequence[str]]) -> s
     return f'<div class="banner" role="note"><p>{sentence}</p>{f"<ul>{fields}</ul>" if fields else ""}</div>'
 
 
-def metric_table(columns: Sequence[Column]) -> str:
+def metric_table(columns: Sequence[ScoreColumn]) -> str:
     """A row per metric, a column per file of scores, as HTML; "" for no column.
 
     Where protocols differ, a banner says in what, and no value is marked as best.

@@ -13,16 +13,14 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from mmaudio.base.files import atomic_folder
-from mmaudio.base.locks import hold_target
-from mmaudio.base.ownership import aside_path
+from mmaudio.files.atomic import atomic_folder
+from mmaudio.files.locks import hold_target
+from mmaudio.files.ownership import aside_path
 from mmaudio.report.cards import card
-from mmaudio.report.content import Column, Report, RunRecord, Written
-from mmaudio.report.curves import chart, lines_by_kind, read_curves
-from mmaudio.report.media_folder import PlacedSample, place_sample
-from mmaudio.report.metric_names import in_order, title_of
-from mmaudio.report.metric_table import metric_table
-from mmaudio.report.numbers import number_text
+from mmaudio.report.charts import chart, lines_by_kind, read_curves
+from mmaudio.report.content import Report, RunRecord, ScoreColumn, Written
+from mmaudio.report.media_copies import PlacedSample, place_sample
+from mmaudio.report.metric_table import in_order, metric_table, number_text, title_of
 from mmaudio.report.page_mark import INDEX, MEDIA, check_page, foreign_in_page, marked_page
 from mmaudio.report.sweep_chart import sweep_chart
 
@@ -35,7 +33,7 @@ def _asset(name: str) -> str:
     return files("mmaudio.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _headline(columns: Sequence[Column]) -> str:
+def _headline(columns: Sequence[ScoreColumn]) -> str:
     """The few numbers that stand at the top of a page of one column; of several the table says it better."""
     if len(columns) != 1:
         return ""
@@ -50,7 +48,7 @@ def _section(name: str, title: str, content: str) -> str:
     return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{content}</section>' if content else ""
 
 
-def _metrics(columns: Sequence[Column], notes: Sequence[str]) -> str:
+def _metrics(columns: Sequence[ScoreColumn], notes: Sequence[str]) -> str:
     told = "".join(f'<p class="soft">{escape(note)}</p>' for note in notes)
     content = metric_table(columns) + told
     return _section("metrics", "Metrics", f'<div class="panel">{content}</div>' if content else "")

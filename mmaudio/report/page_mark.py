@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from html import escape, unescape
 from pathlib import Path
 
-from mmaudio.base.ownership import fits, foreign, mark_of, mark_text, parse_mark
+from mmaudio.files.ownership import fits, foreign, mark_of, mark_text, parse_mark
 
 INDEX, MEDIA = "index.html", "media"
 _KIND = "page"

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, that one job at a time works in it, and a mark that says that a job was stopped and is to go on."""
+"""A run's folder: its names, its lock, its marks."""
 
 import json
 import os
@@ -8,15 +8,29 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mmaudio.base.errors import UserError
-from mmaudio.base.files import at_end_of_links
-from mmaudio.base.locks import EXCLUSIVE, try_lock
-from mmaudio.base.marked_files import is_marked, write_marked
-from mmaudio.base.naming import named
-from mmaudio.base.ownership import foreign
-from mmaudio.runs.names import CONFIG_FILE, LOG_FILE, METRICS_FILE, PREVIEWS_FOLDER, REQUEUE_FILE
-from mmaudio.runs.signature import SIGNATURE_FILE, run_in
+from mmaudio.base.errors import UserError, named
+from mmaudio.files.atomic import at_end_of_links
+from mmaudio.files.locks import EXCLUSIVE, try_lock
+from mmaudio.files.owned_files import is_marked, write_marked
+from mmaudio.files.ownership import foreign
+from mmaudio.runs.signature import CONFIG_FILE, SIGNATURE_FILE, run_in
 
+# ---- What the files and folders of a run are called that more than one part of the system reads or writes
+
+LOG_FILE = "train.log"
+METRICS_FILE = "metrics.jsonl"  # a line per reading of averages: `steps_done`, and values by `stage/name`
+SWEEP_FILE = "ema_sweep.json"  # losses of averages of many lengths
+REQUEUE_FILE = "requeue"  # there while a run that was stopped by its scheduler waits to go on
+# Sounds of a run
+PREVIEWS_FOLDER = "previews"  # a few rows, while it trains
+REPLACED_SAMPLES_FOLDER = "val-cache"  # of one evaluation on the way, until the next one
+REAL_SOUNDS_FOLDER = "reference"  # stored latents as the codec sounds them
+SAMPLED_ENDING = "-sampled"  # of a folder of sounds of stored rows, after the tag of the rows
+# In and beside a folder of sounds
+SCORES_FILE = "scores.json"
+SCORES_ENDING = "output_metrics.json"  # of a file of scores that has the name of what was scored before it
+FEATURES_FOLDER = "cache"  # av-bench's features of the generated sounds, made here …
+REAL_FEATURES_FOLDER = "reference-cache"  # … and of the real ones
 _REPLACED = (CONFIG_FILE, METRICS_FILE, SIGNATURE_FILE, REQUEUE_FILE, PREVIEWS_FOLDER)  # in every run's folder, but no published one
 _ADDED_TO = (LOG_FILE, "events.out.tfevents.*")
 _REQUEUE = "requeue"
@@ -42,7 +56,7 @@ def check_folder(run_dir: Path, exp_id: str, files: Sequence[str], *, has_checkp
 
 
 @contextmanager
-def held(run_dir: Path, *, holds: bool) -> Iterator[None]:
+def lock_run(run_dir: Path, *, holds: bool) -> Iterator[None]:
     """Keep other jobs out of a run's folder for the block, if this process is the one that `holds` it.
 
     Raises: UserError where another job is at work there.

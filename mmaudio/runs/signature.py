@@ -1,4 +1,4 @@
-"""A run's signature: a short hash of the settings that define it, its name where the user gives none; and whose run a folder holds.
+"""The id of a run's settings.
 
 Settings that only say where and how often (device, workers, intervals, paths of results) are marked `defines_run=False`
 where they are declared and leave it alone. Settings at their default are left out, so that a new setting renames no run.
@@ -14,12 +14,16 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from mmaudio.base.files import text_hash, write_json, write_text
-from mmaudio.base.ownership import MARK_KEY, mark_of, move_aside, read_mark
-from mmaudio.base.sources import DataSettings
-from mmaudio.runs.names import CONFIG_FILE
+from mmaudio.files.atomic import text_hash, write_json, write_text
+from mmaudio.files.ownership import MARK_KEY, mark_of, move_aside, read_mark
+from mmaudio.settings.data_sources import DataSettings
 
 log = logging.getLogger(__name__)
+
+
+# ---- What the files and folders of a run are called that more than one part of the system reads or writes
+
+CONFIG_FILE = "config.yaml"  # the settings of the run, complete
 SIGNATURE_DIGITS = 10
 SIGNATURE_FILE = "signature.json"
 _KIND = "run"

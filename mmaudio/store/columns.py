@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.file_names import check_plain_name
+from mmaudio.files.file_names import check_plain_name
 
 # NumPy has no bfloat16, so its two bytes travel as an integer and only `widened` gives them meaning.
 _CARRIERS: dict[torch.dtype, np.dtype[Any]] = {

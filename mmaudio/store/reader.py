@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.null_text import read_null_text
-from mmaudio.base.tables import read_columns, read_header
-from mmaudio.store import schema
+from mmaudio.files.tables import read_columns, read_header
+from mmaudio.store import format as schema
 from mmaudio.store.columns import Column, open_columns
-from mmaudio.store.schema import LATENTS, NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, VIDEO_FEATURES, StoreRecord
+from mmaudio.store.format import LATENTS, NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, VIDEO_FEATURES, StoreRecord, read_null_text
 from mmaudio.store.statistics import Moments
 
 _SCAN_ROWS = 256
@@ -170,7 +169,7 @@ class Store:
             self._columns[name].copy_rows_(out, rows, places)
 
     def warm(self, buffer: np.ndarray) -> int:
-        """Read every column once, so that the page cache holds them as far as memory goes; returns the bytes. See `Column.warm`."""
+        """Read every column once, so that the page cache holds them as far as memory goes; returns the bytes. See `ScoreColumn.warm`."""
         return sum(column.warm(buffer) for column in self._columns.values())
 
     def on_disk(self, name: str) -> str:

@@ -1,19 +1,430 @@
-"""Writes a store: streams blocks of features into columns laid out beforehand, in memory that does not grow with the data."""
+"""Finished columns become a store with table and record."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmaudio.base.errors import UserError
+import mmaudio
+from mmaudio.base.errors import UserError, named
 from mmaudio.base.specs import AudioSpec
-from mmaudio.store import schema
-from mmaudio.store.column_files import ColumnFiles
-from mmaudio.store.publish import Recipe, Sidecars, new_record, swapped_in
-from mmaudio.store.schema import NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, StoreRecord
+from mmaudio.files.atomic import at_end_of_links, atomic_folder, atomic_path, remove_leftovers, scratch_folder, write_json
+from mmaudio.files.owned_files import file_sha256
+from mmaudio.files.ownership import fits, foreign, mark_of, move_aside
+from mmaudio.files.tables import table_sha256, write_table
+from mmaudio.store import format as schema
+from mmaudio.store.column_writer import (
+    ColumnWriter,
+    Shapes,
+    append_file,
+    column_bytes,
+    column_path,
+    describe_columns,
+    link_or_copy,
+    reserve_bytes,
+)
+from mmaudio.store.format import NULL_TEXT, TEXT, TEXT_ROW, TEXT_TABLE, UNFINISHED, Layout, StoreRecord, pack_null_text, write_null_text
+from mmaudio.store.reader import read_rows
 from mmaudio.store.statistics import Moments
+
+# ---- What stands at the place of a store, and whether it may be replaced: only what this program made, and no rows that would be lost
+
+KIND = "store"
+TABLE_ENDING, RECORD_ENDING, NULL_TEXT_ENDING = ".tsv", ".json", ".empty_string.pth"  # endings of what stands beside a store
+_CHANGED = "it was changed after this program had written it: "
+
+
+def beside(folder: Path) -> dict[str, Path]:
+    """Ending → file, of all that stands beside a store."""
+    return {
+        TABLE_ENDING: schema.table_path(folder),
+        NULL_TEXT_ENDING: schema.null_text_path(folder),
+        RECORD_ENDING: schema.record_path(folder),
+    }
+
+
+def store_mark(rows_hash: str, files: Mapping[str, Sequence[str]], columns: Sequence[str]) -> dict[str, Any]:
+    """The mark in a record.
+
+    Args:
+        rows_hash: of the store that it is of.
+        files: ending → SHA-256 of what this program wrote to that file; of two, while one takes the other's place.
+        columns: all that the folder may hold.
+    """
+    return mark_of(KIND, rows_hash, files={ending: list(sums) for ending, sums in files.items()}, columns=list(columns))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands at the place of a store."""
+
+    folder: Path
+    content: Mapping[str, Any]  # of the record, where it is this program's
+    record: StoreRecord | None  # of a store that is whole
+    foreign: tuple[Path, ...]  # what this program did not write, or somebody changed since
+    changed: tuple[Path, ...]  # of them, the latter
+
+    @property
+    def mark(self) -> Mapping[str, Any] | None:
+        return self.content.get("mark") or None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a store was being written there when that was interrupted."""
+        return self.content.get("format_version") == UNFINISHED
+
+    def refusal(self, place: str) -> UserError | None:
+        """A sentence for each thing that may not be replaced, with the command that moves it aside; all of them then are one store.
+
+        Args:
+            place: what else the user may do, such as naming another place.
+        """
+        if not self.foreign:
+            return None
+        aside, moves = moves_aside(self.folder)
+        names = {self.folder: aside, **dict(moves)}
+        errors = [foreign(path, (_CHANGED if path in self.changed else "") + place, aside=names.get(path)) for path in self.foreign]
+        return UserError(*(sentence for error in errors for sentence in error.sentences))
+
+
+def standing(folder: Path, *, grows: bool = False) -> Standing:
+    """Look at the place of a store; reads the table and the null text, and no column.
+
+    Args:
+        grows: rows are being added to it, so it may have more of them than its record says.
+    """
+    places, content = beside(folder), _own_record(folder)
+    record = StoreRecord.from_json(content, "the record") if content and content["format_version"] != UNFINISHED else None
+    mark = content.get("mark") or None
+    is_table = schema.table_path(folder).exists()
+    found: dict[Path, bool] = {}  # file or folder → whether it is known, and was changed
+    if places[RECORD_ENDING].exists() and not content:
+        found[places[RECORD_ENDING]] = False
+    if _is_something(folder) and not _is_of(folder, record, mark, grows=grows):
+        found[folder] = bool(content)
+    if is_table and not (_has_sum(places[TABLE_ENDING], mark, TABLE_ENDING) or (record and not mark and _is_as_written(folder, record))):
+        found[places[TABLE_ENDING]] = bool(content)
+    is_old_null_text = record is not None and not mark and record.layout == "published"
+    if places[NULL_TEXT_ENDING].exists() and not (_has_sum(places[NULL_TEXT_ENDING], mark, NULL_TEXT_ENDING) or is_old_null_text):
+        found[places[NULL_TEXT_ENDING]] = mark is not None and NULL_TEXT_ENDING in mark["files"]
+    return Standing(folder, content, record, tuple(found), tuple(path for path, is_changed in found.items() if is_changed))
+
+
+def _own_record(folder: Path) -> dict[str, Any]:
+    """The content of a record that this program wrote; nothing where there is none."""
+    path = schema.record_path(folder)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    mark = content.get("mark")
+    if content.get("format_version") == UNFINISHED:
+        return content if isinstance(mark, dict) and fits(mark, KIND, str(mark.get("of"))) and _is_whole(mark) else {}
+    try:
+        record = StoreRecord.from_json(content, str(path))
+    except UserError:
+        return {}
+    if not mark:
+        return content
+    return content if fits(mark, KIND, record.rows_hash) and _is_whole(mark) else {}
+
+
+def _is_whole(mark: Mapping[str, Any]) -> bool:
+    return isinstance(mark.get("files"), dict) and isinstance(mark.get("columns"), list)
+
+
+def _is_something(folder: Path) -> bool:
+    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _is_of(folder: Path, record: StoreRecord | None, mark: Mapping[str, Any] | None, *, grows: bool) -> bool:
+    """Whether a folder is the one that a record tells of."""
+    columns = mark["columns"] if mark else list(record.dtypes) if record else []
+    if not columns or not folder.is_dir():
+        return False
+    if {entry.name for entry in folder.iterdir()} - {"meta.json", *(f"{name}.memmap" for name in columns)}:
+        return False
+    if record is None:  # unfinished: the one before, or the new one
+        return True
+    try:
+        num_rows = int(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["mean"]["shape"][0])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return num_rows == record.num_rows or (grows and num_rows > record.num_rows)
+
+
+def _has_sum(path: Path, mark: Mapping[str, Any] | None, ending: str) -> bool:
+    known = mark["files"].get(ending) if mark else None
+    return isinstance(known, list) and file_sha256(path) in known
+
+
+def _is_as_written(folder: Path, record: StoreRecord) -> bool:
+    """Whether a table, byte by byte, is the one that was written with a record without a mark."""
+    path = schema.table_path(folder)
+    try:
+        ids, captions = read_rows(path, folder)
+    except UserError:
+        return False
+    columns = ("id", schema.CAPTION_COLUMNS.get(record.kind, ""))
+    is_same = file_sha256(path) == table_sha256(columns, zip(ids, captions, strict=True))
+    return is_same and schema.hash_rows(ids, captions) == record.rows_hash
+
+
+def what_is_lost(
+    folder: Path,
+    rows: Container[tuple[str, str]],
+    differences: Callable[[Mapping[str, Any]], list[str]],
+    *,
+    source: str,
+    place: str,
+    is_resumed: bool = False,
+) -> UserError | None:
+    """Why a store of `rows` may not take the place of this program's at `folder`, naming what differs; None where it may.
+
+    Args:
+        rows: id and caption of each.
+        differences: what differs between how rows were made, by a record's fields, and how these are.
+        source: what messages call where these rows come from.
+        place: what the user may do instead, such as naming another place; both commands that write stores also have --replace.
+        is_resumed: whether it would be this very work that was interrupted while it wrote a store there.
+    """
+    found, advice = standing(folder), f"{place}, or have it moved aside: --replace"
+    if found.is_unfinished and not is_resumed and _is_something(folder):
+        return UserError(f"store {folder} was being written by another command, which was interrupted; run that one again, or {advice}")
+    if found.record is None or found.foreign:
+        return None
+    if not schema.table_path(folder).exists():
+        if not _is_something(folder):
+            return None
+        return UserError(f"a store at {folder} would be replaced, and which rows it has cannot be told (it has no table); {advice}")
+    ids, captions = read_rows(schema.table_path(folder), folder)
+    others = [row_id for row_id, caption in zip(ids, captions, strict=True) if (row_id, caption) not in rows]
+    lost = f"{len(others)} of its {len(ids)} rows ({named(others)}) are not, with their captions, among those of {source}"
+    words = ([lost] if others else []) + differences(found.content)
+    return UserError(f"store {folder} would be replaced by another one: {'; '.join(words)}; {advice}") if words else None
+
+
+def moves_aside(folder: Path) -> tuple[Path, list[tuple[Path, Path]]]:
+    """Where a store goes that makes way, and what beside it has to be renamed, and to what, so that all of it is one store there.
+
+    Taken up where a killed try left it: what is moved already has its name.
+    """
+    for number in count(1):
+        aside = folder.with_name(f"{folder.name}.aside{f'-{number}' if number > 1 else ''}")
+        moves = list(zip(beside(folder).values(), beside(aside).values(), strict=True))
+        if not any(os.path.lexists(here) and os.path.lexists(there) for here, there in [(folder, aside), *moves]):
+            return aside, [(here, there) for here, there in moves if here.exists()]
+    raise AssertionError("numbers do not end")
+
+
+# ---- The last steps of a store: finished column files become its folder, and a table and a record say what they are
+
+_GIVES_WAY = "makes way for a new one"
+
+
+@dataclass(frozen=True)
+class StoreRecipe:
+    """How rows were made: what has to be equal for them to stand in one store."""
+
+    kind: str
+    spec: AudioSpec
+    backend: str
+    layout: Layout
+    weights: Mapping[str, str] | None  # None: not known before they are loaded
+    frame_rule: str = "exact"
+    dtype: str = "fp32"
+    normalised: bool = True
+    resize: str = "host"
+
+    def as_recorded(self) -> dict[str, Any]:
+        """The fields of a StoreRecord that it decides."""
+        return {
+            "kind": self.kind,
+            "layout": self.layout.name,
+            "mode": self.spec.mode,
+            "backend": self.backend,
+            "duration_s": self.spec.duration_s,
+            "dtypes": self.layout.dtype_names,
+            "weights": None if self.weights is None else dict(self.weights),
+            "frame_rule": self.frame_rule,
+            "dtype": self.dtype,
+            "normalised": self.normalised,
+            "resize": self.resize,
+        }
+
+    def differences(self, found: Mapping[str, Any]) -> list[str]:
+        """What differs between how rows were made, by a record's fields, and this; weights that are not known are left out."""
+        wanted = {key: value for key, value in self.as_recorded().items() if not (key == "weights" and value is None)}
+        return [f"{key} is {found.get(key)!r} there and {value!r} here" for key, value in wanted.items() if found.get(key) != value]
+
+
+def new_record(
+    recipe: StoreRecipe, ids: Sequence[str], captions: Sequence[str], moments: Moments, null_text: Tensor | None = None
+) -> StoreRecord:
+    """The record of a store of these rows.
+
+    Args:
+        null_text: what the encoder made of the empty string, (77, 1024), where it is known that it is that.
+    """
+    mean_c, std_c = moments.result()
+    return StoreRecord(
+        **recipe.as_recorded(),
+        format_version=schema.FORMAT_VERSION,
+        num_rows=len(ids),
+        latent_mean=mean_c.tolist(),
+        latent_std=std_c.tolist(),
+        rows_hash=schema.hash_rows(ids, captions),
+        null_text_hash="" if null_text is None else schema.hash_null_text(null_text, recipe.layout.text_dtype),
+        versions={"mmaudio": mmaudio.__version__, "torch": torch.__version__, "tensordict": importlib.metadata.version("tensordict")},
+    )
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """What stands beside a store: its table, in the published layout the null text, and the record, without which none is whole."""
+
+    record: StoreRecord
+    ids: Sequence[str]
+    captions: Sequence[str]
+    null_text: Tensor | None  # (77, 1024)
+
+    @classmethod
+    def of(cls, record: StoreRecord, ids: Sequence[str], captions: Sequence[str], null_text: Tensor) -> "Sidecars":
+        """Those of a store with this record, to which its mark is added."""
+        made = cls(record, ids, captions, null_text if record.layout == "published" else None)
+        mark = store_mark(record.rows_hash, made._sums(), list(record.dtypes))
+        return replace(made, record=replace(record, mark=mark))
+
+    def _columns(self) -> tuple[str, str]:
+        return "id", schema.CAPTION_COLUMNS[self.record.kind]
+
+    def _sums(self) -> dict[str, list[str]]:
+        """Ending → SHA-256 of each file, in a list of one."""
+        sums = {TABLE_ENDING: [table_sha256(self._columns(), zip(self.ids, self.captions, strict=True))]}
+        return sums if self.null_text is None else sums | {NULL_TEXT_ENDING: [hashlib.sha256(pack_null_text(self.null_text)).hexdigest()]}
+
+    def announce(self, folder: Path) -> None:
+        """Say in the record that a store is being written, so that until `write` is done none is read, and all is known as ours."""
+        self._note(folder, {"format_version": schema.UNFINISHED}, standing(folder))
+
+    def _note(self, folder: Path, content: Mapping[str, Any], found: Standing) -> None:
+        """Write a record whose mark knows the files that stand there and those that are to come.
+
+        What somebody else put there meanwhile is moved aside, and said.
+        """
+        for path in found.foreign:
+            if path != folder:
+                move_aside(path, follows_link=True)
+        mark, sums = self.record.mark, self._sums()
+        for ending in (TABLE_ENDING, NULL_TEXT_ENDING):
+            known = [file_sha256(beside(folder)[ending])] if beside(folder)[ending] not in found.foreign else []
+            sums[ending] = [*sums.get(ending, []), *(each for each in known if each)]
+        columns = dict.fromkeys([*mark["columns"], *(found.mark or {}).get("columns", []), *(found.record.dtypes if found.record else ())])
+        noted = store_mark(content.get("rows_hash", self.record.rows_hash), sums, list(columns))
+        write_json(schema.record_path(folder), {**content, "mark": noted})
+
+    def write(self, folder: Path) -> None:
+        """Write all of them, the record last. Once this has begun, the files before and after are known as this program's."""
+        for path in beside(folder).values():
+            remove_leftovers(path)
+        found = standing(folder, grows=True)
+        self._note(folder, found.content or {"format_version": schema.UNFINISHED}, found)
+        if self.null_text is not None:
+            write_null_text(schema.null_text_path(folder), self.null_text)
+        elif schema.null_text_path(folder).exists():
+            at_end_of_links(schema.null_text_path(folder)).unlink()
+        write_table(schema.table_path(folder), self._columns(), zip(self.ids, self.captions, strict=True))
+        write_json(schema.record_path(folder), self.record.to_json())
+
+
+@contextmanager
+def swapped_in(folder: Path, beside_it: Callable[[], Sidecars], *, aside: bool = False) -> Iterator[Path]:
+    """Yield an empty temporary folder for a store's columns; in the end it takes the place of what stands there.
+
+    Args:
+        beside_it: what will stand beside the store; asked for when the block is done.
+        aside: move what stands there aside, as one store where it is one, instead of replacing it.
+    Raises: UserError where that is not this program's, and is not moved aside.
+    """
+    _check_replaceable(folder, aside=aside)
+    place, moves = moves_aside(folder) if aside else (None, [])
+
+    def prepare() -> None:
+        for here, there in moves:
+            move_aside(here, _GIVES_WAY, aside=there, follows_link=True)
+        beside_it().announce(folder)
+
+    with atomic_folder(folder, schema.STORE_FILES, prepare, aside=place) as temporary:
+        yield temporary
+        _check_replaceable(folder, aside=aside)  # it may have come meanwhile
+
+
+def _check_replaceable(folder: Path, *, aside: bool) -> None:
+    """Raises: UserError where what stands at the place of a store is not this program's."""
+    if not aside and (refusal := standing(folder).refusal("name another place")) is not None:
+        raise refusal
+
+
+def move_into_store(
+    folder: Path, source: Path, layout: Layout, counts: tuple[int, int], beside_it: Sidecars, *, aside: bool = False
+) -> None:
+    """Make the column files in `source` the store's folder, and write what stands beside it. The sources stay.
+
+    Args:
+        counts: rows and captions of the store.
+        aside: as in `swapped_in`.
+    Raises: UserError where something else stands there, or where they have to be copied and the disk is full.
+    """
+    shapes = layout.shapes(*counts)
+    _check_whole(source, shapes, layout)
+    with swapped_in(folder, lambda: beside_it, aside=aside) as temporary:
+        describe_columns(temporary, shapes, layout.dtypes)
+        for name in shapes:
+            link_or_copy(column_path(source, name), column_path(temporary, name))
+    beside_it.write(folder)
+
+
+def _check_whole(source: Path, shapes: Shapes, layout: Layout) -> None:
+    """Raises: UserError where a column file is not as long as columns of these shapes are."""
+    for name, shape in shapes.items():
+        found, want = column_path(source, name).stat().st_size, column_bytes(shape, layout.dtypes[name])
+        if found != want:
+            what = f"{column_path(source, name)} has {found} bytes where {want} belong"
+            raise UserError(f"{what}: it was changed while the store was being made; run it again, and what is lost is made again")
+
+
+def extend_in_place(folder: Path, source: Path, layout: Layout, old: tuple[int, int], added: tuple[int, int]) -> None:
+    """Put the rows of the column files in `source` after those of a store; killed and done again, the outcome is the same.
+
+    The old rows stay readable under the old meta.json until the new one stands; then the record has to follow.
+
+    Args:
+        old, added: rows and captions of the store, and of the files.
+    Raises: UserError where a source has another length, or where the disk is full; the store then has its old rows, in files that may
+        be longer.
+    """
+    was, shapes = layout.shapes(*old), layout.shapes(old[0] + added[0], old[1] + added[1])
+    growing = [name for name in was if name not in layout.fixed_shapes]
+    _check_whole(source, {name: (shapes[name][0] - was[name][0], *shapes[name][1:]) for name in growing}, layout)
+    reserve_bytes({column_path(folder, name): column_bytes(shapes[name], layout.dtypes[name]) for name in growing})
+    for name in growing:
+        append_file(column_path(source, name), column_path(folder, name), column_bytes(was[name], layout.dtypes[name]))
+    with scratch_folder(folder) as scratch:
+        describe_columns(scratch, shapes, layout.dtypes)
+        with atomic_path(folder / "meta.json") as temporary:
+            (scratch / "meta.json").replace(temporary)
+
 
 # What of a record is of the store, and not of the making of its rows
 OF_THE_STORE = ("format_version", "layout", "dtypes", "num_rows", "latent_mean", "latent_std", "rows_hash", "null_text_hash", "mark")
@@ -72,7 +483,7 @@ def write_store(
     if len({row_id for row_id, _ in index}) != len(index):
         raise ValueError(f"the index of store {folder} names an id twice")
     columns = schema.layout_of(layout, kind, spec, dtypes)
-    recipe = Recipe(kind, spec, backend, columns, dict(weights or {}), frame_rule)
+    recipe = StoreRecipe(kind, spec, backend, columns, dict(weights or {}), frame_rule)
     shapes = columns.shapes(len(index), len({caption for _, caption in index}))
     moments = Moments()
     ids, captions = [row_id for row_id, _ in index], [caption for _, caption in index]
@@ -83,7 +494,7 @@ def write_store(
             record = replace(made_as, **{name: getattr(record, name) for name in OF_THE_STORE})
         return Sidecars.of(record, ids, captions, null_text)
 
-    with swapped_in(folder, sidecars, aside=aside) as temporary, ColumnFiles.new(temporary, shapes, columns.dtypes) as files:
+    with swapped_in(folder, sidecars, aside=aside) as temporary, ColumnWriter.new(temporary, shapes, columns.dtypes) as files:
         _stream(files, tuple(schema.columns(kind, spec)), layout, index, blocks, moments)
         if layout == "compact":
             files.write(NULL_TEXT, 0, null_text)
@@ -92,7 +503,7 @@ def write_store(
     return made.record
 
 
-def _stream(files: ColumnFiles, names: tuple[str, ...], layout: str, index: Index, blocks: Iterable[Block], moments: Moments) -> None:
+def _stream(files: ColumnWriter, names: tuple[str, ...], layout: str, index: Index, blocks: Iterable[Block], moments: Moments) -> None:
     """Append every block, checking that together they are the rows of `index`."""
     num_done = 0
     text_rows: dict[str, int] = {}

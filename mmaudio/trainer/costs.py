@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmaudio.base.specs import CLIP_WIDTH, DEFAULT_DURATION_S, SYNC_WIDTH, TEXT_WIDTH
 from mmaudio.network import FlowTransformer, build_network
-from mmaudio.trainer.freezing import freeze_
+from mmaudio.trainer.model_settings import freeze_
 
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
 RATE_S = 0.2  # how long products are timed

@@ -1,8 +1,12 @@
-"""The flow task: a velocity learned from stores of latents and features. What the engine trains unless `solver=` says otherwise."""
+"""FlowSolver: the flow task: its data, its network, the loss of a batch in training and on held-out rows."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -10,25 +14,145 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mmaudio.base.compiling import CompiledCall
-from mmaudio.base.draws import Draws
-from mmaudio.base.errors import Problems
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import TrainSettings
-from mmaudio.batches import Batch, Mixture, Placement, num_steps_per_epoch, shard, training_batches, training_rows
-from mmaudio.checkpoints.run_state import WeightsRecord
-from mmaudio.flow.loss import draw_flow
-from mmaudio.network import STALE_KEYS, FlowTransformer, build_network, load_network
+from mmaudio.base.errors import Problems, listed
+from mmaudio.base.rng import CounterRng, text_item
+from mmaudio.batches import Batch, Mixture, Placement, num_steps_per_epoch, shard, training_batches, training_rows, validation_batches
+from mmaudio.batches.sources import null_text, open_mixture
+from mmaudio.checkpoints.run_files import WeightsRecord
+from mmaudio.distributed.collectives import barrier, gather_objects
+from mmaudio.distributed.devices import CompiledCall
+from mmaudio.distributed.ranks import Ranks
+from mmaudio.flow.guidance import ConditionDropout, choose_present, draw_dropout
+from mmaudio.flow.loss import NUM_TIME_BINS, FlowBatch, FlowDraws, FlowSettings, bin_by_time, draw_flow, flow_loss
+from mmaudio.network import STALE_KEYS, FlowTransformer, build_network, find_variant, load_network
+from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.costs import flops_per_row
-from mmaudio.trainer.feeding import flow_batch
-from mmaudio.trainer.meters import Values
-from mmaudio.trainer.objective import FlowObjective, flow_settings
-from mmaudio.trainer.precision import set_backend_flags
-from mmaudio.trainer.run_settings import final_cond, model_spec, weights_record
+from mmaudio.trainer.meters import Meters, Sum, Values
+from mmaudio.trainer.model_settings import final_cond, model_spec, set_backend_flags, weights_record
 from mmaudio.trainer.solver import Loss, Solver
-from mmaudio.trainer.sources import null_text, open_mixture
-from mmaudio.trainer.validation import SHAPES, loss_sums, validate
+
+log = logging.getLogger(__name__)
+
+
+# ---- From a batch of stored rows to what the objective is computed on: which of them are told to whom
+
+
+def to_flow_batch(batch: Batch, chance: CounterRng, nulls: ConditionDropout, device: torch.device) -> FlowBatch:
+    """What the objective needs of a batch, on the device. Who is told what is decided on the CPU, where nothing has to wait.
+
+    Conditions stay as they are stored: the network widens those that are told when it takes them. Latents define the target
+    and are float32.
+
+    Args:
+        batch: of which only samples with video have rows of clip and sync features.
+        chance: of the rows of the batch, on the CPU.
+    """
+    told = choose_present(batch.video_exist, batch.text_exist, draw_dropout(chance), nulls).among_videos(batch.video_exist).to(device)
+    captions = replace(told.text, rows=batch.text_rows.index_select(0, told.text.rows))
+    return FlowBatch(
+        a_mean=batch.a_mean.to(device, torch.float32),
+        a_std=batch.a_std.to(device, torch.float32),
+        clip_features=batch.clip_features.to(device),
+        sync_features=batch.sync_features.to(device),
+        text_features=batch.text_table.to(device),
+        told=replace(told, text=captions),
+    )
+
+
+# ---- The training objective as a module: what runs in bf16, and whose gradients the ranks average
+
+
+class FlowObjective(nn.Module):
+    """The flow loss of a batch. It calls more of the network than its forward, so the loss is the module.
+
+    Args:
+        amp: whether it runs under bf16 autocast.
+    """
+
+    def __init__(self, network: FlowTransformer, settings: FlowSettings, *, amp: bool) -> None:
+        super().__init__()
+        self.network, self.settings, self.amp = network, settings, amp
+
+    def forward(self, batch: FlowBatch, draws: FlowDraws) -> tuple[Tensor, Tensor]:
+        """Loss and time of each sample, (batch,) float32. The draws come in as tensors, so that a new step compiles nothing anew."""
+        with self._precision(batch.a_mean.device):
+            loss = flow_loss(self.network, batch, draws, self.settings)
+        return loss.loss_b, loss.t_b
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
+
+
+def flow_settings(settings: TrainSettings) -> FlowSettings:
+    """The constants of the objective, as the settings name them, or where they do not, as the variant has them."""
+    sampling, variant = settings.sampling, find_variant(settings.model)
+    nulls = ConditionDropout(settings.null_condition_probability, settings.null_sampling or variant.null_sampling, settings.drop_conditions)
+    return FlowSettings(sampling.mean, sampling.scale, sampling.min_sigma, nulls)
+
+
+# ---- The loss on held-out rows: one number for one network, whatever the batch size and the number of processes
+
+SHAPES: dict[str, tuple[int, ...]] = {"loss": (), "binned_loss": (NUM_TIME_BINS,)}
+
+
+def loss_sums(loss_b: torch.Tensor, t_b: torch.Tensor) -> dict[str, Sum]:
+    """A batch's loss and loss by time."""
+    binned = bin_by_time(loss_b.detach(), t_b)
+    return {"loss": Sum.of(loss_b.detach()), "binned_loss": Sum(binned.total, binned.count)}
+
+
+@torch.no_grad()
+def validate(
+    objective: FlowObjective,
+    mixture: Mixture,
+    *,
+    seed: int,
+    batch_size: int,
+    ranks: Ranks,
+    device: torch.device,
+    placement: Placement | None = None,
+    num_threads: int | None = None,
+    max_rows: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Values:
+    """Collective. Average loss, and loss by time, over every row once, or the first `max_rows`. Its noise is a function of (seed, row id).
+
+    Args:
+        batch_size: rows of one rank at a time.
+        placement, num_threads, max_rows: as in `validation_batches`.
+        beat: called after every batch; what it raises on some ranks only, `attempt` tells to all.
+    """
+    meters, bad = Meters(SHAPES, device), list[tuple[list[str], torch.Tensor]]()
+    parts = validation_batches(
+        mixture,
+        batch_size=batch_size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        device=device,
+        placement=placement,
+        num_threads=num_threads,
+        max_rows=max_rows,
+    )
+    with closing(parts):
+        for batch in parts:
+            chance = CounterRng(seed, 0, torch.tensor([text_item(row_id) for row_id in batch.ids]))
+            draws = draw_flow(chance.to(device), *batch.a_mean.shape[1:])
+            loss_b, t_b = objective(to_flow_batch(batch, chance, objective.settings.nulls, device), draws)
+            meters.add(loss_sums(loss_b, t_b))
+            bad.append((batch.ids, ~torch.isfinite(loss_b)))
+            beat()
+    barrier()  # where a rank that was asked to stop is heard
+    values = meters.pop()
+    if not math.isfinite(cast(float, values["loss"])):  # on all ranks
+        _tell_bad_rows([row_id for ids, is_bad_b in bad for row_id, is_bad in zip(ids, is_bad_b.tolist(), strict=True) if is_bad])
+    return values
+
+
+def _tell_bad_rows(mine: list[str]) -> None:
+    """Collective."""
+    rows = [row_id for each in gather_objects(mine) for row_id in each]
+    log.warning("the validation loss is not finite, because of %s; check these rows, or the network", listed(rows) or "the sum of all rows")
 
 
 class FlowSolver(Solver):
@@ -127,9 +251,9 @@ class FlowSolver(Solver):
 
     def loss(self, module: nn.Module, batch: Batch, steps_done: int) -> Loss:
         """The flow loss of training rows; its draws are a function of (seed, step, place in the global batch)."""
-        chance = Draws(self.settings.seed, steps_done, batch.positions)
+        chance = CounterRng(self.settings.seed, steps_done, batch.positions)
         draws = self._draw(chance.to(self.device), *batch.a_mean.shape[1:])
-        loss_b, t_b = module(flow_batch(batch, chance, flow_settings(self.settings).nulls, self.device), draws)
+        loss_b, t_b = module(to_flow_batch(batch, chance, flow_settings(self.settings).nulls, self.device), draws)
         return Loss(loss_b, {name: each for name, each in loss_sums(loss_b, t_b).items() if name in self.meters})
 
     def stages(self) -> Mapping[str, Callable[[int], Values]]:

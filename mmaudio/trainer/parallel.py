@@ -1,7 +1,7 @@
 """How the processes of a run share its network: each has all of it (DDP), or each a share of every tensor (FSDP2).
 
-With shares, a parameter is a DTensor. What is done to all elements alike (the optimizer's step, averages) is done to `local`
-tensors, by every process to its own; what leaves the process (files, previews) is made `whole` first.
+With shares, a parameter is a DTensor. What is done to all elements alike (the optimizer's step, averages) is done to `local_tensor`
+tensors, by every process to its own; what leaves the process (files, previews) is made `full_tensor` first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,17 +15,17 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from mmaudio.base.ranks import Ranks
+from mmaudio.distributed.ranks import Ranks
 
 
-def units_of(network: nn.Module) -> list[nn.Module]:
+def wrapped_blocks(network: nn.Module) -> list[nn.Module]:
     """The blocks of a network, outermost first: what is compiled, and gathered from all processes, one at a time."""
     lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
     inner = {id(child) for each in lists for block in each for child in block.modules() if isinstance(child, nn.ModuleList)}
     return [block for each in lists if id(each) not in inner for block in each]
 
 
-def share_out(
+def parallelize(
     objective: nn.Module, network: nn.Module, ranks: Ranks, device: torch.device, parallel: str, *, accumulates: bool
 ) -> nn.Module:
     """Collective. What is trained in place of `objective`: its gradients are averages over all ranks.
@@ -40,13 +40,13 @@ def share_out(
     if parallel == "ddp":
         return DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=not accumulates)
     mesh = init_device_mesh(device.type, (ranks.world_size,))
-    for unit in units_of(network):
+    for unit in wrapped_blocks(network):
         fully_shard(unit, mesh=mesh)
     fully_shard(objective, mesh=mesh)
     return objective
 
 
-def accumulating(module: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
+def no_sync_until_last(module: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
     """Around a forward and backward pass: only the last one of a step waits for the other ranks' gradients."""
     if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(is_last)
@@ -55,24 +55,24 @@ def accumulating(module: nn.Module, *, is_last: bool) -> AbstractContextManager[
     return nullcontext()
 
 
-def is_shared(tensors: Sequence[Tensor]) -> bool:
+def is_sharded(tensors: Sequence[Tensor]) -> bool:
     """Whether these are shares: every rank then has averages of its own, and takes part when they are written."""
     return any(isinstance(tensor, DTensor) for tensor in tensors)
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_tensor(tensor: Tensor) -> Tensor:
     """This process's elements, without history: the tensor's own memory."""
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
-def shared(tensor: Tensor, like: Tensor) -> Tensor:
+def as_sharded(tensor: Tensor, like: Tensor) -> Tensor:
     """A tensor of this process's elements of `like`, such as its moments, as a share where `like` is one. No communication."""
     if not isinstance(like, DTensor):
         return tensor
     return DTensor.from_local(tensor, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride())
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """Collective for a share. All elements of a tensor."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
@@ -82,8 +82,8 @@ def check_room(tensors: Iterable[Tensor], device: torch.device) -> None:
     torch.empty(sum(tensor.numel() * tensor.element_size() for tensor in tensors), dtype=torch.uint8, device=device)
 
 
-def part(tensor: Tensor, like: Tensor) -> Tensor:
+def local_part(tensor: Tensor, like: Tensor) -> Tensor:
     """This process's elements of a whole tensor that is laid out as `like`. No communication: every rank holds the whole."""
     if not isinstance(like, DTensor):
         return tensor
-    return local(distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None))
+    return local_tensor(distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None))

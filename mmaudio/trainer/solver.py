@@ -20,21 +20,22 @@ import torch
 from torch import Tensor, nn
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.places import check_writable
-from mmaudio.base.ranks import Ranks, patience, pick_device, wait_for_all
-from mmaudio.base.settings import TrainSettings
-from mmaudio.checkpoints.run_state import RunFiles, WeightsRecord
-from mmaudio.trainer.descent import build_optimizer, set_rate_
+from mmaudio.checkpoints.run_files import RunFiles, WeightsRecord
+from mmaudio.distributed.collectives import barrier, collective_timeout
+from mmaudio.distributed.devices import pick_device
+from mmaudio.distributed.ranks import Ranks
+from mmaudio.files.atomic import check_writable
+from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.meters import Meters, Sum, Values
-from mmaudio.trainer.parallel import check_room, whole
-from mmaudio.trainer.precision import uses_amp, uses_compile
-from mmaudio.trainer.refusals import Refusals
-from mmaudio.trainer.run import Run, Stateful, build_run
-from mmaudio.trainer.stage import Missed, Stage
-from mmaudio.trainer.stopping import StopRequest
+from mmaudio.trainer.model_settings import uses_amp, uses_compile
+from mmaudio.trainer.optimizer import SkippedSteps, build_optimizer, set_lr_
+from mmaudio.trainer.parallel import check_room, full_tensor
+from mmaudio.trainer.resume import begin_or_resume
+from mmaudio.trainer.signals import StopSignals
+from mmaudio.trainer.stages import Missed, Stage
+from mmaudio.trainer.train_state import Stateful, TrainState
 
 Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
-
 _NO_EPOCH = "stages are due every so many epochs, and nothing says how long one is; give updates_per_epoch=N"
 
 
@@ -78,10 +79,10 @@ class Solver(ABC):
         self.files = RunFiles(run_dir, settings.name())
         self.amp, self.compiles = uses_amp(settings, device), uses_compile(settings, device)
         self.rows_per_rank = settings.batch_size // ranks.world_size
-        self.stop, self.missed = StopRequest(patience(settings.hang_timeout_s)), Missed()
+        self.stop, self.missed = StopSignals(collective_timeout(settings.hang_timeout_s)), Missed()
         self.open_data()
-        self.run: Run = build_run(self)
-        self.refusals = Refusals(self.rows_per_rank, settings.max_skipped_steps, device)
+        self.run: TrainState = begin_or_resume(self)
+        self.refusals = SkippedSteps(self.rows_per_rank, settings.max_skipped_steps, device)
 
     # ---- what every task says
 
@@ -184,7 +185,7 @@ class Solver(ABC):
     def run_step(self, batch: Any, steps_done: int) -> dict[str, Sum]:
         """Collective. One iteration; `steps_done` are finished before it. A step whose gradient is not finite changes no weight."""
         run, rate, found = self.run, self.run.schedule.learning_rate(steps_done), list[Loss]()
-        set_rate_(run.optimizer, rate)
+        set_lr_(run.optimizer, rate)
 
         def loss_of(part: Any) -> Tensor:
             found.append(self._checked_loss(run.module, part, steps_done))
@@ -228,8 +229,8 @@ class Solver(ABC):
             return network
         tensors = network.state_dict()
         check_room(tensors.values(), self.device)
-        wait_for_all()  # a rank that has no room for it is heard here, and not waited for in the midst of gathering
-        return self.restore_network({name: whole(tensor) for name, tensor in tensors.items()}).to(self.device)
+        barrier()  # a rank that has no room for it is heard here, and not waited for in the midst of gathering
+        return self.restore_network({name: full_tensor(tensor) for name, tensor in tensors.items()}).to(self.device)
 
     def whole_objective(self) -> nn.Module:
         """Collective. The objective of `whole_network`."""

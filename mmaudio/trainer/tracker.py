@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmaudio.base.files import write_text
-from mmaudio.base.ownership import move_aside
-from mmaudio.runs.names import METRICS_FILE
+from mmaudio.files.atomic import write_text
+from mmaudio.files.ownership import move_aside
+from mmaudio.runs.folder import METRICS_FILE
 
 log = logging.getLogger(__name__)
 

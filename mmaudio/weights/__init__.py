@@ -7,4 +7,4 @@ from mmaudio.weights.catalogue import find_row as find_row
 from mmaudio.weights.catalogue import generation_needs as generation_needs
 from mmaudio.weights.locate import check_place as check_place
 from mmaudio.weights.locate import locate as locate
-from mmaudio.weights.verify import checksum as checksum
+from mmaudio.weights.verification import checksum as checksum

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from mmaudio import __version__
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import write_json
 from mmaudio.base.logs import progress
-from mmaudio.base.ownership import move_aside
+from mmaudio.files.atomic import write_json
+from mmaudio.files.ownership import move_aside
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 10.0  # without a byte; another try then goes on

@@ -5,15 +5,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from mmaudio.base.checksums import note_verified
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import at_end_of_links
-from mmaudio.base.ownership import move_aside
+from mmaudio.files.atomic import at_end_of_links
+from mmaudio.files.checksums import note_verified
+from mmaudio.files.locks import weight_lock
+from mmaudio.files.ownership import move_aside
 from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow
 from mmaudio.weights.download import DownloadError, Remote, discard, download
-from mmaudio.weights.lock import one_process
-from mmaudio.weights.verify import MD5, contradiction, expected_checksum, fingerprint, forget, read_fingerprint, remember, remembered
+from mmaudio.weights.verification import MD5, contradiction, expected_checksum, fingerprint, forget, read_fingerprint, remember, remembered
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def ensure(row: WeightRow, root: Path, *, replace_wrong: bool = False) -> Path:
         return found
     if missing:
         _refuse_offline(row, missing[0])
-    with one_process(root / row.folder, row.name):
+    with weight_lock(root / row.folder, row.name):
         for file, target in targets.items():
             wrong = difference(row, target) if target.is_file() else None
             if not target.exists() or (wrong and replace_wrong):
@@ -79,7 +79,7 @@ def _right_in_cache(row: WeightRow) -> Path | None:
     paths = cached_files(row)
     if not paths:
         return None
-    with one_process(hub.cache_folder(), f"mmaudio-{row.name}"):
+    with weight_lock(hub.cache_folder(), f"mmaudio-{row.name}"):
         for path in paths:
             wrong = _cached_difference(row, path)
             if wrong:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import torch
 from tensordict import TensorDict
 
-from mmaudio.store.schema import TEXT, TEXT_ROW, TEXT_TABLE, VIDEO_FEATURES
+from mmaudio.store.format import TEXT, TEXT_ROW, TEXT_TABLE, VIDEO_FEATURES
 
 FIELDS = {"mean": "a_mean", "std": "a_std", "clip_features": "clip_features", "sync_features": "sync_features", TEXT: "text_features"}
 

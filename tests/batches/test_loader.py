@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaudio.batches import Mixture, Source, read_ahead, shard, training_batches, training_rows, validation_batches
+from mmaudio.batches import Mixture, Source, prefetch, shard, training_batches, training_rows, validation_batches
 from tests.batches.plain import assert_plain, take
 from tests.store.examples import SPEC, index_of, make_store
 
@@ -93,7 +93,7 @@ def test_errors_reach_the_consumer_after_the_results_before_them():
     def fails():
         raise OSError("the disk is gone")
 
-    results = read_ahead(calls(lambda: 1, lambda: 2, fails, lambda: 4), 2)
+    results = prefetch(calls(lambda: 1, lambda: 2, fails, lambda: 4), 2)
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(OSError, match="the disk is gone"):
         next(results)
@@ -110,7 +110,7 @@ def test_a_store_cut_short_while_training_is_an_error(mixture, num_threads):
 
 def test_keeps_no_more_than_asked_for_waiting():
     made = []
-    results = read_ahead((made.append(number) for number in itertools.count()), 3)
+    results = prefetch((made.append(number) for number in itertools.count()), 3)
     next(results)
     time.sleep(0.05)
     assert len(made) <= 4
@@ -119,19 +119,19 @@ def test_keeps_no_more_than_asked_for_waiting():
 
 def test_thread_ends_when_the_iterator_is_closed_dropped_or_done():
     num_before = threading.active_count()
-    endless = read_ahead(itertools.repeat(0), 2)
+    endless = prefetch(itertools.repeat(0), 2)
     next(endless)
     assert threading.active_count() == num_before + 1
     endless.close()
     assert threading.active_count() == num_before
-    dropped = read_ahead(itertools.repeat(0), 2)
+    dropped = prefetch(itertools.repeat(0), 2)
     next(dropped)
     del dropped
     gc.collect()
     assert threading.active_count() == num_before
-    assert list(read_ahead(iter([1]), 1)) == [1]
+    assert list(prefetch(iter([1]), 1)) == [1]
     assert threading.active_count() == num_before
-    never_started = read_ahead(iter([1]), 1)
+    never_started = prefetch(iter([1]), 1)
     never_started.close()
     assert threading.active_count() == num_before
 
@@ -146,7 +146,7 @@ def test_what_makes_the_results_is_closed_in_its_thread():
         finally:
             closed_by.append(threading.current_thread().name)
 
-    results = read_ahead(endless(), 2)
+    results = prefetch(endless(), 2)
     next(results)
     results.close()
     assert closed_by == ["read-ahead"]

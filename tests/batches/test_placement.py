@@ -11,8 +11,8 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.batches import Mixture, Placement, Source, training_batches, training_rows, validation_batches
 from mmaudio.batches import placement as placement_module
-from mmaudio.batches.tables import join_rows
-from mmaudio.store.schema import TEXT
+from mmaudio.batches.placement import join_rows
+from mmaudio.store.format import TEXT
 from tests.batches.plain import assert_plain, take
 from tests.store.examples import SPEC, features, index_of, make_store
 

@@ -11,10 +11,10 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from mmaudio.base.files import sweep_below
-from mmaudio.checkpoints.background import BackgroundWriter, HostCopies
 from mmaudio.checkpoints.load import newest_checkpoint
-from mmaudio.checkpoints.run_state import RunFiles, RunState
+from mmaudio.checkpoints.run_files import RunFiles, RunState
+from mmaudio.checkpoints.save import BackgroundWriter, HostCopies
+from mmaudio.files.atomic import sweep_below
 from tests.conftest import ROOT
 
 
@@ -97,8 +97,8 @@ WRITE = """
 import sys
 from pathlib import Path
 import torch
-from mmaudio.checkpoints.background import BackgroundWriter, HostCopies
-from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord
+from mmaudio.checkpoints.save import BackgroundWriter, HostCopies
+from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint
 files, live, copies, writer = RunFiles(Path(sys.argv[1]), "x"), torch.ones(200_000), HostCopies(), BackgroundWriter()
 for step in range(1, 10**6):
@@ -127,7 +127,7 @@ def test_a_kill_during_a_write_leaves_whole_checkpoints(tmp_path):
 def test_an_exit_waits_for_the_write(tmp_path):
     code = f"""
 import time
-from mmaudio.checkpoints.background import BackgroundWriter
+from mmaudio.checkpoints.save import BackgroundWriter
 BackgroundWriter().submit(lambda: (time.sleep(0.5), open({str(tmp_path / "done")!r}, "w").close()))
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -13,14 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import mmaudio
-from mmaudio.base.checksums import content_id
-from mmaudio.base.dtypes import DTYPES, torch_dtype
 from mmaudio.base.errors import UserError
-from mmaudio.base.tensor_files import DamagedFileError
-from mmaudio.checkpoints.export import convert, describe, write_export
+from mmaudio.base.specs import DTYPES, torch_dtype
+from mmaudio.checkpoints.export import convert, describe, find_weights, write_export
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, read_record
-from mmaudio.checkpoints.run_state import WeightsRecord, record_path
-from mmaudio.checkpoints.run_weights import find_weights
+from mmaudio.checkpoints.run_files import WeightsRecord, record_path
+from mmaudio.files.checksums import DamagedFileError, content_id
 
 RECORD = WeightsRecord("nano_44k", "44k", 2.0, "lite", 7, "1e5", final_cond="extended", dropped=("clip", "text"), freeze=("a.*",))
 WEIGHTS = {

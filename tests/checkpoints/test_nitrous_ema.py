@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmaudio.checkpoints.snapshots import list_snapshots, save_snapshots, synthesize
-from mmaudio.trainer.ema import PowerAverages
+from mmaudio.checkpoints.ema_snapshots import list_snapshots, save_snapshots, synthesize
+from mmaudio.trainer.ema_averages import PowerAverages
 from tests.golden.fill import given
 
 nitrous = pytest.importorskip("nitrous_ema")

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmaudio.base.checksums import DamagedFileError
 from mmaudio.base.errors import UserError
-from mmaudio.base.settings import LONGEST_OF_A_RUN
 from mmaudio.checkpoints import save as saving
 from mmaudio.checkpoints.load import foreign_record, load_checkpoint, load_weights, newest_checkpoint, read_record
-from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
+from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord, record_path
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
+from mmaudio.files.checksums import DamagedFileError
+from mmaudio.settings.schema import LONGEST_OF_A_RUN
 
 
 def record(step: int, exp_id: str = "last_try") -> WeightsRecord:

@@ -9,9 +9,17 @@ import pytest
 import torch
 
 from mmaudio.base.errors import UserError
+from mmaudio.checkpoints.ema_snapshots import (
+    GB,
+    SnapshotFolder,
+    check_budget,
+    list_snapshots,
+    save_snapshot,
+    steps_to_remove,
+    synthesize,
+    thin_snapshots,
+)
 from mmaudio.checkpoints.posthoc_ema import Profile, decay, fit_profile, gamma_of
-from mmaudio.checkpoints.snapshots import SnapshotFolder, list_snapshots, save_snapshot, synthesize
-from mmaudio.checkpoints.thinning import GB, check_budget, steps_to_remove, thin_snapshots
 from tests.golden.fill import given
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

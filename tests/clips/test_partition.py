@@ -11,10 +11,9 @@ import pytest
 import soundfile
 
 from mmaudio.base.errors import UserError
-from mmaudio.clips import partition
-from mmaudio.clips.cutting import Cutting
-from mmaudio.clips.partition import partition_folder
-from mmaudio.clips.table import AudioClip, read_clips, write_clips
+from mmaudio.clips import cutting as partition
+from mmaudio.clips.clip_tables import AudioClip, read_clips, write_clips
+from mmaudio.clips.cutting import Cutting, partition_folder
 from tests.golden.fill import GOLDEN
 
 CASES = json.loads((GOLDEN / "partition.json").read_text())

@@ -5,8 +5,18 @@ import tracemalloc
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.clips.rejects import Reject, read_rejects, rejects_path, write_rejects
-from mmaudio.clips.table import AudioClip, VideoItem, read_captions, read_clips, read_videos, write_clips
+from mmaudio.clips.clip_tables import (
+    AudioClip,
+    Reject,
+    VideoItem,
+    read_audio_captions,
+    read_clips,
+    read_rejects,
+    read_videos,
+    rejects_path,
+    write_clips,
+    write_rejects,
+)
 from tests.store.examples import ODD_TEXTS
 
 
@@ -67,10 +77,10 @@ def test_reading_holds_little_beside_what_it_hands_on(tmp_path):
 def test_captions_last_wins(tmp_path):
     path = tmp_path / "captions.tsv"
     path.write_text("more\tid\tcaption\n1\t00008004\tfirst\n2\t1e5\tNA\n3\t00008004\tlast\n")
-    assert read_captions(path) == {"00008004": "last", "1e5": "NA"}
+    assert read_audio_captions(path) == {"00008004": "last", "1e5": "NA"}
     path.write_text("id\tcapton\n")
     with pytest.raises(UserError, match=r"no column 'caption' \(did you mean 'capton'\?\)"):
-        read_captions(path)
+        read_audio_captions(path)
 
 
 def test_videos_come_in_file_order_with_repeats(tmp_path):

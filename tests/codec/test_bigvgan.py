@@ -9,11 +9,11 @@ from torch.nn.utils import parametrizations, parametrize
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import MODES
-from mmaudio.base.tensor_files import shapes_of
 from mmaudio.codec import BigVGAN, load_vocoder
+from mmaudio.codec.bigvgan import PUBLISHED, read_config, vocoder_settings
+from mmaudio.codec.published_weights import SCHEMES, factored_shapes, plain_tensor
 from mmaudio.codec.snake import kaiser_taps
-from mmaudio.codec.vocoder_settings import PUBLISHED, read_config, vocoder_settings
-from mmaudio.codec.weight_norm import SCHEMES, factored_shapes, plain_tensor
+from mmaudio.files.tensor_files import shapes_of
 from tests.golden.codec.published import VOCODER, filled, golden, manifest, vocoder_tensors
 from tests.golden.fill import error
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmaudio.codec import magnitude, snake
-from mmaudio.codec.magnitude import is_normalised, mp_silu, mp_sum, normalise, normalise_weight
+from mmaudio.codec import mp_layers as magnitude
+from mmaudio.codec import snake
+from mmaudio.codec.mp_layers import is_normalised, mp_silu, mp_sum, normalise, normalise_weight
 from mmaudio.codec.snake import ACTIVATIONS, AntiAliased, downsampled, kaiser_taps, snake_, upsampled
 from mmaudio.codec.vae import posterior
 from tests.golden.codec.published import filled, golden

@@ -8,8 +8,8 @@ import torch
 
 from mmaudio.base.specs import MODES
 from mmaudio.codec import LiteCodec, LiteVocoder, MelSpectrogram
-from mmaudio.codec.lite import cosine_basis
-from mmaudio.media.example import MATERIALS, draw_bounces, render_sound
+from mmaudio.codec.lite_codec import cosine_basis
+from mmaudio.media.synthetic import MATERIALS, draw_bounces, render_sound
 
 DB = 20.0
 MOST_CODEC_ERROR_DB = 9.0  # within 60 dB of the loudest band: metal, all narrow partials, is the worst case

@@ -6,7 +6,7 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import MODES
 from mmaudio.codec import MelVAE, load_vae
-from mmaudio.codec.statistics import mel_statistics
+from mmaudio.codec.vae import mel_statistics
 from tests.golden.codec.published import golden, manifest, vae_tensors
 from tests.golden.fill import error
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import torch
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.ranks import process_group, read_ranks
-from mmaudio.commands.evaluation.samples import sound_latents
-from mmaudio.trainer.run_settings import model_spec
-from mmaudio.trainer.sources import open_mixture
+from mmaudio.batches.sources import open_mixture
+from mmaudio.distributed.collectives import process_group
+from mmaudio.distributed.ranks import read_ranks
+from mmaudio.evaluation.sampling import sound_latents
+from mmaudio.trainer.model_settings import model_spec
 from tests.trainer.tiny_stores import tiny_settings
 
 CPU = torch.device("cpu")

@@ -8,12 +8,12 @@ import pytest
 import soundfile
 import torch
 
-from mmaudio.base.tables import write_table
-from mmaudio.checkpoints.run_state import WeightsRecord
+from mmaudio.checkpoints.run_files import WeightsRecord
 from mmaudio.checkpoints.save import save_file
 from mmaudio.features import build_backend
-from mmaudio.media.example import draw_bounces, render_frames, render_sound
-from mmaudio.media.write import write_video
+from mmaudio.files.tables import write_table
+from mmaudio.media.mp4 import write_video
+from mmaudio.media.synthetic import draw_bounces, render_frames, render_sound
 from mmaudio.network import build_network
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmaudio.commands.doctor import packages, weights
+from mmaudio.doctor import environment as packages
+from mmaudio.doctor import features as weights
 from mmaudio.network import build_network
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data, write_tiny_store
 
@@ -50,9 +51,9 @@ def test_a_run_that_can_be(run_command, data):
 
 
 def test_bytes_a_second_count_rows_as_often_as_they_are_repeated(run_command, data):
-    from mmaudio.base.settings import TrainSettings
     from mmaudio.batches import Source
-    from mmaudio.commands.doctor.estimate import store_needs
+    from mmaudio.doctor.training import store_needs
+    from mmaudio.settings.schema import TrainSettings
 
     birds, winds = (Source.open(name, data / f"{name}.tsv", data / name, repeat=repeat) for name, repeat in (("birds", 3), ("winds", 1)))
     needs = store_needs([birds, winds], TrainSettings().caption_table_gb)
@@ -109,7 +110,7 @@ def test_an_unknown_model_is_told_and_the_rest_as_well(run_command, data):
 
 
 def test_without_the_repository_it_says_where_settings_were_looked_for(run_command, monkeypatch):
-    monkeypatch.setattr("mmaudio.commands.doctor.train.CONFIG_DIR", Path("/nowhere/config"))
+    monkeypatch.setattr("mmaudio.commands.doctor.CONFIG_DIR", Path("/nowhere/config"))
     ended = run_command("doctor", "train")
     assert ended.code == 2
     assert ended.err.startswith("error: no config folder at /nowhere/config: run from the repository")
@@ -117,7 +118,7 @@ def test_without_the_repository_it_says_where_settings_were_looked_for(run_comma
 
 def test_published_stores_carry_their_text(data, tmp_path):
     from mmaudio.batches import Source
-    from mmaudio.commands.doctor.estimate import store_needs
+    from mmaudio.doctor.training import store_needs
 
     write_tiny_store(tmp_path, "owls", "video", 2, layout="published")
     owls = Source.open("owls", tmp_path / "owls.tsv", tmp_path / "owls")
@@ -127,8 +128,8 @@ def test_published_stores_carry_their_text(data, tmp_path):
 
 
 def test_what_does_not_fit_whole_may_fit_in_shares(data, monkeypatch):
-    from mmaudio.base.settings import TrainSettings
-    from mmaudio.commands.doctor.estimate import memory_needs, shared_out
+    from mmaudio.doctor.training import memory_needs, shared_out
+    from mmaudio.settings.schema import TrainSettings
 
     whole = memory_needs(TrainSettings(model="nano_16k", batch_size=8), 4, None, "cuda", amp=False)
     shared = shared_out(whole, TrainSettings(model="nano_16k"), 4)
@@ -137,7 +138,7 @@ def test_what_does_not_fit_whole_may_fit_in_shares(data, monkeypatch):
 
 
 def test_micro_batches_divide_the_share():
-    from mmaudio.commands.doctor.estimate import micro_batch_that_fits
+    from mmaudio.doctor.training import micro_batch_that_fits
 
     assert [micro_batch_that_fits(12, most) for most in (-1, 0, 1, 5, 11, 12, 99)] == [None, None, 1, 4, 6, 12, 12]
 

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 import torch
 
-from mmaudio.base.files import write_json
-from mmaudio.base.locks import hold_target
-from mmaudio.media.example import draw_bounces, render_sound
-from mmaudio.metrics.caches import write_features
+from mmaudio.files.atomic import write_json
+from mmaudio.files.locks import hold_target
+from mmaudio.media.synthetic import draw_bounces, render_sound
+from mmaudio.metrics.feature_cache import write_features
 from tests.metrics.golden_caches import METRICS, NAMES, golden_features, write_golden_caches, write_side
 
 RATE_HZ = 16_000
@@ -218,7 +218,7 @@ def test_features_that_are_not_ours_are_not_replaced(run_command, tmp_path):
 
 
 def test_one_job_at_a_time_writes_scores(run_command, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    monkeypatch.setattr("mmaudio.files.locks.PATIENCE_S", 0.0)
     made, output = write(tmp_path / "made", "ab"), tmp_path / "scores.json"
     with hold_target(output, "it"):
         ended = run_command("evaluate", "--generated", made, "--reference", made, "--output", output)

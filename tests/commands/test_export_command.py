@@ -10,9 +10,9 @@ import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.load import load_weights, read_record
-from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord, record_path
+from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord, record_path
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
-from mmaudio.commands.export import main
+from mmaudio.commands.weights import _export_action
 from mmaudio.network import build_network
 
 
@@ -45,7 +45,7 @@ def run(made, tmp_path, monkeypatch) -> Path:
 
 
 def export(*words: object) -> None:
-    assert main([str(word) for word in words]) == 0
+    assert _export_action([str(word) for word in words]) == 0
 
 
 def sentences_of(*words: object) -> list[str]:

@@ -11,14 +11,14 @@ import soundfile
 import torch
 from PIL import Image
 
-from mmaudio.base.locks import hold_target
-from mmaudio.checkpoints.run_state import WeightsRecord
+from mmaudio.checkpoints.run_files import WeightsRecord
 from mmaudio.checkpoints.save import save_file
-from mmaudio.commands.generate_jobs import name_of_prompt
 from mmaudio.features import build_backend
+from mmaudio.files.locks import hold_target
+from mmaudio.generate.requests import name_of_prompt
 from mmaudio.media.audio import write_flac
+from mmaudio.media.mp4 import write_video
 from mmaudio.media.sample_marks import read_sample_mark, sample_mark
-from mmaudio.media.write import write_video
 from mmaudio.network import build_network
 from tests.conftest import torchrun
 from tests.media.made_videos import make_video
@@ -409,7 +409,7 @@ def test_what_appears_meanwhile_is_not_replaced_either(generate, tmp_path, monke
 
 
 def test_one_call_at_a_time_writes_to_a_folder(generate, world, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    monkeypatch.setattr("mmaudio.files.locks.PATIENCE_S", 0.0)
     with hold_target(tmp_path / "out" / "samples.json", "samples"):
         ended = generate(tmp_path / "out", "--prompt", "x")
         assert ended.code == 2 and f"another job is writing samples in {tmp_path / 'out'}: process {os.getpid()} on" in ended.err

@@ -15,31 +15,30 @@ import soundfile
 import torch
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.file_names import file_name, file_of, given_path, ids_by_file, is_escaping
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.samples_file import read_ids
-from mmaudio.base.sources import EvalSetSettings
 from mmaudio.base.specs import AudioSpec
-from mmaudio.base.tables import write_table
 from mmaudio.batches import Mixture, Source
-from mmaudio.checkpoints.run_state import WeightsRecord
+from mmaudio.checkpoints.run_files import WeightsRecord
 from mmaudio.checkpoints.save import save_file
-from mmaudio.clips import table as clips_table
-from mmaudio.commands import captions as captions_table
-from mmaudio.commands import previews
-from mmaudio.commands.evaluation.references import with_reference
-from mmaudio.commands.evaluation.samples import begin_folder
-from mmaudio.commands.evaluation.sets import EvalSet, read_set
-from mmaudio.commands.generate_lines import read_lines
+from mmaudio.clips import clip_tables as captions_table
+from mmaudio.clips import clip_tables as clips_table
+from mmaudio.distributed.ranks import Ranks
+from mmaudio.evaluation import training_stages as previews
+from mmaudio.evaluation.sampling import begin_folder, with_reference
+from mmaudio.evaluation.sets import EvalSet, read_set
+from mmaudio.extraction.inputs import Input, Inputs, find_audio_clips, find_videos
 from mmaudio.features import build_backend
-from mmaudio.features.inputs import Input, Inputs, find_audio_clips, find_videos
-from mmaudio.generate.jobs import Job, Wishes
+from mmaudio.files.file_names import file_name, file_of, given_path, ids_by_file, is_escaping
+from mmaudio.files.owned_files import read_ids
+from mmaudio.files.tables import write_table
+from mmaudio.generate.jobs import GenerationJob, GenerationOptions
+from mmaudio.generate.requests import read_lines
 from mmaudio.generate.sampler import SampleSettings
 from mmaudio.media.audio import write_flac
 from mmaudio.media.sample_marks import sample_mark
 from mmaudio.media.suffixes import SOUND_SUFFIXES, VIDEO_SUFFIXES, FolderIndex, files_by_id, find_file
-from mmaudio.metrics.sounds import pair_ids
+from mmaudio.metrics.sound_scores import pair_ids
 from mmaudio.network import build_network
+from mmaudio.settings.data_sources import EvalSetSettings
 from mmaudio.store import Store
 from tests.media.made_videos import make_video
 from tests.shapes_of_ids import all_ids, shapes
@@ -158,8 +157,8 @@ def test_previews(tmp_path, outside, silent):
 
 
 def test_samples_of_prompts_and_videos_have_their_places_below_the_folder(tmp_path, outside):
-    wishes = Wishes(tmp_path / "out", 1.0, SampleSettings())
-    jobs = [Job(name_id, "", video=Path("x.mp4")) for name_id in all_ids(outside)]
+    wishes = GenerationOptions(tmp_path / "out", 1.0, SampleSettings())
+    jobs = [GenerationJob(name_id, "", video=Path("x.mp4")) for name_id in all_ids(outside)]
     for place in (wishes.sound_of, wishes.video_of):
         places = [place(job) for job in jobs]
         assert all(path.is_relative_to(wishes.output_dir) and ".." not in path.parts for path in places)

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from mmaudio.base.locks import hold_target
+from mmaudio.files.locks import hold_target
 from tests.report.pages import Page, row, scores, write_scores, write_tone
 
 SWEEP = {"sigmas": [0.1, 0.2], "losses": [1.0, 0.9], "fit_errors": [0.0, 0.0], "best": {"sigma": 0.2, "loss": 0.9}, "live": None}
@@ -164,7 +164,7 @@ def test_a_page_behind_a_link_stays_there(run_command, tmp_path):
 
 
 def test_one_job_at_a_time_writes_a_page(run_command, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmaudio.base.locks.PATIENCE_S", 0.0)
+    monkeypatch.setattr("mmaudio.files.locks.PATIENCE_S", 0.0)
     run = make_run(tmp_path / "birds")
     with hold_target(tmp_path / "page", "it"):
         ended = run_command("report", run, "--output", tmp_path / "page")

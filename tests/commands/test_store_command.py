@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from mmaudio.base.tables import read_table, write_table
+from mmaudio.extraction.inputs import find_audio_clips
+from mmaudio.extraction.reading import ReadingRules, encode_media, file_reader
 from mmaudio.features import build_backend
-from mmaudio.features.encoding import encode_media
-from mmaudio.features.inputs import find_audio_clips
-from mmaudio.features.reading import ReadingRules, file_reader
+from mmaudio.files.tables import read_table, write_table
 from mmaudio.media.audio import write_flac
-from mmaudio.media.example import draw_bounces, render_sound
+from mmaudio.media.synthetic import draw_bounces, render_sound
 from mmaudio.store import Block, Store, record_path, table_path, write_store
-from mmaudio.store.schema import hash_rows
-from tests.features.tiny_media import CAPTIONS, SPEC, store_of_videos, write_videos
+from mmaudio.store.format import hash_rows
+from tests.extraction.tiny_media import CAPTIONS, SPEC, store_of_videos, write_videos
 
 IDS = list(CAPTIONS)
 

@@ -5,8 +5,8 @@ import signal
 import pytest
 
 from mmaudio.base.errors import EXIT_REQUEUE
-from mmaudio.commands.training import leaving_for_requeue
-from mmaudio.runs.names import REQUEUE_FILE
+from mmaudio.commands.train import leaving_for_requeue
+from mmaudio.runs.folder import REQUEUE_FILE
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

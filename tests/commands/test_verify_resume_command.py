@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.checkpoints.run_state import RunFiles
-from mmaudio.commands.verify_resume import runs
-from mmaudio.commands.verify_resume.comparison import TOLERANCE, compare, named_tensors, verdict
-from mmaudio.commands.verify_resume.runs import EXP_ID, TrainCommand, end_all, train_words
+from mmaudio.checkpoints.difference import TOLERANCE, compare, named_tensors, verdict
+from mmaudio.checkpoints.run_files import RunFiles
+from mmaudio.commands import verify_resume as runs
+from mmaudio.commands.verify_resume import EXP_ID, TrainCommand, end_all, train_words
 from tests.conftest import ROOT, own_handlers
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmaudio.checkpoints.ema_snapshots import save_snapshots
 from mmaudio.checkpoints.export import write_export
-from mmaudio.checkpoints.run_state import RunFiles, RunState, WeightsRecord
+from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_weights
-from mmaudio.checkpoints.snapshots import save_snapshots
 from mmaudio.weights import CATALOGUE, VARIANTS
 from tests.weights.conftest import CONTENT, place, server
 
@@ -140,9 +140,9 @@ def test_mistakes_are_sentences(run_command, place, words, sentence):
 
 
 def test_export_is_handed_on(run_command, monkeypatch):
-    export = ModuleType("mmaudio.commands.export")
+    export = ModuleType("mmaudio.commands.weights")
     export.main = lambda argv: print("export", argv) or 0
-    monkeypatch.setitem(sys.modules, "mmaudio.commands.export", export)
+    monkeypatch.setitem(sys.modules, "mmaudio.commands.weights", export)
     ended = run_command("weights", "export", "--weights", "w.pth", "--help")
     assert ended.out == "export ['--weights', 'w.pth', '--help']\n"
 

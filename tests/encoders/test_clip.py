@@ -11,8 +11,7 @@ import torch.nn.functional as F
 
 from mmaudio.base.errors import UserError
 from mmaudio.encoders import load_clip
-from mmaudio.encoders.clip import build_clip
-from mmaudio.encoders.text import tokenize
+from mmaudio.encoders.clip import build_clip, tokenize
 from tests.encoders.sharp import filled, hollow, manifest
 from tests.encoders.small_clip import PICTURES, write_small_clip
 from tests.golden.fill import GOLDEN, error, given

@@ -7,7 +7,7 @@ import torch
 
 from mmaudio.base.specs import AudioSpec
 from mmaudio.encoders import LiteText, encode_scene, encode_sync
-from mmaudio.encoders.text import tokenize
+from mmaudio.encoders.clip import tokenize
 from tests.golden.fill import GOLDEN
 
 

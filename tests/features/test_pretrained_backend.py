@@ -10,7 +10,7 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import AudioSpec
 from mmaudio.features import build_backend
-from mmaudio.features.plan import ABILITIES, BackendPlan
+from mmaudio.features.backend_plan import ABILITIES, BackendPlan
 from tests.encoders.small_clip import write_small_clip
 
 CAPTIONS = ["rain on a tin roof", "", "a dog"]

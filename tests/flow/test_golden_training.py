@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, flow_loss
-from mmaudio.flow.nulls import NullDraws, NullSettings, choose_told
-from mmaudio.flow.times import bin_by_time
+from mmaudio.flow.guidance import ConditionDropout, DropoutDraws, choose_present
+from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, bin_by_time, flow_loss
 from mmaudio.network import build_network
 from tests.golden.fill import GOLDEN, error, fill_, given
 from tests.network.test_golden_network import TINY
 
-SETTINGS = FlowSettings(nulls=NullSettings(probability=0.35))
+SETTINGS = FlowSettings(nulls=ConditionDropout(probability=0.35))
 
 
 @pytest.fixture(params=["v1", "v2"])
@@ -27,7 +26,7 @@ def case(request):
         clip_features=given("tiny/train_clip_f", 4, 16, 96),
         sync_features=given("tiny/train_sync_f", 4, 40, 80),
         text_features=given("tiny/train_text_f", 4, 77, 112),
-        told=choose_told(*exist, NullDraws(u_video, 1 - u_video, u_text), SETTINGS.nulls),
+        told=choose_present(*exist, DropoutDraws(u_video, 1 - u_video, u_text), SETTINGS.nulls),
     )
     stored = {"n1": "a_randn", "z": "z_t", "x0": "x0"}
     draws = FlowDraws(**{name: torch.from_numpy(golden[key]) for name, key in stored.items()})

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from mmaudio.base.errors import UserError
+from mmaudio.flow import METHODS
 from mmaudio.flow.dormand_prince import integrate_adaptively
 from mmaudio.flow.guidance import guided, guided_as_one_batch
-from mmaudio.flow.ode import METHODS, solve
+from mmaudio.flow.ode import solve
 
 FIXED = ("euler", "midpoint", "heun")
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2}

@@ -2,15 +2,14 @@
 
 import torch
 
-from mmaudio.generate.encoding import MOST_CAPTIONS, CaptionFeatures, Ready, batches_of
-from mmaudio.generate.inputs import MOST_WORKERS, from_first_readable, read_inputs
-from mmaudio.generate.jobs import Job
+from mmaudio.generate.conditioning import MOST_CAPTIONS, MOST_WORKERS, CaptionFeatures, Ready, batches_of, from_first_readable, read_inputs
+from mmaudio.generate.jobs import GenerationJob
 from tests.media.made_videos import make_video
 
 
 def ready(name, duration_s=8.0, *, with_video=True):
     feature = torch.zeros(1, 1) if with_video else None
-    return Ready(Job(name, ""), duration_s, feature, feature)
+    return Ready(GenerationJob(name, ""), duration_s, feature, feature)
 
 
 def names(batches):
@@ -57,18 +56,18 @@ def test_a_caption_is_encoded_once():
 def test_nothing_is_loaded_for_files_that_cannot_be_read(tmp_path):
     (tmp_path / "b.mp4").write_bytes(b"only words " * 50)
     short = make_video(tmp_path / "short.mp4", 0.4)
-    bad = [Job("a", "", tmp_path / "a.mp4"), Job("b", "", tmp_path / "b.mp4"), Job("short", "", short)]
+    bad = [GenerationJob("a", "", tmp_path / "a.mp4"), GenerationJob("b", "", tmp_path / "b.mp4"), GenerationJob("short", "", short)]
     failed, rest = from_first_readable(read_inputs(bad, 8.0, 2))
     assert rest is None and list(failed) == ["a", "b", "short"]
     assert "too short: 0." in failed["short"].reason
-    failed, rest = from_first_readable(read_inputs([bad[0], Job("rain", "rain"), bad[1]], 8.0))
+    failed, rest = from_first_readable(read_inputs([bad[0], GenerationJob("rain", "rain"), bad[1]], 8.0))
     assert list(failed) == ["a"] and [(job.name, media is None) for job, media in rest] == [("rain", True), ("b", False)]
     assert from_first_readable(read_inputs([], 8.0)) == ({}, None)
 
 
 def test_reading_ahead_is_bounded(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("mmaudio.generate.inputs.read_still", lambda path: seen.append(path))
-    inputs = read_inputs([Job(str(index), "", image=tmp_path) for index in range(100)], 8.0, num_workers=64)
+    monkeypatch.setattr("mmaudio.generate.conditioning.read_still", lambda path: seen.append(path))
+    inputs = read_inputs([GenerationJob(str(index), "", image=tmp_path) for index in range(100)], 8.0, num_workers=64)
     next(inputs)
     assert len(seen) <= MOST_WORKERS + 1

@@ -10,7 +10,7 @@ from tests.conftest import ROOT, torchrun
 SCRIPT = """
 import sys
 import torch
-from mmaudio.base.ranks import gather_objects, process_group, read_ranks, set_threads
+from mmaudio.distributed.collectives import gather_objects, process_group, read_ranks, set_threads
 from mmaudio.generate.sampler import ConditionBatch, SampleSettings, sample_latents
 from mmaudio.network import build_network
 

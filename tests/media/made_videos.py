@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from mmaudio.media.write import write_video
+from mmaudio.media.mp4 import write_video
 
 RATE_HZ = 16_000
 

@@ -10,16 +10,9 @@ import pytest
 import soundfile
 import torch
 
-from mmaudio.media.audio import (
-    MediaError,
-    audio_header,
-    normalise_peak,
-    read_audio,
-    resample,
-    write_flac,
-    write_wav,
-)
-from mmaudio.media.resampling import _resample_directly
+from mmaudio.media.audio import MediaError, audio_header, read_audio, write_flac, write_wav
+from mmaudio.media.audio_clips import normalise_peak
+from mmaudio.media.resampling import _resample_directly, resample
 from tests.golden.fill import GOLDEN
 
 RESAMPLED = np.load(GOLDEN / "resample.npz")

@@ -13,13 +13,12 @@ import pytest
 import soundfile
 
 from mmaudio.base.specs import AudioSpec
-from mmaudio.media.audio import MediaError, audio_header, read_audio
+from mmaudio.media.audio import MediaError, audio_header, mono_blocks, read_audio
 from mmaudio.media.containers import check_sides
-from mmaudio.media.pictures import Shown
-from mmaudio.media.planar import read_planar_video
+from mmaudio.media.frame_streams import Shown
 from mmaudio.media.resampling import resample
-from mmaudio.media.sound_files import mono_blocks
 from mmaudio.media.video import read_silent_video, read_sound_track, read_video
+from mmaudio.media.yuv_video import read_planar_video
 from tests.media.made_videos import RATE_HZ
 
 SPEC = AudioSpec("16k", 0.64)

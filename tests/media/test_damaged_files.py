@@ -14,8 +14,8 @@ import soundfile
 from mmaudio.base.specs import AudioSpec
 from mmaudio.media.audio import MediaError, read_audio
 from mmaudio.media.containers import of_known_tracks
+from mmaudio.media.mp4 import mux_sound, write_video
 from mmaudio.media.video import read_silent_video, read_video
-from mmaudio.media.write import mux_sound, write_video
 from tests.media.made_videos import RATE_HZ, clicks, copy_packets, counting_frames, make_video
 
 SPEC = AudioSpec("16k", 0.64)

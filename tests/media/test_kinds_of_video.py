@@ -10,9 +10,9 @@ import torch
 
 from mmaudio.base.specs import AudioSpec
 from mmaudio.media.audio import MediaError
-from mmaudio.media.frames import ExactPicker, FfmpegPicker, pick_frames
+from mmaudio.media.frame_selection import ExactPicker, FfmpegPicker, pick_frames
+from mmaudio.media.mp4 import mux_sound, write_video
 from mmaudio.media.video import read_silent_video, read_video
-from mmaudio.media.write import mux_sound, write_video
 from tests.media.made_videos import RATE_HZ, clicks, copy_packets, counting_frames, levels, make_video
 
 

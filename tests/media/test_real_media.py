@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from mmaudio.base.specs import AudioSpec
-from mmaudio.media.audio import Span, audio_header, read_audio, read_training_clips
+from mmaudio.media.audio import audio_header, read_audio
+from mmaudio.media.audio_clips import Span, read_training_clips
+from mmaudio.media.mp4 import mux_sound
 from mmaudio.media.video import read_silent_video, read_sound_track, read_video
-from mmaudio.media.write import mux_sound
 from tests.media.made_videos import picture_packets
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "media"

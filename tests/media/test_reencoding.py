@@ -7,7 +7,7 @@ import pytest
 from mmaudio.media.audio import MediaError
 from mmaudio.media.reencoding import even_sides, reencode_with_sound
 from tests.media.made_videos import RATE_HZ, clicks, counting_frames, make_video, turned
-from tests.media.test_muxing import UNEVEN_MS, make, shown
+from tests.media.test_mp4_muxing import UNEVEN_MS, make, shown
 
 
 def check(source, target, width=64, height=48):

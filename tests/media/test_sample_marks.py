@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 from mmaudio.media.audio import write_flac
-from mmaudio.media.mp4 import is_whole_mp4, mp4_comment
+from mmaudio.media.images import read_still, write_still_video
+from mmaudio.media.mp4 import is_whole_mp4, mp4_comment, mux_sound, write_video
 from mmaudio.media.reencoding import reencode_with_sound
 from mmaudio.media.sample_marks import is_foreign_sample, read_sample_mark, sample_mark
-from mmaudio.media.stills import read_still, write_still_video
-from mmaudio.media.write import mux_sound, write_video
 from tests.media.made_videos import make_video
 
 RATE_HZ = 16_000

@@ -3,14 +3,7 @@
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.media.suffixes import (
-    BROWSER_VIDEO_SUFFIXES,
-    HIDDEN_VIDEO_SUFFIXES,
-    SOUND_SUFFIXES,
-    VIDEO_SUFFIXES,
-    FolderIndex,
-    files_by_id,
-)
+from mmaudio.media.suffixes import BROWSER_VIDEO_SUFFIXES, HIDDEN_VIDEO_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES, FolderIndex, files_by_id
 
 
 def folder_of(folder, *names):

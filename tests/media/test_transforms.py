@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaudio.media.transforms import scene_frame, sync_frame
+from mmaudio.media.frame_streams import scene_frame, sync_frame
 from tests.golden.fill import GOLDEN, given
 
 GOLDEN_FRAMES = np.load(GOLDEN / "video_transforms.npz")

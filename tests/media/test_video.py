@@ -10,7 +10,7 @@ import torch
 from mmaudio.base.specs import AudioSpec
 from mmaudio.media import video
 from mmaudio.media.audio import MediaError, write_flac
-from mmaudio.media.frames import ExactPicker, pick_frames
+from mmaudio.media.frame_selection import ExactPicker, pick_frames
 from mmaudio.media.video import read_silent_video, read_sound, read_sound_track, read_video
 from tests.media.made_videos import RATE_HZ, clicks, copy_packets, counting_frames, levels, make_video
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmaudio.metrics.caches import write_features
+from mmaudio.metrics.feature_cache import write_features
 from tests.golden.fill import GOLDEN, given
 
 METRICS = json.loads((GOLDEN / "metrics.json").read_text())

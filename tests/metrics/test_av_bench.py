@@ -9,11 +9,11 @@ import soundfile
 import torch
 
 from mmaudio.base.errors import RejectsError, UserError
-from mmaudio.base.file_names import file_of
-from mmaudio.base.ownership import archive_mark
+from mmaudio.files.file_names import file_of
+from mmaudio.files.ownership import archive_mark
 from mmaudio.metrics import av_bench
 from mmaudio.metrics.av_bench import CACHE, check_av_bench, run_av_bench
-from mmaudio.metrics.caches import read_features, write_features
+from mmaudio.metrics.feature_cache import read_features, write_features
 from mmaudio.metrics.registry import CACHED, METRICS
 from tests.shapes_of_ids import all_ids
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from mmaudio.metrics.class_scores import inception_scores, kl_divergences, split_bounds
-from mmaudio.metrics.distances import cosines, frechet_distance, frechet_of_rows
-from mmaudio.metrics.kernel_distance import kernel_distance, squared_discrepancy
+from mmaudio.metrics.distances import cosines, frechet_distance, frechet_of_rows, kernel_distance, squared_discrepancy
+from mmaudio.metrics.formulas import inception_scores, kl_divergences, split_bounds
 from tests.golden.fill import given
 from tests.metrics.golden_caches import METRICS
 

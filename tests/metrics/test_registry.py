@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from mmaudio.base.errors import Problems
-from mmaudio.metrics.cache_files import CACHE_FILES
-from mmaudio.metrics.cached_formulas import FORMULAS
+from mmaudio.metrics.feature_cache import CACHE_FILES
+from mmaudio.metrics.formulas import FORMULAS
 from mmaudio.metrics.registry import CACHED, EMBEDDED, METRICS, metric_versions, metrics_named
 from tests.metrics.golden_caches import METRICS as GOLDEN
 
@@ -46,5 +46,6 @@ def test_rows_are_whole(row):
 
 
 def test_listing_loads_no_torch():
-    code = "import sys, mmaudio.metrics.registry, mmaudio.metrics.cached, mmaudio.metrics.comparison; assert 'torch' not in sys.modules"
+    modules = "mmaudio.metrics.registry, mmaudio.metrics.feature_scores, mmaudio.metrics.comparison"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

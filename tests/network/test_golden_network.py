@@ -9,7 +9,7 @@ import torch
 from mmaudio.flow.guidance import guided
 from mmaudio.flow.ode import solve
 from mmaudio.network import VARIANTS, FlowTransformer, build_network
-from mmaudio.network.rope import rotate, rotation_table
+from mmaudio.network.layers import rotate, rotation_table
 from tests.golden.fill import GOLDEN, error, fill_, given
 
 TINY = {

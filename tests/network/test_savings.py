@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmaudio.flow.guidance import ConditionDropout, DropoutDraws, PresentConditions, PresentRows, choose_present
 from mmaudio.flow.loss import FlowBatch, FlowDraws, FlowSettings, flow_loss
-from mmaudio.flow.nulls import NullDraws, NullSettings, Told, ToldConditions, choose_told
 from mmaudio.network import Conditions, FlowTransformer, build_network, find_variant
 from tests.golden.fill import fill_
 
@@ -32,7 +32,7 @@ def batch_for(network: FlowTransformer, device: str) -> tuple[FlowBatch, FlowDra
 
     latents = NUM_ROWS, network.latent_seq_len, network.latent_mean.shape[-1]
     ones = torch.ones(NUM_ROWS)
-    told = choose_told(torch.arange(NUM_ROWS) >= AUDIO_ROWS, ones.bool(), NullDraws(ones, ones, ones), NullSettings())
+    told = choose_present(torch.arange(NUM_ROWS) >= AUDIO_ROWS, ones.bool(), DropoutDraws(ones, ones, ones), ConditionDropout())
     batch = FlowBatch(
         random(*latents),
         random(*latents).abs(),
@@ -84,10 +84,10 @@ def test_nobody_or_everybody_told():
     network = build_network("nano_16k", duration_s=1.0)
     fill_(network)
     features = torch.randn(2, 8, 1024), torch.randn(2, 16, 768), torch.randn(2, 77, 1024)
-    nobody, everybody = (Told.of(torch.tensor([flag, flag])) for flag in (False, True))
-    told = network.told_conditions(*features, ToldConditions(everybody, everybody, everybody))
+    nobody, everybody = (PresentRows.of(torch.tensor([flag, flag])) for flag in (False, True))
+    told = network.told_conditions(*features, PresentConditions(everybody, everybody, everybody))
     want = network.preprocess_conditions(*features)
-    null = network.told_conditions(*features, ToldConditions(nobody, nobody, nobody))
+    null = network.told_conditions(*features, PresentConditions(nobody, nobody, nobody))
     for name in ("clip_f", "sync_f", "text_f", "clip_f_c", "text_f_c"):
         assert torch.allclose(getattr(told, name), getattr(want, name), atol=1e-5)
         assert torch.allclose(getattr(null, name), getattr(network.empty_conditions().expand(2), name), atol=1e-5)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from mmaudio.base.draws import Draws
 from mmaudio.base.errors import UserError
+from mmaudio.base.rng import CounterRng
 from mmaudio.base.specs import AudioSpec
+from mmaudio.flow.guidance import PresentConditions, PresentRows
 from mmaudio.flow.loss import FlowBatch, FlowSettings, draw_flow, flow_loss
-from mmaudio.flow.nulls import Told, ToldConditions
 from mmaudio.network import VARIANTS, FlowTransformer, build_network, find_variant, load_network
 
 NUM_ROWS = 2
@@ -19,8 +19,8 @@ def random_batch(network: FlowTransformer) -> FlowBatch:
 
     latents = network.latent_seq_len, network.latent_mean.shape[-1]
     features = random(network.clip_seq_len, 1024), random(network.sync_seq_len, 768), random(network.text_seq_len, 1024)
-    one_video = Told.of(torch.tensor([True, False]))
-    told = ToldConditions(one_video, one_video, Told.of(torch.ones(NUM_ROWS, dtype=torch.bool)))
+    one_video = PresentRows.of(torch.tensor([True, False]))
+    told = PresentConditions(one_video, one_video, PresentRows.of(torch.ones(NUM_ROWS, dtype=torch.bool)))
     return FlowBatch(random(*latents), random(*latents).abs(), *features, told)
 
 
@@ -33,7 +33,7 @@ def test_a_shallow_twin_of_each_variant_trains(variant):
     network = build_network(variant, duration_s=1.0, depth=2, fused_depth=1, **statistics)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-2)
     batch = random_batch(network)
-    draws = draw_flow(Draws(0, 0, torch.arange(NUM_ROWS)), network.latent_seq_len, channels)
+    draws = draw_flow(CounterRng(0, 0, torch.arange(NUM_ROWS)), network.latent_seq_len, channels)
     losses = []
     for _ in range(3):
         loss = flow_loss(network, batch, draws, FlowSettings()).loss_b.mean()

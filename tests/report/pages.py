@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mmaudio.media.audio import write_flac
-from mmaudio.media.write import write_video
-from mmaudio.metrics.scoring import score_folder
+from mmaudio.media.mp4 import write_video
+from mmaudio.metrics.sound_scores import score_folder
 
 RATE_HZ = 16_000
 VOID = {"meta", "link", "img", "br", "input", "path", "circle"}

@@ -5,8 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from mmaudio.report.axes import step_axis, step_marks, ticks, value_axis
-from mmaudio.report.curves import Line, chart, lines_by_kind, read_curves, thin
+from mmaudio.report.charts import Line, chart, lines_by_kind, read_curves, step_axis, step_marks, thin, ticks, value_axis
 
 
 def test_a_log_is_read_whatever_else_stands_in_it(tmp_path):

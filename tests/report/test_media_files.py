@@ -2,12 +2,11 @@
 
 import pytest
 
-from mmaudio.base.file_names import file_of
-from mmaudio.report.choice import all_labels, chosen_ids, samples_of, say_where, sound_labels
+from mmaudio.files.file_names import file_of
+from mmaudio.report.clips_shown import Folders, all_labels, chosen_ids, find_media, sample_of, samples_of, sound_labels
 from mmaudio.report.content import Report
-from mmaudio.report.media_files import Folders, sample_of
 from mmaudio.report.page import write_page
-from mmaudio.report.scores import read_scores
+from mmaudio.report.run_results import read_scores
 from tests.report.pages import row, scores, write_scores
 from tests.shapes_of_ids import all_ids
 
@@ -129,4 +128,4 @@ def test_labels(tmp_path):
     ("more", "folders", "is_said"), [({}, False, False), ({"generated_file": "x.flac"}, False, True), ({}, True, True)]
 )
 def test_whether_anything_says_where_sounds_are(tmp_path, more, folders, is_said):
-    assert say_where([read(tmp_path, [row("x", **more)])], Folders(tmp_path if folders else None)) is is_said
+    assert find_media([read(tmp_path, [row("x", **more)])], Folders(tmp_path if folders else None)) is is_said

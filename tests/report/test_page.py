@@ -5,7 +5,7 @@ import json
 import pytest
 import soundfile
 
-from mmaudio.report.content import Clips, Column, Report, RunRecord, Sample, Sound, Value
+from mmaudio.report.content import Clips, PageClip, PageSound, Report, RunRecord, ScoreColumn, Value
 from mmaudio.report.page import write_page
 from tests.report.pages import Page, write_clip, write_tone
 
@@ -16,8 +16,8 @@ def sounds(tmp_path):
 
 
 def sample(sounds, clip_id="x", caption="a ball", numbers=None):
-    made = Sound("generated", sounds[0], [0.25], numbers or {}, caption)
-    return Sample(clip_id, [Sound("real", sounds[1], [0.3, 0.6]), made] if sounds[1] else [made], duration_s=1.0)
+    made = PageSound("generated", sounds[0], [0.25], numbers or {}, caption)
+    return PageClip(clip_id, [PageSound("real", sounds[1], [0.3, 0.6]), made] if sounds[1] else [made], duration_s=1.0)
 
 
 def page_of(tmp_path, *samples, **more):
@@ -27,11 +27,11 @@ def page_of(tmp_path, *samples, **more):
 def test_a_page_holds_all_it_needs(tmp_path, sounds):
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"steps_done": 1, "train/loss": 2, "train/lr": 0.1}\n{"steps_done": 2, "train/loss": 1, "valid/loss": 1.5}\n')
-    columns = [Column("scores", {"onset_f1": Value(0.62, (0.5, 0.7)), "DeSync": Value(None, reason="no weights here")}, Clips(50, 60))]
+    columns = [ScoreColumn("scores", {"onset_f1": Value(0.62, (0.5, 0.7)), "DeSync": Value(None, reason="no weights here")}, Clips(50, 60))]
     video = write_clip(tmp_path / "in" / "clip.mp4").rename(tmp_path / "in" / "clip.MP4")
     numbers = [{"onset_f1": 0.5, "DeSync": None}, {"onset_f1": 1.0, "DeSync": -0.01}]
     samples = [sample(sounds, f"id{index}", numbers=entry) for index, entry in enumerate(numbers)]
-    samples[0] = Sample("id0", samples[0].sounds, video, 1.0)
+    samples[0] = PageClip("id0", samples[0].sounds, video, 1.0)
     written = page_of(tmp_path, *samples, columns=columns, runs=[RunRecord("A run", log)])
     page = Page(written.index)
     assert (written.index, written.num_samples, written.lacks) == (tmp_path / "page" / "index.html", 2, [])
@@ -56,7 +56,7 @@ def test_a_page_holds_all_it_needs(tmp_path, sounds):
 
 def test_sounds_are_switched_by_buttons_with_keys_and_nothing_is_loaded_at_first(tmp_path, sounds):
     video = write_clip(tmp_path / "in" / "clip.mp4")
-    page = Page(page_of(tmp_path, Sample("x", sample(sounds).sounds, video, 1.0)).index)
+    page = Page(page_of(tmp_path, PageClip("x", sample(sounds).sounds, video, 1.0)).index)
     assert [(button["data-label"], button["data-key"]) for button in page.named("button", "hear")] == [("real", "1"), ("generated", "2")]
     assert [track["data-src"] for track in page.named("figure", "track")] == ["media/000_0.wav", "media/000_1.wav"]
     (screen,) = page.named("video")
@@ -69,12 +69,12 @@ def test_sounds_are_switched_by_buttons_with_keys_and_nothing_is_loaded_at_first
 def test_a_file_is_copied_once_for_its_sound_and_its_picture(tmp_path):
     import numpy as np
 
-    from mmaudio.media.write import write_video
+    from mmaudio.media.mp4 import write_video
     from tests.report.pages import RATE_HZ, tone
 
     clip = tmp_path / "clip.mp4"
     write_video(clip, np.zeros((4, 16, 16, 3), np.uint8), 8, tone(300, 0.5), RATE_HZ)
-    written = page_of(tmp_path, Sample("x", [Sound("real", clip)], clip))
+    written = page_of(tmp_path, PageClip("x", [PageSound("real", clip)], clip))
     assert [file.name for file in sorted((tmp_path / "page" / "media").iterdir())] == ["000_0.mp4", "000_0.png"]
     assert Page(written.index).named("video")[0]["data-src"] == "media/000_0.mp4"
 
@@ -82,7 +82,7 @@ def test_a_file_is_copied_once_for_its_sound_and_its_picture(tmp_path):
 def test_what_no_browser_shows_is_told_and_its_sound_is_kept(tmp_path, sounds):
     clip = tmp_path / "clip.mkv"
     clip.write_bytes(sounds[0].read_bytes())  # what it holds is looked at, not its name
-    written = page_of(tmp_path, Sample("x", [Sound("real", clip)], clip))
+    written = page_of(tmp_path, PageClip("x", [PageSound("real", clip)], clip))
     assert written.lacks == ["the picture is .mkv, which browsers do not show; only the sound is here"]
     page = Page(written.index)
     assert page.named("video") == [] and written.lacks[0] in page.texts
@@ -92,8 +92,8 @@ def test_what_no_browser_shows_is_told_and_its_sound_is_kept(tmp_path, sounds):
 def test_what_is_gone_is_told_on_its_card(tmp_path, sounds):
     broken = tmp_path / "broken.flac"
     broken.write_bytes(b"no sound at all, none")
-    gone = Sound("real", None, lack="the real sound is gone: there is no file a.flac")
-    written = page_of(tmp_path, Sample("x", [gone, Sound("generated", broken)]), sample(sounds, "y"))
+    gone = PageSound("real", None, lack="the real sound is gone: there is no file a.flac")
+    written = page_of(tmp_path, PageClip("x", [gone, PageSound("generated", broken)]), sample(sounds, "y"))
     assert len(written.lacks) == 2 and written.lacks[1].startswith("the sound 'generated' cannot be read: ")
     page = Page(written.index)
     assert set(written.lacks) <= set(page.texts)
@@ -102,22 +102,25 @@ def test_what_is_gone_is_told_on_its_card(tmp_path, sounds):
 
 
 def test_one_sound_of_two_can_be_heard(tmp_path, sounds):
-    written = page_of(tmp_path, Sample("x", [Sound("real", None, lack="gone"), Sound("generated", sounds[0])]))
+    written = page_of(tmp_path, PageClip("x", [PageSound("real", None, lack="gone"), PageSound("generated", sounds[0])]))
     assert [("disabled" in button) for button in Page(written.index).named("button", "hear")] == [True, False]
 
 
 def test_captions_are_told_apart_where_sounds_have_their_own(tmp_path, sounds):
-    both = [Sound("right", sounds[0], caption="a ball"), Sound("wrong", sounds[1], caption="a <bell>")]
-    page = Page(page_of(tmp_path, Sample("x", both)).index)
+    both = [PageSound("right", sounds[0], caption="a ball"), PageSound("wrong", sounds[1], caption="a <bell>")]
+    page = Page(page_of(tmp_path, PageClip("x", both)).index)
     captions = "".join(page.texts)
     assert "right: a ball" in captions and "wrong: a <bell>" in captions
 
 
 def test_no_text_becomes_markup(tmp_path, sounds):
     nasty = "</p><script>alert('&')</script> $title \"quoted\" 🙂\ttab\nline"
-    columns = [Column(nasty, {nasty: Value(None, unit=nasty, reason=nasty)}, Clips(1, 1), {nasty: nasty}), Column("b", {}, Clips(1, 1))]
-    made = Sound(nasty, sounds[0], numbers={nasty: 1.0}, caption=nasty, lack=nasty)
-    report = Report(nasty, nasty, columns=columns, samples=[Sample(nasty, [made])], sound_labels=[nasty], notes=[nasty])
+    columns = [
+        ScoreColumn(nasty, {nasty: Value(None, unit=nasty, reason=nasty)}, Clips(1, 1), {nasty: nasty}),
+        ScoreColumn("b", {}, Clips(1, 1)),
+    ]
+    made = PageSound(nasty, sounds[0], numbers={nasty: 1.0}, caption=nasty, lack=nasty)
+    report = Report(nasty, nasty, columns=columns, samples=[PageClip(nasty, [made])], sound_labels=[nasty], notes=[nasty])
     page = Page(write_page(tmp_path / "page", report).index)
     assert len(page.named("script")) == 1
     assert page.texts.count(nasty) >= 8

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmaudio.report.pictures import HEIGHT_PX, NUM_COLUMNS, WAVE_ROWS, Heard, draw_sounds
-from mmaudio.report.spectrograms import HIGH_HZ, LOW_HZ, NUM_ROWS, envelope, spectrogram
+from mmaudio.report.waveforms import HEIGHT_PX, HIGH_HZ, LOW_HZ, NUM_COLUMNS, NUM_ROWS, WAVE_ROWS, Heard, draw_sounds, envelope, spectrogram
 from tests.report.pages import RATE_HZ, tone
 
 

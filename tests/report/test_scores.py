@@ -5,10 +5,9 @@ import json
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.report.content import Clips, Column, Value
-from mmaudio.report.metric_table import best_of, metric_table
-from mmaudio.report.numbers import number_text
-from mmaudio.report.scores import clip_numbers, read_scores
+from mmaudio.report.content import Clips, ScoreColumn, Value
+from mmaudio.report.metric_table import best_of, metric_table, number_text
+from mmaudio.report.run_results import clip_numbers, read_scores
 from tests.report.pages import row, scored, scores, write_scores
 
 METRICS = {
@@ -73,7 +72,7 @@ def test_another_file_is_refused(tmp_path, text):
 
 
 def column(label, protocol=None, **values):
-    return Column(label, values, Clips(5, 6, 0, 1), protocol or {"version": 1})
+    return ScoreColumn(label, values, Clips(5, 6, 0, 1), protocol or {"version": 1})
 
 
 def test_the_best_is_what_its_metric_says():
@@ -109,5 +108,5 @@ def test_the_table_marks_the_best_only_where_columns_are_comparable():
 
 
 def test_clips_that_are_left_out_are_told_where_there_are_any():
-    assert "failed" not in metric_table([column("a"), Column("b", {}, Clips(5, 5, 0, 0), {"version": 1})]), "none"
+    assert "failed" not in metric_table([column("a"), ScoreColumn("b", {}, Clips(5, 5, 0, 0), {"version": 1})]), "none"
     assert "Clips without a generated sound" in metric_table([column("a")])

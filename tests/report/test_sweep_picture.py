@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from mmaudio.report.sweep import draw_sweep, sweep_table
+from mmaudio.report.sweep_chart import draw_sweep, sweep_table
 
 
 def sweep(losses, errors, live=1.36):

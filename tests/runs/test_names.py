@@ -5,5 +5,5 @@ import sys
 
 
 def test_names_come_without_torch():
-    code = "import sys; from mmaudio.runs.names import METRICS_FILE; assert 'torch' not in sys.modules; print(METRICS_FILE)"
+    code = "import sys; from mmaudio.runs.folder import METRICS_FILE; assert 'torch' not in sys.modules; print(METRICS_FILE)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "metrics.jsonl\n"

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from mmaudio.base.settings import EmaSettings, TrainSettings
-from mmaudio.base.sources import DataSettings, SourceSettings
 from mmaudio.runs.signature import defining_values, record_signature, recorded_settings, signature
+from mmaudio.settings.data_sources import DataSettings, SourceSettings
+from mmaudio.settings.schema import EmaSettings, TrainSettings
 
 SOURCES = {"a": SourceSettings(tsv="a.tsv", memmap_dir="a"), "b": SourceSettings(tsv="b.tsv", memmap_dir="b")}
 BASE = TrainSettings(data=DataSettings(SOURCES, train=("a",)))

@@ -4,7 +4,7 @@ import torch
 
 from mmaudio.base.specs import AudioSpec
 from mmaudio.store import Block, Store, record_path, table_path, write_store
-from mmaudio.store.schema import TEXT_SHAPE, columns
+from mmaudio.store.format import TEXT_SHAPE, columns
 
 SPEC = AudioSpec("16k", 0.64)
 # Ids and captions that table readers like to turn into something else.

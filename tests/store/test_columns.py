@@ -10,8 +10,8 @@ import torch
 from tensordict import TensorDict
 
 from mmaudio.base.errors import UserError
-from mmaudio.store import column_files as files_module
-from mmaudio.store.column_files import ColumnFiles
+from mmaudio.store import column_writer as files_module
+from mmaudio.store.column_writer import ColumnWriter
 from mmaudio.store.columns import open_columns
 from tests.golden.fill import GOLDEN, given
 
@@ -21,7 +21,7 @@ DESCRIBED = json.loads((GOLDEN / "data_memmap.json").read_text(encoding="utf-8")
 def write(folder, values):
     folder.mkdir(exist_ok=True)
     shapes = {name: tuple(value.shape) for name, value in values.items()}
-    with ColumnFiles.new(folder, shapes, {name: value.dtype for name, value in values.items()}) as files:
+    with ColumnWriter.new(folder, shapes, {name: value.dtype for name, value in values.items()}) as files:
         for name, value in values.items():
             files.append(name, value[:1])
             files.append(name, value[1:])
@@ -163,7 +163,7 @@ def test_warming_reads_all_of_a_column(tmp_path):
 
 
 def test_refuses_wrong_rows(tmp_path):
-    with ColumnFiles.new(tmp_path, {"x": (3, 2)}, {"x": torch.float16}) as files:
+    with ColumnWriter.new(tmp_path, {"x": (3, 2)}, {"x": torch.float16}) as files:
         with pytest.raises(ValueError, match=r"shape \(3,\); want \(2,\)"):
             files.append("x", torch.ones(1, 3))
         with pytest.raises(ValueError, match=r"not finite as torch\.float16"):

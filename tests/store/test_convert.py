@@ -10,8 +10,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.specs import AudioSpec
 from mmaudio.network import build_network
 from mmaudio.store import record_path, table_path
-from mmaudio.store.convert import backend_of_store, check_output, convert_store
-from mmaudio.store.lengths import spec_of_store
+from mmaudio.store.convert import backend_of_store, check_output, convert_store, spec_of_store
 from tests.store.examples import SPEC, features, forget_record, index_of, make_store, open_store, text_of
 
 

@@ -9,7 +9,7 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.store import record_path, table_path
 from mmaudio.store.compare import Comparison, errors_of, limits_of, relative_error, shift_of
-from mmaudio.store.sample import Encoded, check_sample, check_words, draw_rows
+from mmaudio.store.row_check import Encoded, check_sample, check_words, draw_rows
 from mmaudio.store.verify import verify_store
 from tests.store.examples import features, forget_record, index_of, make_store, text_of
 
@@ -65,7 +65,7 @@ def test_what_the_published_system_wrote_needs_no_record_and_no_null_text(tmp_pa
 @pytest.mark.parametrize("block_bytes", [1, 1 << 25])
 @pytest.mark.parametrize(("name", "row"), [("mean", 0), ("std", 8), ("clip_features", 4), ("sync_features", 5)])
 def test_numbers_that_are_not_finite_are_named_by_row(tmp_path, monkeypatch, name, row, block_bytes):
-    monkeypatch.setattr("mmaudio.store.scan.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("mmaudio.store.verify.BLOCK_BYTES", block_bytes)
     whole_store(tmp_path, "video", layout="published")
     column(tmp_path, name)[row, 1, 2] = np.nan
     found = wrong(tmp_path)

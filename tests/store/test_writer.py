@@ -7,10 +7,10 @@ import torch
 from tensordict import TensorDict
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.files import text_hash
 from mmaudio.base.specs import AudioSpec
+from mmaudio.files.atomic import text_hash
 from mmaudio.store import Block, StoreRecord, write_store
-from mmaudio.store.schema import columns, hash_rows, record_path, table_path
+from mmaudio.store.format import columns, hash_rows, record_path, table_path
 from tests.store.examples import ODD_TEXTS, SPEC, blocks_of, features, index_of, make_store, open_store, text_of
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_left_of_a_try_that_failed_and_the_old_store_stays(tmp_path):
 
 def test_a_kill_after_the_swap_never_leaves_new_rows_under_old_captions(tmp_path, monkeypatch):
     make_store(tmp_path, "s", "audio", layout="published")
-    monkeypatch.setattr("mmaudio.store.publish.write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("mmaudio.store.writer.write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, layout="published", index=[(f"other{row}", "x") for row in range(5)])
     monkeypatch.undo()

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.ranks import all_do, first_does, gather_objects, process_group, read_ranks, share_from_first, wait_for_all
-from mmaudio.trainer import engine
-from mmaudio.trainer.stage import PlainStage
-from mmaudio.trainer.stopping import Asked
+from mmaudio.distributed.collectives import barrier, broadcast_from_first, gather_objects, on_all_ranks, on_first_rank, process_group
+from mmaudio.distributed.ranks import read_ranks
+from mmaudio.trainer import trainer as engine
+from mmaudio.trainer.signals import StopReason
+from mmaudio.trainer.stages import PlainStage
 from tests.trainer.line_solver import LineSolver
 from tests.trainer.test_solver import CPU, SETTINGS
 
@@ -30,13 +31,13 @@ def talk(rank, pass_point):
     pass_point(0)
     gather_objects(rank)
     pass_point(1)
-    all_do(lambda: pass_point(2))
+    on_all_ranks(lambda: pass_point(2))
     pass_point(3)
-    first_does(lambda: pass_point(4))
+    on_first_rank(lambda: pass_point(4))
     pass_point(5)
-    assert share_from_first(rank) == 0
+    assert broadcast_from_first(rank) == 0
     pass_point(6)
-    wait_for_all()
+    barrier()
     pass_point(7)
     assert gather_objects({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
     pass_point(8)
@@ -72,12 +73,12 @@ def main() -> None:
         asked, solver = run("failing", failing)
         # rank 1 has nothing to do at point 4, which only the first passes
         heard = [step for step, (point, who, _) in enumerate(PLANS, 1) if point != 4 or 0 in who]
-        assert asked is Asked.NOTHING and solver.missed.steps == {"evaluate": heard}, solver.missed
+        assert asked is StopReason.NOTHING and solver.missed.steps == {"evaluate": heard}, solver.missed
         _, plain = run("plain")
         for mine, straight in zip(solver.run.network.parameters(), plain.run.network.parameters(), strict=True):
             assert torch.equal(mine, straight)
         asked, solver = run("stopped", stopped)
-        assert asked is Asked.REQUEUE and solver.run.unfinished.names == ("evaluate",) and not solver.missed.steps
+        assert asked is StopReason.REQUEUE and solver.run.unfinished.names == ("evaluate",) and not solver.missed.steps
     print(f"rank {ranks.rank} is done", flush=True)
 
 

@@ -5,7 +5,7 @@ from itertools import count
 import torch
 from torch import nn
 
-from mmaudio.base.draws import Draws
+from mmaudio.base.rng import CounterRng
 from mmaudio.trainer.solver import Loss, Solver
 
 
@@ -18,7 +18,7 @@ class LineSolver(Solver):
     def build_batches(self, stage, steps_done):
         places = torch.arange(self.rows_per_rank) + self.ranks.rank * self.rows_per_rank
         steps = count(steps_done) if stage == "train" else range(3)
-        return (Draws(self.settings.seed, step, places).normals(stage, 1) for step in steps)
+        return (CounterRng(self.settings.seed, step, places).normals(stage, 1) for step in steps)
 
     def loss(self, module, batch, steps_done):
         return Loss((module(batch) - self.settings.solver.options["slope"] * batch).square().mean(1))

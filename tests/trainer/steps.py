@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from mmaudio.base.ranks import gather_objects, process_group, read_ranks
-from mmaudio.trainer import engine
+from mmaudio.distributed.collectives import gather_objects, process_group
+from mmaudio.distributed.ranks import read_ranks
+from mmaudio.trainer import trainer as engine
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_stores import tiny_settings

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mmaudio.base.errors import Problems
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import EmaSettings, TrainSettings
-from mmaudio.base.sources import DataSettings, SourceSettings
+from mmaudio.distributed.ranks import Ranks
+from mmaudio.settings.data_sources import DataSettings, SourceSettings
+from mmaudio.settings.schema import EmaSettings, TrainSettings
 from mmaudio.trainer.checks import check_training
 from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_store

@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.ranks import Ranks
 from mmaudio.checkpoints.load import load_checkpoint
-from mmaudio.trainer import engine
-from mmaudio.trainer.stage import Missed, PlainStage
-from mmaudio.trainer.stopping import Asked
+from mmaudio.distributed.ranks import Ranks
+from mmaudio.trainer import trainer as engine
+from mmaudio.trainer.signals import StopReason
+from mmaudio.trainer.stages import Missed, PlainStage
 from mmaudio.trainer.tracker import append_metrics, read_metrics
 from tests.conftest import ROOT, torchrun
 from tests.trainer.line_solver import LineSolver
@@ -47,7 +47,7 @@ def fail_in_turn(solver, steps_done):
 def test_no_error_of_a_stage_ends_a_training(tmp_path, caplog):
     caplog.set_level(logging.DEBUG, "mmaudio")
     ended, missed = train(tmp_path / "failing", fail_in_turn)
-    assert (ended, missed) == (Asked.NOTHING, {"evaluate": list(range(1, 9))})
+    assert (ended, missed) == (StopReason.NOTHING, {"evaluate": list(range(1, 9))})
     assert [line["evaluate/failed"] for line in read_metrics(tmp_path / "failing") if "evaluate/failed" in line] == list(range(1, 9))
     assert logged(tmp_path / "failing", "evaluate/points") == [9]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from mmaudio.base.draws import Draws
+from mmaudio.base.rng import CounterRng
 from mmaudio.batches import Mixture, Placement, Source, training_batches, training_rows
+from mmaudio.flow.guidance import ConditionDropout, choose_present, draw_dropout
 from mmaudio.flow.loss import FlowBatch, FlowSettings, draw_flow
-from mmaudio.flow.nulls import NullSettings, choose_told, draw_nulls
 from mmaudio.network import build_network
-from mmaudio.trainer.feeding import flow_batch
-from mmaudio.trainer.objective import FlowObjective
+from mmaudio.trainer.flow_solver import FlowObjective, to_flow_batch
 from tests.golden.fill import fill_
 from tests.trainer.tiny_stores import DURATION_S, SPEC, write_tiny_store
 
-CPU, NULLS = torch.device("cpu"), NullSettings(0.25)
+CPU, NULLS = torch.device("cpu"), ConditionDropout(0.25)
 INDICES = np.array([5, 0, 6, 2, 1, 7])  # samples of two kinds, mixed
 
 
@@ -28,7 +27,7 @@ def batch(tmp_path_factory):
 
 
 def test_conditions_stay_as_they_are_stored_and_latents_are_float32(batch):
-    fed = flow_batch(batch, Draws(0, 1, batch.positions), NULLS, CPU)
+    fed = to_flow_batch(batch, CounterRng(0, 1, batch.positions), NULLS, CPU)
     assert fed.a_mean.dtype == fed.a_std.dtype == torch.float32
     assert torch.equal(fed.a_mean, batch.a_mean)
     for name, stored in (("clip_features", batch.clip_features), ("text_features", batch.text_table)):
@@ -48,7 +47,7 @@ def test_captions_are_taken_from_their_table(tmp_path):
         assert torch.equal(batch.text_features, plain.text_features)
         part = batch.part(2, 4)
         assert torch.equal(part.text_features, plain.text_features[2:4])
-        told = flow_batch(part, Draws(0, 0, part.positions), NullSettings(0.0), CPU).told.text
+        told = to_flow_batch(part, CounterRng(0, 0, part.positions), ConditionDropout(0.0), CPU).told.text
         assert told.rows.tolist() == batch.text_rows[2:4].tolist()
 
 
@@ -57,12 +56,12 @@ def test_the_loss_is_that_of_blanks_for_what_is_missing(batch, step):
     network = build_network("nano_16k", duration_s=DURATION_S)
     fill_(network)
     objective = FlowObjective(network, FlowSettings(nulls=NULLS), amp=False)
-    chance = Draws(7, step, batch.positions)
+    chance = CounterRng(7, step, batch.positions)
     draws = draw_flow(chance, *batch.a_mean.shape[1:])
     clip, sync = (batch.one_a_sample(rows).float() for rows in (batch.clip_features, batch.sync_features))
-    told = choose_told(batch.video_exist, batch.text_exist, draw_nulls(chance), NULLS)
+    told = choose_present(batch.video_exist, batch.text_exist, draw_dropout(chance), NULLS)
     blanks = FlowBatch(batch.a_mean, batch.a_std, clip, sync, batch.text_features.float(), told)
-    fed = flow_batch(batch, chance, NULLS, CPU)
+    fed = to_flow_batch(batch, chance, NULLS, CPU)
     assert len(fed.clip_features) < len(blanks.clip_features)
     with torch.no_grad():
         assert torch.equal(objective(fed, draws)[0], objective(blanks, draws)[0])

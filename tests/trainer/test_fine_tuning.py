@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mmaudio.base.errors import Problems
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.export import convert, describe, write_export
 from mmaudio.checkpoints.load import load_weights, read_record
+from mmaudio.distributed.ranks import Ranks
+from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.tracker import read_metrics

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import EmaSettings, TrainSettings
-from mmaudio.checkpoints.run_state import RunFiles, record_path
+from mmaudio.checkpoints.run_files import RunFiles, record_path
+from mmaudio.distributed.ranks import Ranks
 from mmaudio.network import build_network
+from mmaudio.settings.schema import EmaSettings, TrainSettings
 from mmaudio.trainer.checks import check_training
-from mmaudio.trainer.descent import build_optimizer, load_optimizer_
-from mmaudio.trainer.freezing import check_patterns, freeze_, model_shapes, trainable_shapes
+from mmaudio.trainer.model_settings import check_patterns, freeze_, model_shapes, trainable_shapes
+from mmaudio.trainer.optimizer import build_optimizer, load_optimizer_
 from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from mmaudio.base.ranks import calm_environment
+from mmaudio.base.machine import child_environment
 from mmaudio.checkpoints.load import newest_checkpoint
-from mmaudio.checkpoints.run_state import RunFiles
-from mmaudio.runs.names import REQUEUE_FILE
+from mmaudio.checkpoints.run_files import RunFiles
+from mmaudio.runs.folder import REQUEUE_FILE
 from tests.conftest import ROOT
-from tests.features.killing import kill_each, processes_of, wait_until_gone
-from tests.trainer.test_kills import LATE_S, NAME, NUM_STEPS, WORDS, Training, assert_same_end
+from tests.extraction.killing import kill_each, processes_of, wait_until_gone
+from tests.trainer.test_killed_training import LATE_S, NAME, NUM_STEPS, WORDS, Training, assert_same_end
 from tests.trainer.tiny_stores import data_overrides, write_tiny_data
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
@@ -60,7 +60,7 @@ def test_one_of_two_launchers_is_gone(tmp_path, node):
                 cwd=ROOT,
                 stdout=file,
                 stderr=file,
-                env=calm_environment(),
+                env=child_environment(),
                 start_new_session=True,
             )
             for is_host in (1, 0)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
-from mmaudio.base.ranks import Ranks
+from mmaudio.distributed.ranks import Ranks
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data

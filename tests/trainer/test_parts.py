@@ -6,11 +6,10 @@ import math
 import pytest
 import torch
 
-from mmaudio.runs.names import METRICS_FILE
-from mmaudio.trainer.cadence import Cadence
-from mmaudio.trainer.meters import Meters, Sum
-from mmaudio.trainer.refusals import NonFiniteError, Refusals
-from mmaudio.trainer.telemetry import Telemetry, eta_words
+from mmaudio.runs.folder import METRICS_FILE
+from mmaudio.trainer.meters import Meters, Sum, Telemetry, eta_words
+from mmaudio.trainer.optimizer import NonFiniteError, SkippedSteps
+from mmaudio.trainer.stages import Every
 from mmaudio.trainer.tracker import Tracker, read_metrics
 
 CPU = torch.device("cpu")
@@ -28,14 +27,14 @@ def test_reading_an_average_clears_it():
 
 
 def test_cadence():
-    assert [step for step in range(10) if Cadence(3, also=(5,)).due(step)] == [3, 5, 6, 9]
-    assert not any(Cadence(0).due(step) for step in range(10))
+    assert [step for step in range(10) if Every(3, also=(5,)).due(step)] == [3, 5, 6, 9]
+    assert not any(Every(0).due(step) for step in range(10))
 
 
 def test_telemetry(monkeypatch):
     clock = iter((100.0, 104.0, 110.0))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    monkeypatch.setattr("mmaudio.trainer.telemetry.matmul_rate", lambda device, dtype: 4e9)
+    monkeypatch.setattr("mmaudio.trainer.meters.matmul_rate", lambda device, dtype: 4e9)
     telemetry = Telemetry(1e9, 8, 2, CPU)
     telemetry.add_step(0.5)
     telemetry.add_step(0.5)
@@ -75,7 +74,7 @@ def names(step: int) -> list[str]:
 
 
 def test_a_refused_step_ends_the_run_and_names_the_rows_of_the_first():
-    refusals = Refusals(3, 0, CPU)
+    refusals = SkippedSteps(3, 0, CPU)
     refusals.note(torch.tensor(False), torch.ones(3), 6)
     refusals.look(names)
     refusals.note(torch.tensor(True), torch.tensor([1.0, math.inf, math.nan]), 7)
@@ -85,18 +84,18 @@ def test_a_refused_step_ends_the_run_and_names_the_rows_of_the_first():
 
 
 def test_where_only_the_gradient_is_bad_all_rows_are_named():
-    refusals = Refusals(3, 0, CPU)
+    refusals = SkippedSteps(3, 0, CPU)
     refusals.note(torch.tensor(True), torch.ones(3), 7)
     with pytest.raises(NonFiniteError, match="the gradient of iteration 7 is not finite; rows: a7, b7, c7"):
         refusals.look(names)
-    many = Refusals(20, 0, CPU)
+    many = SkippedSteps(20, 0, CPU)
     many.note(torch.tensor(True), torch.full((20,), math.nan), 1)
     with pytest.raises(NonFiniteError, match="and 4 more"):
         many.look(lambda _step: [str(i) for i in range(20)])
 
 
 def test_some_steps_may_be_left_out(caplog):
-    refusals = Refusals(3, 2, CPU)
+    refusals = SkippedSteps(3, 2, CPU)
     for step in (4, 5):
         refusals.note(torch.tensor(True), torch.tensor([1.0, math.nan, 1.0]), step)
         refusals.look(names)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from mmaudio.base.settings import TrainSettings
-from mmaudio.trainer.precision import uses_amp, uses_compile
+from mmaudio.settings.schema import TrainSettings
+from mmaudio.trainer.model_settings import uses_amp, uses_compile
 
 CPU = torch.device("cpu")
 

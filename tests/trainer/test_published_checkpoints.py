@@ -12,15 +12,15 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, SequentialLR
 
 from mmaudio.base.errors import Problems
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import EmaSettings, TrainSettings
+from mmaudio.distributed.ranks import Ranks
 from mmaudio.network import FlowTransformer, build_network
+from mmaudio.settings.schema import EmaSettings, TrainSettings
 from mmaudio.trainer.checks import check_training
-from mmaudio.trainer.descent import set_rate_
 from mmaudio.trainer.flow_solver import FlowSolver
-from mmaudio.trainer.run import Run
-from mmaudio.trainer.schedule import Schedule
+from mmaudio.trainer.lr_schedule import Schedule
+from mmaudio.trainer.optimizer import set_lr_
 from mmaudio.trainer.tracker import read_metrics
+from mmaudio.trainer.train_state import TrainState
 from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
@@ -106,7 +106,7 @@ def published(tmp_path_factory) -> tuple[Published, Path]:
     return Published(path, averaged=True), path
 
 
-def built(settings: TrainSettings, folder: Path) -> Run:
+def built(settings: TrainSettings, folder: Path) -> TrainState:
     return FlowSolver(settings, folder, Ranks(), torch.device("cpu")).run
 
 
@@ -132,7 +132,7 @@ def test_the_steps_after_it_are_theirs(base, tmp_path):
     for step in range(STEPS_DONE, STEPS_DONE + 5):  # past both drops
         rate = run.schedule.learning_rate(step)
         assert rate == pytest.approx(theirs.optimizer.param_groups[0]["lr"], rel=1e-12)
-        set_rate_(run.optimizer, rate)
+        set_lr_(run.optimizer, rate)
         step_(run.network, run.optimizer, step)
         theirs.advance(step)
         for name, tensor in theirs.network.state_dict().items():

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.setting_groups import EmaSettings, SolverSettings, StageSettings, ValidSettings
-from mmaudio.base.settings import TrainSettings
 from mmaudio.checkpoints.load import load_checkpoint
-from mmaudio.trainer import engine
+from mmaudio.distributed.ranks import Ranks
+from mmaudio.settings.schema import EmaSettings, SolverSettings, StageSettings, TrainSettings, ValidSettings
+from mmaudio.trainer import trainer as engine
+from mmaudio.trainer.signals import StopReason
 from mmaudio.trainer.solver import Solver, solver_class
-from mmaudio.trainer.stopping import Asked
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.line_solver import LineSolver
 
@@ -45,7 +44,7 @@ def logged(folder: Path, name: str) -> list[int]:
 
 
 def test_ten_lines_learn_save_and_go_on(tmp_path):
-    assert engine.train(built(tmp_path, num_iterations=60)) is Asked.NOTHING
+    assert engine.train(built(tmp_path, num_iterations=60)) is StopReason.NOTHING
     weights = torch.load(tmp_path / "line_last.pth", weights_only=True)
     assert weights["weight"].item() == pytest.approx(3.0, abs=0.2)
     assert {path.name for path in tmp_path.glob("*.pth")} == {"line_last.pth", "line_ckpt_last.pth", "line_ema_final.pth"}
@@ -180,8 +179,8 @@ class StoppedSolver(LineSolver):
 @pytest.mark.parametrize(
     ("number", "asked"),
     [
-        *((number, Asked.REQUEUE) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)),
-        (signal.SIGINT, Asked.STOP),
+        *((number, StopReason.REQUEUE) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)),
+        (signal.SIGINT, StopReason.STOP),
     ],
 )
 def test_a_signal_ends_the_run_after_the_step_and_cannot_interrupt_the_save(tmp_path, number, asked):
@@ -233,10 +232,10 @@ def test_a_stage_that_ends_early_is_done_by_the_run_that_goes_on(tmp_path):
         solver = LineSolver(replace(SETTINGS, **words), tmp_path, Ranks(), CPU, added=[stage])
         return engine.train(solver)
 
-    assert run() is Asked.REQUEUE
+    assert run() is StopReason.REQUEUE
     assert (stage.calls, logged(tmp_path, "evaluate/points")) == ([6, 12], [6])
     assert load_checkpoint(tmp_path / "line_ckpt_last.pth").extra["unfinished"] == {"names": ["evaluate"]}
-    assert run() is Asked.NOTHING
+    assert run() is StopReason.NOTHING
     assert (stage.calls, logged(tmp_path, "evaluate/points")) == ([6, 12, 12], [6, 12])
     kept = load_checkpoint(tmp_path / "line_ckpt_last.pth").extra
     assert (kept["unfinished"], kept["best"]["value"]) == ({"names": []}, 12.0)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mmaudio.checkpoints.load import newest_checkpoint
-from mmaudio.checkpoints.run_state import RunFiles
+from mmaudio.checkpoints.run_files import RunFiles
 from tests.conftest import ROOT
-from tests.features.killing import processes_of
+from tests.extraction.killing import processes_of
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data
 
 pytestmark = pytest.mark.slow

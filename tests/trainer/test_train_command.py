@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 import train
 from mmaudio.base.errors import UserError
-from mmaudio.runs.folder import held
+from mmaudio.runs.folder import lock_run
 from mmaudio.trainer.tracker import read_metrics
 from tests.conftest import own_handlers
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data, write_tiny_store
@@ -173,7 +173,7 @@ def test_one_job_at_a_time_in_a_folder(command, data, capfd):
     words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x")
     assert command(*words) == 0
     before = {path: path.stat().st_mtime_ns for path in Path("output/x").glob("x_*.pth")}
-    with held(Path("output/x"), holds=True):
+    with lock_run(Path("output/x"), holds=True):
         capfd.readouterr()
         assert command(*words, "num_iterations=4") == 2
         assert capfd.readouterr().err.startswith("error: another job is training in ")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmaudio.base.ranks import Ranks
-from mmaudio.base.settings import EmaSettings, TrainSettings
-from mmaudio.checkpoints.run_state import RunFiles
-from mmaudio.checkpoints.snapshots import list_snapshots
-from mmaudio.trainer.refusals import NonFiniteError
+from mmaudio.checkpoints.ema_snapshots import list_snapshots
+from mmaudio.checkpoints.run_files import RunFiles
+from mmaudio.distributed.ranks import Ranks
+from mmaudio.settings.schema import EmaSettings, TrainSettings
+from mmaudio.trainer.optimizer import NonFiniteError
 from mmaudio.trainer.tracker import read_metrics
 from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data

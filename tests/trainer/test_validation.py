@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmaudio.base.ranks import Ranks
 from mmaudio.batches import Mixture, Source
+from mmaudio.distributed.ranks import Ranks
 from mmaudio.flow.loss import FlowSettings
 from mmaudio.network import build_network
-from mmaudio.trainer.objective import FlowObjective
-from mmaudio.trainer.validation import validate
+from mmaudio.trainer.flow_solver import FlowObjective, validate
 from tests.golden.fill import fill_
 from tests.trainer.tiny_stores import DURATION_S, SPEC, write_tiny_store
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from mmaudio.base.settings import TrainSettings
-from mmaudio.base.sources import DataSettings, SourceSettings
 from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
+from mmaudio.settings.data_sources import DataSettings, SourceSettings
+from mmaudio.settings.schema import TrainSettings
 from mmaudio.store import Block, write_store
 
 DURATION_S = 1.0
@@ -52,7 +52,7 @@ def write_tiny_store(
 
 
 def data_overrides(folder: Path) -> list[str]:
-    """Command-line settings that train on `birds` (video) and `winds` (audio) and validate on `held`, on the CPU."""
+    """Command-line settings that train on `birds` (video) and `winds` (audio) and validate on `lock_run`, on the CPU."""
     overrides = [f"data.{name}.tsv={folder / name}.tsv" for name in ("birds", "winds", "held")]
     overrides += [f"data.{name}.memmap_dir={folder / name}" for name in ("birds", "winds", "held")]
     return [*overrides, "data.train=[birds, winds]", "data.val=[held]", "data.test=[]"]

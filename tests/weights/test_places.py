@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.weights import CATALOGUE, VARIANTS, check_place, checksum, extraction_needs, find_row, generation_needs, locate, verify
+from mmaudio.weights import CATALOGUE, VARIANTS, check_place, checksum, extraction_needs, find_row, generation_needs, locate
+from mmaudio.weights import verification as verify
 from mmaudio.weights.hub import HubPlace
-from mmaudio.weights.place import read_place
+from mmaudio.weights.locate import read_place
 from tests.weights.conftest import CONTENT
 from tests.weights.test_release_files import sentence
 

@@ -8,7 +8,7 @@ import pytest
 
 from mmaudio.weights import CATALOGUE
 from mmaudio.weights.fetch import fetch_file
-from mmaudio.weights.verify import remembered
+from mmaudio.weights.verification import remembered
 
 URL = "https://huggingface.co/nvidia/bigvgan_v2_44khz_128band_512x/resolve/main/config.json"
 ASK = f"import urllib.request as u; print(u.urlopen(u.Request({URL!r}, method='HEAD'), timeout=2).headers['X-Repo-Commit'])"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mmaudio.base import checksums
-from mmaudio.base.checksums import is_verified
 from mmaudio.base.errors import UserError
-from mmaudio.weights import CATALOGUE, download, fetch, locate, verify
-from mmaudio.weights.state import UNVERIFIED, VERIFIED, state
+from mmaudio.files import checksums
+from mmaudio.files.checksums import is_verified
+from mmaudio.weights import CATALOGUE, download, fetch, locate
+from mmaudio.weights import verification as verify
+from mmaudio.weights.locate import UNVERIFIED, VERIFIED, state
 from tests.weights.conftest import CONTENT
 
 VAE = Path("ext_weights/v1-16.pth")

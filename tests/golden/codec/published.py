@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.codec.snake import kaiser_taps
-from mmaudio.codec.statistics import mel_statistics
+from mmaudio.codec.vae import mel_statistics
 from tests.golden.fill import normals
 
 FOLDER = Path(__file__).parent

@@ -1,0 +1,133 @@
+"""Words such as `sync_features=fp32`: which dtype a column of a store in the compact layout is to have."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, nearest
+from mmaudio.base.logs import start_logging
+from mmaudio.base.machine import num_cores
+from mmaudio.base.options import spec_of
+from mmaudio.base.specs import DEFAULT_DURATION_S, DTYPES, MODES, torch_dtype
+from mmaudio.distributed.collectives import UNEVEN_WORK_TIMEOUT, barrier, process_group
+from mmaudio.distributed.devices import pick_device
+from mmaudio.distributed.ranks import read_ranks, watch_launcher
+from mmaudio.extraction.job import ExtractionKind, Job, plan_extraction
+from mmaudio.extraction.pipeline import Outcome, extract
+from mmaudio.extraction.progress import FailureLimit
+from mmaudio.extraction.store_target import StoreTarget
+from mmaudio.features.backend import Backend
+from mmaudio.features.backend_plan import BACKENDS, BackendPlan, add_backend_options, backend_keywords
+from mmaudio.files.atomic import check_writable
+from mmaudio.store.format import CHOSEN_DTYPES, LAYOUTS
+
+log = logging.getLogger(__name__)
+COLUMN_DTYPE = "COLUMN=DTYPE"
+
+
+def read_column_dtypes(option: str, words: Sequence[str], layout: str) -> "dict[str, torch.dtype]":
+    """Column → dtype. Raises: UserError with a sentence for every word that names none, and for a layout without a choice."""
+    from mmaudio.store.format import CHOSEN_DTYPES
+
+    wrong = []
+    for word in words:
+        column, _, dtype = word.partition("=")
+        if column not in CHOSEN_DTYPES:
+            wrong.append(f"{option} {word}: no column {column!r}{nearest(column, CHOSEN_DTYPES)}; known are {', '.join(CHOSEN_DTYPES)}")
+        elif dtype not in DTYPES:
+            wrong.append(f"{option} {word}: no dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
+    if words and layout != "compact":
+        wrong.append(f"{option} is for the compact layout; the published one is float32 throughout")
+    if wrong:
+        raise UserError(*wrong)
+    return {column: torch_dtype(dtype) for column, _, dtype in (word.partition("=") for word in words)}
+
+
+# ---- What the two extraction scripts share: the way from checked options to a store
+
+
+def run_extraction(options: argparse.Namespace, problems: Problems, stage: ExtractionKind) -> int:
+    """Check everything, extract, and report. Returns the exit code: 0, or 3 where inputs were left out.
+
+    Raises: UserError with every mistake found before any work.
+    """
+    ranks = read_ranks()
+    watch_launcher(ranks)
+    start_logging(ranks.rank)
+    for name in ("batch_size", "num_workers"):
+        if getattr(options, name) < 1:
+            problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
+    for name in ("latent_dir", "output_dir", "data_dir"):
+        if not getattr(options, name):
+            problems.add(f"--{name} is empty; want a folder")
+    if options.append and options.replace:
+        problems.add("--append adds to the store that stands there and --replace gives it up; leave one of them out")
+    problems.check(lambda: check_writable(Path(options.latent_dir)))
+    device = problems.check(lambda: pick_device(options.device, ranks))
+    wanted = problems.check(lambda: BackendPlan(options.backend, spec_of(options.mode, options.duration), **backend_keywords(options)))
+    dtypes = problems.check(lambda: read_column_dtypes("--column_dtype", options.column_dtype, options.layout))
+    limit = problems.check(lambda: FailureLimit.parse(options.max_failures))
+    inputs = problems.check(stage.find)
+    problems.check(lambda: stage.target.check(stage.tables))
+    plan = None
+    if wanted is not None and device is not None and inputs is not None and dtypes is not None:
+        plan = problems.check(partial(plan_extraction, options, stage, wanted, device, inputs, dtypes))
+    problems.raise_any()
+    assert plan and device and limit
+    if not plan.inputs.items:
+        log.info("%s: nothing to add, all ids of the table are in it", stage.target.folder)
+        if ranks.is_first:
+            plan.workspace(weights=None).clear_if_done()
+        return 0
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = Backend.load(plan.backend, device, stage.needs)  # may download weights, so everything else is known to be right before
+    work = plan.workspace(backend.weights)
+    job = Job(plan.inputs, plan.rules, work.manifest.recipe, work, options.batch_size, options.num_workers, limit)
+    # Files are read by threads and each clip is encoded on its own: one arithmetic thread a process keeps rows equal
+    # whatever the number of processes, and the pools from fighting over the cores.
+    torch.set_num_threads(1)
+    with process_group(ranks, torch.device("cpu"), UNEVEN_WORK_TIMEOUT):
+        code = _report(extract(job, stage.target, plan.base, backend, ranks, retry_failed=options.retry_failed), stage.target)
+        # All leave together and with one code: a launcher ends the rest of its processes when one fails, and one that saw
+        # no failure waits for minutes for the launchers of other machines that did.
+        barrier()
+    return code
+
+
+def _report(outcome: Outcome, target: StoreTarget) -> int:
+    left_out = f", {len(outcome.rejects)} left out (reasons in {target.failed_tsv})" if outcome.rejects else ""
+    log.info("%s: %d of %d inputs kept%s", target.folder, outcome.num_kept, outcome.num_seen, left_out)
+    return EXIT_REJECTS if outcome.rejects else 0
+
+
+# ---- The options of the two extraction scripts
+
+
+def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num_workers: int) -> None:
+    """Options both scripts have; the defaults are the published numbers, workers at most one less than the cores."""
+    parser.add_argument("--mode", choices=list(MODES), default="16k", help="sampling rate of the latents (default 16k)")
+    parser.add_argument("--backend", choices=BACKENDS, default="pretrained", help="encoders (default pretrained; lite needs no weights)")
+    parser.add_argument("--device", default="cuda", help="cuda, cpu or auto (default cuda)")
+    add_backend_options(parser)
+    parser.add_argument("--layout", choices=LAYOUTS, default="compact", help="layout of the store (default compact)")
+    parser.add_argument(
+        "--column_dtype",
+        metavar=COLUMN_DTYPE,
+        action="append",
+        default=[],
+        help=f"dtype of a column of the compact layout, such as sync_features=fp32 ({', '.join(CHOSEN_DTYPES)}; default bf16); repeatable",
+    )
+    parser.add_argument("--duration", type=float, default=DEFAULT_DURATION_S, help="seconds of a training clip (default 8.0)")
+    parser.add_argument("--batch_size", type=int, default=batch_size, help=f"clips encoded at once on a GPU (default {batch_size})")
+    workers = max(1, min(num_workers, num_cores() - 1))
+    parser.add_argument("--num_workers", type=int, default=workers, help=f"threads that read files (default {workers} here)")
+    parser.add_argument("--append", action="store_true", help="add the rows whose ids it lacks to the store that stands there")
+    parser.add_argument("--replace", action="store_true", help="move a store that stands there, and would be lost, aside")
+    shares = "give up when more inputs fail: a number, or a share as 0.05 (1.0: all)"
+    parser.add_argument("--max_failures", metavar="N", default=None, help=shares)
+    parser.add_argument("--retry_failed", action="store_true", help="going on, try again what failed when this extraction was stopped")

@@ -1,0 +1,138 @@
+"""What this machine is, which packages are missing, how it is said."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from pathlib import Path
+
+import torch
+
+from mmaudio import __version__
+from mmaudio.base.errors import EXIT_USER_ERROR
+from mmaudio.base.machine import memory_bytes, num_cores
+
+# ---- How `mmaudio doctor` says what it found: sections of lines, and in the end everything that is missing
+
+GB = 1e9
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def quantity(value: float, unit: str) -> str:
+    """`12.3 GB`, `780 kB`: three digits and the prefix that fits."""
+    scale, prefix = next(((scale, prefix) for scale, prefix in _PREFIXES if value >= 0.9995 * scale), (1.0, ""))
+    return f"{value / scale:.3g} {prefix}{unit}"
+
+
+def print_section(title: str, lines: Iterable[tuple[str, str]]) -> None:
+    """A title, and under it names and what there is to say of each, in two columns."""
+    rows = list(lines)
+    width = max((len(name) for name, _ in rows), default=0)
+    print(title)
+    for name, told in rows:
+        print(f"  {name:<{width}}  {told}".rstrip())
+    print(flush=True)
+
+
+def print_missing(sentences: Sequence[str]) -> int:
+    """Print what is missing, all at once, each with what to do about it; the exit code."""
+    if not sentences:
+        print("nothing is missing", flush=True)
+        return 0
+    print(f"missing or wrong: {len(sentences)}")
+    for number, sentence in enumerate(sentences, 1):
+        print(f"  {number}. {sentence}")
+    return EXIT_USER_ERROR
+
+
+def free_disk(place: Path) -> int:
+    """Bytes that are free where `place` is, or would be made."""
+    return shutil.disk_usage(nearest_there(place)).free
+
+
+def nearest_there(place: Path) -> Path:
+    """`place`, or the nearest folder above it that exists."""
+    absolute = place.absolute()
+    return next(path for path in (absolute, *absolute.parents) if path.exists())
+
+
+def device_bytes(device: torch.device) -> int:
+    """Memory a process can have on a device: a GPU's in all, or what is available of the main memory."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else memory_bytes()[1]
+
+
+def machine_lines(output: Path) -> Iterator[tuple[str, str]]:
+    """What there is, by name.
+
+    Args:
+        output: where results are going to be, whose disk is looked at.
+    """
+    total, available = memory_bytes()
+    yield "python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"
+    yield "mmaudio", f"{__version__} in {Path(__file__).parents[2]}"
+    yield "torch", f"{torch.__version__}, {'CUDA ' + torch.version.cuda if torch.version.cuda else 'without CUDA'}"
+    yield from _gpu_lines()
+    yield "cores", f"{num_cores()} of {os.cpu_count()}"
+    yield "memory", f"{quantity(total, 'B')}, {quantity(available, 'B')} available"
+    yield "disk", f"{quantity(free_disk(output), 'B')} free at {nearest_there(output)}"
+
+
+def _gpu_lines() -> Iterator[tuple[str, str]]:
+    if not torch.cuda.is_available():
+        yield "GPU", "none that torch can use"
+        return
+    bf16 = "with" if torch.cuda.is_bf16_supported(including_emulation=False) else "without"
+    for index in range(torch.cuda.device_count()):
+        found = torch.cuda.get_device_properties(index)
+        yield f"cuda:{index}", f"{found.name}, {quantity(found.total_memory, 'B')}, {bf16} bf16 units"
+
+
+# ---- Which packages this system needs and which of them are not installed, as its own metadata has it. Imports none of them
+
+_NAME = "mmaudio"
+
+
+def missing_packages(extra: str = "") -> list[str]:
+    """A sentence for each package that is missing or of a version that does not do; with `extra` those of that extra alone.
+
+    None for an extra that there is not, nor where the system itself was not installed by pip.
+    """
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = [Requirement(line) for line in requires(_NAME) or ()]
+    except PackageNotFoundError:
+        return []
+    chosen = [each for each in wanted if _belongs(each, extra)]
+    command = f"pip install '{_NAME}[{extra}]'" if extra else f"pip install {_NAME}"
+    sentences = []
+    for each in chosen:
+        found = _found(each.name)
+        if found is None:
+            sentences.append(f"the package {each.name} is not installed; `{command}`, or `make setup`, installs it")
+        elif not each.specifier.contains(found, prereleases=True):
+            sentences.append(f"the package {each.name} is {found}; want {each.specifier}: `{command}`, or `make setup`, installs it")
+    return sentences
+
+
+def extras() -> tuple[str, ...]:
+    """Names of the extras there are, that of developers aside."""
+    try:
+        return tuple(name for name in metadata(_NAME).get_all("Provides-Extra") or () if name != "dev")
+    except PackageNotFoundError:
+        return ()
+
+
+def _belongs(each: object, extra: str) -> bool:
+    marker = getattr(each, "marker", None)
+    if not extra:
+        return marker is None or bool(marker.evaluate({"extra": ""}))
+    return marker is not None and bool(marker.evaluate({"extra": extra})) and not marker.evaluate({"extra": ""})
+
+
+def _found(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

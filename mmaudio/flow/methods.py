@@ -1,4 +1,0 @@
-"""The solvers by name, for whoever has to know no more of them."""
-
-METHODS = ("euler", "midpoint", "heun", "adaptive")
-ADAPTIVE = "adaptive"  # chooses its own steps
