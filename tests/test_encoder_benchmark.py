@@ -27,7 +27,7 @@ from benchmarks.limited import Ended
 from benchmarks.memory import peak_bytes
 from mmaudio.codec import load_vae
 from mmaudio.encoders import load_clip, load_synchformer
-from mmaudio.features.backend import build_backend
+from mmaudio.features import build_backend
 from mmaudio.files.tensor_files import read_state_dict
 
 CPU, META = torch.device("cpu"), torch.device("meta")

@@ -10,7 +10,7 @@ import torch
 
 from mmaudio.checkpoints.run_files import WeightsRecord
 from mmaudio.checkpoints.save import save_file
-from mmaudio.features.backend import build_backend
+from mmaudio.features import build_backend
 from mmaudio.files.tables import write_table
 from mmaudio.media.mp4 import write_video
 from mmaudio.media.synthetic import draw_bounces, render_frames, render_sound

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmaudio.checkpoints.run_files import WeightsRecord
 from mmaudio.checkpoints.save import save_file
-from mmaudio.features.backend import build_backend
+from mmaudio.features import build_backend
 from mmaudio.files.locks import hold_target
 from mmaudio.generate.requests import name_of_prompt
 from mmaudio.media.audio import write_flac

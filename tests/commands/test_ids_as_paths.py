@@ -26,7 +26,7 @@ from mmaudio.evaluation import training_stages as previews
 from mmaudio.evaluation.sampling import begin_folder, with_reference
 from mmaudio.evaluation.sets import EvalSet, read_set
 from mmaudio.extraction.inputs import Input, Inputs, find_audio_clips, find_videos
-from mmaudio.features.backend import build_backend
+from mmaudio.features import build_backend
 from mmaudio.files.file_names import file_name, file_of, given_path, ids_by_file, is_escaping
 from mmaudio.files.owned_files import read_ids
 from mmaudio.files.tables import write_table

@@ -9,7 +9,7 @@ import torch
 
 from mmaudio.extraction.inputs import find_audio_clips
 from mmaudio.extraction.reading import ReadingRules, encode_media, file_reader
-from mmaudio.features.backend import build_backend
+from mmaudio.features import build_backend
 from mmaudio.files.tables import read_table, write_table
 from mmaudio.media.audio import write_flac
 from mmaudio.media.synthetic import draw_bounces, render_sound

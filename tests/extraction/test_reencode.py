@@ -8,7 +8,7 @@ import torch
 from mmaudio.extraction.inputs import find_audio_clips, find_videos
 from mmaudio.extraction.reading import ReadingRules
 from mmaudio.extraction.rows import encode_rows
-from mmaudio.features.backend import build_backend
+from mmaudio.features import build_backend
 from mmaudio.files.tables import write_table
 from mmaudio.media.audio import write_flac
 from mmaudio.media.synthetic import draw_bounces, render_sound

@@ -1,7 +1,7 @@
 """A few videos of a second, and the store that an extraction makes of them."""
 
 from mmaudio.base.specs import AudioSpec
-from mmaudio.features.backend import build_backend
+from mmaudio.features import build_backend
 from mmaudio.media.mp4 import write_video
 from mmaudio.media.synthetic import draw_bounces, render_frames, render_sound
 from mmaudio.media.video import read_video

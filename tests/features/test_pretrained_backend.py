@@ -9,7 +9,7 @@ import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import AudioSpec
-from mmaudio.features.backend import build_backend
+from mmaudio.features import build_backend
 from mmaudio.features.backend_plan import ABILITIES, BackendPlan
 from tests.encoders.small_clip import write_small_clip
 
