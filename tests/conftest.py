@@ -1,5 +1,6 @@
 """What all tests share: one arithmetic thread a process, and scripts run the way a user runs them."""
 
+import copy
 import functools
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from mmaudio.trainer import costs
 
@@ -45,6 +47,25 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _parsed_once() -> Iterator[None]:
+    """Each command composes the same configuration files three times: here one text is parsed once a process."""
+    load, kept = yaml.load, dict[tuple[str, str], Any]()
+
+    def parsed(stream: Any, Loader: Any) -> Any:  # noqa: N803
+        text = stream.read() if hasattr(stream, "read") else stream
+        key = str(text), Loader.__name__
+        if key not in kept:
+            if text is not stream:
+                stream.seek(0)  # errors tell its name
+            kept[key] = load(stream, Loader)
+        return copy.deepcopy(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "load", parsed)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
     """A test draws the same random numbers in whatever company it runs."""
@@ -66,6 +87,16 @@ def own_handlers() -> Iterator[None]:
         root.handlers.extend(handlers)
         root.setLevel(level)
         torch.set_num_threads(threads)
+
+
+def train_in_process(folder: Path, *words: object) -> None:
+    """Run train.py with these words in this folder, in this process, for fixtures of a whole module."""
+    with own_handlers(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["train.py", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as leave:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    assert not leave.value.code
 
 
 @dataclass(frozen=True)
