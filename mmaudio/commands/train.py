@@ -16,12 +16,12 @@ from mmaudio.distributed.ranks import Ranks
 from mmaudio.evaluation.training_stages import evaluate_test, training_stages, wants_test
 from mmaudio.runs.folder import mark_requeue
 from mmaudio.settings.schema import TrainSettings
-from mmaudio.trainer import trainer as engine
 from mmaudio.trainer.optimizer import NonFiniteError
 from mmaudio.trainer.signals import REQUEUES, StopReason, handle
 from mmaudio.trainer.solver import Beat, Solver
 from mmaudio.trainer.stages import FAILED
 from mmaudio.trainer.tracker import append_metrics
+from mmaudio.trainer.trainer import Trainer, free_memory, report_failure
 
 log = logging.getLogger(__name__)
 TEST = "test"  # what the test data's evaluation is called among the stages that failed
@@ -32,47 +32,47 @@ def train_and_evaluate(kind: type[Solver], settings: TrainSettings, run_dir: Pat
 
     A preview or an evaluation that fails ends nothing: it is told again at the end, and the code is `EXIT_REJECTS`.
     """
-    solver = kind(settings, run_dir, ranks, device, beat, training_stages(kind, settings))
+    trainer = Trainer(kind(settings, ranks, device, beat), run_dir, training_stages(kind, settings))
     try:
-        asked = engine.train(solver)
+        asked = trainer.train()
     except NonFiniteError as error:  # raised on every rank at once
         log.error("%s", error)
         barrier()
         return EXIT_BUG
     if wants_test(kind, settings):
-        asked = asked or solver.stop.agreed_now()  # asked after its last step, it evaluates later
+        asked = asked or trainer.stop.agreed_now()  # asked after its last step, it evaluates later
         if asked is StopReason.NOTHING:
-            _evaluate_test(solver)
+            _evaluate_test(trainer)
         elif ranks.is_first and asked is StopReason.REQUEUE:
             mark_requeue(run_dir)
     if asked:
         return asked.exit_code
-    if not solver.missed.steps:
+    if not trainer.missed.steps:
         return 0
-    log.warning("not done: %s; %s", solver.missed.words(), _ways_to_make_up(solver))
+    log.warning("not done: %s; %s", trainer.missed.words(), _ways_to_make_up(trainer))
     return EXIT_REJECTS
 
 
-def _evaluate_test(solver: Solver) -> None:
+def _evaluate_test(trainer: Trainer) -> None:
     """Collective. What fails of it is counted among what the run missed."""
-    settings, missed = solver.settings, solver.missed
-    step = partial(evaluate_test, settings, solver.files.folder, solver.ranks, solver.device, solver.beat)
+    settings, missed = trainer.settings, trainer.missed
+    step = partial(evaluate_test, settings, trainer.files.folder, trainer.ranks, trainer.device, trainer.solver.beat)
     failed_before = TEST in missed.steps
     missed.steps.pop(TEST, None)
     try:
-        attempt(step, recover=partial(engine.free_memory, solver.device))
+        attempt(step, recover=partial(free_memory, trainer.device))
     except FailedError as error:
-        engine.report_failure("the evaluation of the test data", error)
+        report_failure("the evaluation of the test data", error)
         missed.add(TEST, settings.num_iterations)
-    if solver.ranks.is_first and failed_before != (TEST in missed.steps):
-        append_metrics(solver.files.folder, {f"{TEST}/{FAILED}": float(TEST in missed.steps)}, settings.num_iterations)
+    if trainer.ranks.is_first and failed_before != (TEST in missed.steps):
+        append_metrics(trainer.files.folder, {f"{TEST}/{FAILED}": float(TEST in missed.steps)}, settings.num_iterations)
 
 
-def _ways_to_make_up(solver: Solver) -> str:
-    stages = [f"execute_only={name}" for name in solver.missed.steps if name != TEST]
+def _ways_to_make_up(trainer: Trainer) -> str:
+    stages = [f"execute_only={name}" for name in trainer.missed.steps if name != TEST]
     ways = [f"the same command with {' or with '.join(stages)} does it for the weights as they are now"] if stages else []
-    if TEST in solver.missed.steps:
-        ways.append(f"`python evaluate.py exp_id={solver.settings.name()}` evaluates the test data")
+    if TEST in trainer.missed.steps:
+        ways.append(f"`python evaluate.py exp_id={trainer.settings.name()}` evaluates the test data")
     return "; ".join(ways)
 
 

@@ -10,8 +10,10 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch._C._distributed_c10d import PrefixStore, Store
+if TYPE_CHECKING:  # who this process is has to be known without torch
+    from torch._C._distributed_c10d import Store
 
 # ---- Processes as others of their machine see them: which one it is, whether it still runs, and which of them started it
 
@@ -234,7 +236,9 @@ class JobEnd:
 class JobStatus:
     """One connection to the store of a process group. Not for two threads: each has its own."""
 
-    def __init__(self, store: Store, rank: int) -> None:
+    def __init__(self, store: "Store", rank: int) -> None:
+        from torch._C._distributed_c10d import PrefixStore
+
         own = store.clone()  # type: ignore[attr-defined]  # not in the stubs of torch 2.11
         own.set_timeout(_RECONNECT)
         self._store, self._rank = PrefixStore("peers", own), rank

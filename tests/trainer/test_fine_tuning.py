@@ -14,6 +14,7 @@ from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.tracker import read_metrics
+from mmaudio.trainer.trainer import Trainer
 from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
@@ -47,7 +48,7 @@ def first(base, tmp_path_factory) -> Path:
 def test_nothing_but_the_weights_is_taken_over(base, first, tmp_path, name):
     settings = replace(base, weights=str(first / name))
     assert problems_of(settings, tmp_path) == []
-    begun = FlowSolver(settings, tmp_path, Ranks(), torch.device("cpu")).run
+    begun = Trainer(FlowSolver(settings, Ranks(), torch.device("cpu")), tmp_path).state
     weights = torch.load(first / "first_last.pth", weights_only=True)
     assert [name for name, tensor in begun.network.state_dict().items() if not torch.equal(tensor, weights[name])] == []
     assert begun.steps_done == 0

@@ -146,8 +146,8 @@ def straight(base, tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
     """The weights a run began with, and the folder of the run."""
     folder, begun = tmp_path_factory.mktemp("straight"), {}
 
-    def look(solver, steps_done):
-        begun.update({name: tensor.clone() for name, tensor in solver.run.network.state_dict().items()})
+    def look(trainer, steps_done):
+        begun.update({name: tensor.clone() for name, tensor in trainer.state.network.state_dict().items()})
         return {}
 
     run(replace(base, log_extra_interval=100), folder, generate=look)
@@ -173,7 +173,7 @@ def test_frozen_ones_stay_and_others_move(base, straight):
 
 
 def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
-    def stop(solver, steps_done):
+    def stop(trainer, steps_done):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
