@@ -44,7 +44,7 @@ class Sample:
         from mmaudio.extraction.rows import encode_rows
         from mmaudio.store.compare import limits_of
         from mmaudio.store.format import TEXT
-        from mmaudio.store.row_check import check_null_text, check_sample, check_weights, check_words, draw_rows
+        from mmaudio.store.row_check import check_encoder_weights, check_null_text, check_sample, check_words, draw_rows
 
         rows = draw_rows(self.num, store.num_rows, self.seed)
         dtypes = {name: store.dtype(name) for name in (*store.feature_names, TEXT)}
@@ -53,7 +53,7 @@ class Sample:
         limits = limits_of(dtypes)
         sample = check_sample(store, encoded, rows, limits)
         null_text = check_null_text(store, self.backend.encode_text([""])[0].cpu(), limits["caption"])
-        return [check_weights(store, self.backend.weights), null_text, sample, *words]
+        return [check_encoder_weights(store, self.backend.weights), null_text, sample, *words]
 
 
 def open_sample(options: argparse.Namespace, tsv: Path, folder: Path) -> Sample | None:
@@ -144,7 +144,7 @@ def add_sample_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_options(options: argparse.Namespace, problems: Problems) -> None:
+def _check_options(options: argparse.Namespace, problems: Problems) -> None:
     """What can be told from the options alone."""
     given = [f"--{name}" for name in FOR_SAMPLE if getattr(options, name) is not None]
     if options.sample is None and given:
@@ -164,7 +164,7 @@ def main(words: Sequence[str]) -> int:
     add_sample_options(parser)
     problems = Problems()
     options = parse_options(parser, words, problems)
-    check_options(options, problems)
+    _check_options(options, problems)
     problems.raise_any()
     from mmaudio.store.verify import verify_store
 

@@ -15,7 +15,7 @@ from mmaudio.distributed.collectives import barrier, first_holds, on_all_ranks, 
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.evaluation.evaluated_model import EvaluatedModel, name_of_run, sampling_of, weights_of
 from mmaudio.evaluation.feature_files import check_features
-from mmaudio.evaluation.owned_folders import check_folder, set_name
+from mmaudio.evaluation.owned_folders import check_samples_folder, set_name
 from mmaudio.evaluation.protocol import Beat, ScoringJob, check_scoring
 from mmaudio.evaluation.sampling import begin_folder, check_samples, sample_set, with_reference
 from mmaudio.evaluation.scoring import score_set
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Places:
+class ResultPlaces:
     """Where an evaluation puts its results."""
 
     settings: EvalSettings
@@ -69,16 +69,16 @@ class Places:
         settings, chosen, problems = self.settings, self.chosen, Problems()
         samples, real = self.samples, self.beside(REAL_SOUNDS_FOLDER)
         advice, keeps = "give output_name=NAME for another folder", settings.keep_existing
-        problems.check(lambda: check_folder(samples, self.set_of(samples), chosen.captions, keeps=keeps, advice=advice))
+        problems.check(lambda: check_samples_folder(samples, self.set_of(samples), chosen.captions, keeps=keeps, advice=advice))
         if settings.metrics.names and not chosen.sounds and chosen.rows is not None:
-            problems.check(lambda: check_folder(real, self.set_of(real), chosen.captions, keeps=True))
+            problems.check(lambda: check_samples_folder(real, self.set_of(real), chosen.captions, keeps=True))
         if settings.metrics.names:
             problems.check(lambda: check_features(settings.metrics, chosen, samples, self.beside(REAL_FEATURES_FOLDER)))
         problems.raise_any()
 
 
 @dataclass(frozen=True)
-class EvaluationPlan(Places):
+class EvaluationPlan(ResultPlaces):
     """An evaluation that can be: the set, where results go, and the model. Nothing of the model is loaded yet."""
 
     subject: EvaluatedModel
@@ -90,7 +90,7 @@ def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -
     problems.check(lambda: check_scoring(settings))
     chosen = problems.check(lambda: choose_set(settings, run_dir)) if settings.model in VARIANTS else None
     if chosen is not None and not problems.sentences:
-        problems.check(Places(settings, run_dir, chosen).check)
+        problems.check(ResultPlaces(settings, run_dir, chosen).check)
     weights = None if problems.sentences else problems.check(lambda: weights_of(settings, run_dir))
     if chosen is None or weights is None:
         return None

@@ -116,7 +116,7 @@ def fingerprint_spans(shape: tuple[int, ...], dtype: torch.dtype) -> list[tuple[
     return [(0, row)] if row <= HEAD_BYTES + token else [(0, HEAD_BYTES), (row - token, row)]
 
 
-def fingerprint(pieces: Sequence[bytes | memoryview]) -> int:
+def row_fingerprint(pieces: Sequence[bytes | memoryview]) -> int:
     """The fingerprint of a row, 32 bits, of the bytes at its spans."""
     checksum = 0
     for piece in pieces:
@@ -181,7 +181,7 @@ class ColumnWriter:
     def write_row(self, name: str, number: int, row: Tensor) -> int:
         """Write one row, (tokens, …), as `write` does, and return its fingerprint."""
         view = self._write(name, number, row[None])
-        return fingerprint([view[start:stop] for start, stop in fingerprint_spans(self._shapes[name], self._dtypes[name])])
+        return row_fingerprint([view[start:stop] for start, stop in fingerprint_spans(self._shapes[name], self._dtypes[name])])
 
     def _write(self, name: str, first: int, rows: Tensor) -> memoryview:
         """As `write`; returns the bytes that were written."""
