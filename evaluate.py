@@ -1,10 +1,7 @@
-"""Evaluate a run, or a published model: sample a whole set on any number of processes, then score it.
+"""Sample and score a whole set of a run, or of a published model, on any number of processes. `mmaudio evaluate` is the same.
 
-    python evaluate.py exp_id=mine device=cpu
-    torchrun --standalone --nproc_per_node=2 evaluate.py model=small_16k dataset=audiocaps
-
-Of a run, the settings are those it was trained with. Samples go to output/<exp_id>/<tag>-sampled/ (a run's own test data) or
-output/<exp_id>/<dataset>/, scores beside that folder; the same command goes on where it stopped. `mmaudio evaluate` is the same.
+python evaluate.py exp_id=mine device=cpu
+torchrun --standalone --nproc_per_node=2 evaluate.py model=small_16k dataset=audiocaps
 """
 
 import sys

@@ -1,3 +1,3 @@
 """mmaudio: train models that give silent video its sound. One package per stage of the data's journey."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

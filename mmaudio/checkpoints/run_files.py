@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mmaudio.files.checksums import content_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 CHECKSUMS = "checksums"  # in a record beside a file: which files it may lie beside
@@ -21,7 +22,7 @@ class RunState:
     """A run after `steps_done` finished iterations. Ours and the published system's files hold the same entries."""
 
     steps_done: int
-    weights: dict[str, Tensor]
+    weights: "dict[str, Tensor]"
     optimizer: dict[str, Any]  # AdamW's state, by index among the trained parameters in manifest order
     scheduler: dict[str, Any]
     ema: dict[str, Any] | None  # None where the run keeps no averages

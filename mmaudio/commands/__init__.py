@@ -1,1 +1,1 @@
-"""The `mmaudio` command, one file per subcommand, and what the scripts of training/ share."""
+"""The `mmaudio` command, one file per subcommand; train.py, evaluate.py and the scripts of training/ call these."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mmaudio.files.locks import hold_target
 from mmaudio.files.owned_files import check_made, write_record
 from mmaudio.files.ownership import MARK_KEY, aside_path, fits, mark_of, read_mark
 from mmaudio.files.tables import read_table
+from mmaudio.media.synthetic import LearningSet, make_guide_example, make_learning_set
 from mmaudio.runs.folder import METRICS_FILE
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ DURATION_S = 2.0
 CLIP_LENGTH_S = 2.1  # of the recordings: a little more than a training clip
 GUIDANCE = 2.0
 ROWS_ON_THE_WAY = 16  # held-out rows that are sounded and scored while training
-MMAUDIO = "-m mmaudio.commands.main"
+MMAUDIO = "-m mmaudio"
 KIB_PER_GB = 1e9 / 1024
 
 
@@ -56,7 +58,7 @@ def commands(num_iterations: int) -> dict[str, str]:
 
     def extract_video(split: str, name: str) -> str:
         data = f"--data_dir {DATA}/{split} --tsv {DATA}/{split}.tsv --name {name}"
-        return f"training/extract_video_training_latents.py {data} --latent_dir {STORES}/{split}-parts --output_dir {STORES} {lite}"
+        return f"{MMAUDIO} extract video {data} --latent_dir {STORES}/{split}-parts --output_dir {STORES} {lite}"
 
     def generate(name: str, captions: str) -> str:
         model = f"--weights {RUN}/{EXP_ID}_ema_final.pth --device cpu --cfg_strength {GUIDANCE}"
@@ -67,13 +69,13 @@ def commands(num_iterations: int) -> dict[str, str]:
         return f"{MMAUDIO} evaluate --generated {RUN}/samples/{name} {real} --output {_scores(name)}"
 
     return {
-        "make_media": f"training/make_example_data.py --learning_set {DATA}",
-        "partition": f"training/partition_clips.py --data_dir {DATA}/audio --output_dir {STORES}/clips.tsv --clip_length {CLIP_LENGTH_S}",
-        "extract_audio": f"training/extract_audio_training_latents.py --data_dir {DATA}/audio --captions_tsv {DATA}/audio.tsv"
+        "make_media": f"{MMAUDIO} example media --learning_set {DATA}",
+        "partition": f"{MMAUDIO} partition --data_dir {DATA}/audio --output_dir {STORES}/clips.tsv --clip_length {CLIP_LENGTH_S}",
+        "extract_audio": f"{MMAUDIO} extract audio --data_dir {DATA}/audio --captions_tsv {DATA}/audio.tsv"
         f" --clips_tsv {STORES}/clips.tsv --latent_dir {STORES}/audio-parts --output_dir {STORES}/learn_audio {lite}",
         "extract_train": extract_video("train", "learn_video"),
         "extract_heldout": extract_video("heldout", "learn_heldout"),
-        "train": f"train.py exp_id={EXP_ID} model=nano_16k device=cpu backend=lite duration_s={DURATION_S} {sources}"
+        "train": f"{MMAUDIO} train exp_id={EXP_ID} model=nano_16k device=cpu backend=lite duration_s={DURATION_S} {sources}"
         f" data.train=[learn_video,learn_audio] data.val=[learn_heldout] data.test=[learn_heldout]"
         f" batch_size=16 num_iterations={num_iterations} {schedule} {intervals} {heard} evaluate.test=False cfg_strength={GUIDANCE}",
         "generate_right": generate("right", "heldout.tsv"),
@@ -136,13 +138,34 @@ def summarise(wall_s: dict[str, float], page: Path) -> dict[str, Any]:
     }
 
 
+def make_media(argv: Sequence[str], prog: str = "mmaudio example media") -> int:
+    """Make the media alone. Returns: the exit code. `prog`: the name that help and mistakes say, of the command or of its script."""
+    program = f"python training/{prog}" if prog.endswith(".py") else prog
+    parser = options_parser(prog, "Make example media by code.", program)
+    parser.add_argument("--output_dir", default="training", help="folder of the guide's example (default training)")
+    parser.add_argument("--learning_set", default=None, help="folder of the learning set; none is made unless this is given")
+    for field in fields(LearningSet):
+        parser.add_argument(
+            f"--{field.name}", type=type(field.default), default=field.default, help=f"learning set (default {field.default})"
+        )
+    problems = Problems()
+    options = parse_options(parser, argv, problems)
+    problems.raise_any()
+    start_logging()
+    make_guide_example(Path(options.output_dir))
+    if options.learning_set is not None:
+        make_learning_set(Path(options.learning_set), LearningSet(**{f.name: getattr(options, f.name) for f in fields(LearningSet)}))
+    return 0
+
+
 def main(argv: Sequence[str]) -> int:
+    """The whole way, or with the word `media` the example's media alone. Returns: the exit code."""
+    if argv[:1] == ["media"]:
+        return make_media(argv[1:])
     parser: argparse.ArgumentParser = options_parser("mmaudio example", "The whole way on made-up data.", "mmaudio example")
     parser.add_argument("--num_iterations", type=int, default=1200, help="training steps (default 1200)")
     problems = Problems()
     options = parse_options(parser, argv, problems)
-    if not Path("train.py").is_file():
-        problems.add(f"train.py is not in {os.getcwd()}; run the example from the root of the repository")
     problems.raise_any()
     start_logging()
     with hold_target(RUN.with_name(f"{EXP_ID}-command"), "the example"):

@@ -8,6 +8,9 @@ from mmaudio.base.errors import UserError, nearest, run_entry_point
 from mmaudio.distributed.ranks import read_ranks
 
 SUBCOMMANDS = {
+    "partition": "cut long recordings into training clips: a table of where each starts and ends",
+    "extract": "turn clips of recordings (audio) or videos (video) into a store of training features",
+    "train": "train a network on stores of features, with settings as KEY=VALUE",
     "generate": "give a video, or many, the sound a prompt describes",
     "evaluate": "score a folder of generated sounds against the real ones",
     "report": "make the page of a run: curves, scores, videos to listen to",
@@ -15,7 +18,7 @@ SUBCOMMANDS = {
     "store": "say what a store of features holds, verify it, convert its layout",
     "ema": "averaged weights of any length, from the snapshots of a run",
     "doctor": "what this machine is, and what is missing on it for the command you plan",
-    "verify-resume": "whether a run that is killed and resumed ends as one that is not, by train.py itself",
+    "verify-resume": "whether a run that is killed and resumed ends as one that is not, by training itself",
     "example": "the whole way on made-up data: media, features, training, sound, scores, page",
 }
 

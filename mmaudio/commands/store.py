@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.logs import start_logging
-from mmaudio.base.options import options_parser, parse_options
-from mmaudio.commands.extract import read_column_dtypes
+from mmaudio.base.options import options_parser, parse_options, read_column_dtypes
+from mmaudio.base.specs import LAYOUTS
 from mmaudio.files.locks import hold_target
 
 if TYPE_CHECKING:
@@ -116,7 +116,6 @@ def _convert_action(words: Sequence[str]) -> int:
     options = parse_options(parser, words, problems)
     from mmaudio.features.backend_plan import BACKENDS
     from mmaudio.store.convert import backend_of_store, check_output, convert_store, spec_of_store
-    from mmaudio.store.format import LAYOUTS
     from mmaudio.store.reader import Store
 
     (tsv, folder), output = store_places(options), Path(options.output)

@@ -1,4 +1,4 @@
-"""`mmaudio verify-resume`: whether a run that is killed and resumed ends as one that is not, by train.py itself."""
+"""`mmaudio verify-resume`: whether a run that is killed and resumed ends as one that is not, by `mmaudio train` itself."""
 
 import argparse
 import json
@@ -20,40 +20,40 @@ from mmaudio.base.options import options_parser
 from mmaudio.checkpoints.run_files import RunFiles
 from mmaudio.files.ownership import foreign
 from mmaudio.runs.folder import METRICS_FILE
-from mmaudio.settings.compose import TRAIN_SCRIPT, TRAINING_SCRIPTS
 
-# ---- The guide's example stores, made by the guide's own scripts where they are missing
+# ---- The guide's example stores, made by the guide's own commands where they are missing
 
 STORES = Path("training/example_output/memmap")
 LITE = ("--device", "cpu", "--backend", "lite")
-SCRIPTS = {  # store, or the table that comes before it → the command that makes it
-    STORES.parent / "clips.tsv": ("partition_clips.py",),
-    STORES / "audio-example.tsv": ("extract_audio_training_latents.py", *LITE),
-    STORES / "vgg-example.tsv": ("extract_video_training_latents.py", *LITE),
+MAKERS = {  # store, or the table that comes before it → the command that makes it
+    STORES.parent / "clips.tsv": ("partition",),
+    STORES / "audio-example.tsv": ("extract", "audio", *LITE),
+    STORES / "vgg-example.tsv": ("extract", "video", *LITE),
 }
 
 
 def make_example_stores(tell: Callable[[str], None]) -> None:
-    """Make what is missing below the working folder. Raises: UserError where a script fails."""
-    if all(path.is_file() for path in list(SCRIPTS)[1:]):
+    """Make what is missing below the working folder. Raises: UserError where a command fails."""
+    if all(path.is_file() for path in list(MAKERS)[1:]):
         return
-    for path, (script, *words) in SCRIPTS.items():
+    for path, words in MAKERS.items():
         if path.is_file():
             continue
-        command = " ".join((f"training/{script}", *words))
-        tell(f"making {path}: python {command}")
+        command = f"mmaudio {' '.join(words)}"
+        tell(f"making {path}: {command}")
         ended = subprocess.run(
-            [sys.executable, str(TRAINING_SCRIPTS / script), *words], env=child_environment(), capture_output=True, text=True, check=False
+            [sys.executable, "-m", "mmaudio", *words], env=child_environment(), capture_output=True, text=True, check=False
         )
         if ended.returncode:
             raise UserError(
-                f"the example's data could not be made: python {command} ended with exit code {ended.returncode}: {ended.stderr[-500:]}"
+                f"the example's data could not be made: {command} ended with exit code {ended.returncode}: {ended.stderr[-500:]}"
             )
 
 
-# ---- Training runs by train.py's command line, whole or killed in the middle
+# ---- Training runs by the command line of `mmaudio train`, whole or killed in the middle
 
 EXP_ID = "verify"
+TRAIN = ("-m", "mmaudio", "train")  # after the interpreter, or after torchrun
 EXAMPLE = {
     "example_train": "True",
     "model": "nano_16k",
@@ -76,7 +76,7 @@ def is_own_data(words: Sequence[str]) -> bool:
 
 
 def train_words(words: Sequence[str], num_steps: int, processes: Sequence[int], problems: Problems) -> list[str]:
-    """The settings for train.py: the user's, those of a small example where they name no data, and what this command needs.
+    """The settings for training: the user's, those of a small example where they name no data, and what this command needs.
 
     Settings that are this command's to choose go to `problems`.
     """
@@ -94,7 +94,7 @@ def train_words(words: Sequence[str], num_steps: int, processes: Sequence[int], 
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """train.py with some settings, in any folder and on any number of processes; `tell` hears of the progress."""
+    """`mmaudio train` with some settings, in any folder and on any number of processes; `tell` hears of the progress."""
 
     words: Sequence[str]
     tell: Callable[[str], None] = lambda _: None
@@ -102,19 +102,19 @@ class TrainCommand:
     def _start(self, folder: Path, num_processes: int) -> "subprocess.Popen[bytes]":
         folder.mkdir(parents=True, exist_ok=True)
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"] if num_processes > 1 else []
-        command = [sys.executable, *launcher, str(TRAIN_SCRIPT), *self.words, f"hydra.run.dir={folder}"]
+        command = [sys.executable, *launcher, *TRAIN, *self.words, f"hydra.run.dir={folder}"]
         with open(_said(folder), "ab") as said:
             return subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=child_environment(), start_new_session=True)
 
     def run(self, folder: Path, num_processes: int) -> None:
-        """Train to the end. Raises: UserError with what train.py said where it fails."""
+        """Train to the end. Raises: UserError with what it said where it fails."""
         if code := self._run_until(folder, num_processes, lambda: False):
             raise _failure(folder, code)
 
     def kill_after(self, num_steps: int, folder: Path, num_processes: int) -> int:
         """Train until the checkpoint of `num_steps` stands and steps go on, then SIGKILL everything; the step it stood at.
 
-        Raises: UserError where train.py fails, or is done each time before it could be killed; or where something is there already.
+        Raises: UserError where training fails, or is done each time before it could be killed; or where something is there already.
         """
         files = RunFiles(folder, EXP_ID)
         if os.path.lexists(folder):
@@ -154,7 +154,7 @@ def _said(folder: Path) -> Path:
 
 def _failure(folder: Path, code: int) -> UserError:
     last = "\n".join(_said(folder).read_text(errors="replace").splitlines()[-LINES_PASSED_ON:])
-    return UserError(f"train.py ended with exit code {code} in {folder}; its last words were:\n{last}")
+    return UserError(f"mmaudio train ended with exit code {code} in {folder}; its last words were:\n{last}")
 
 
 def steps_done(folder: Path) -> int:
@@ -200,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     example = (
         "mmaudio verify-resume\n  mmaudio verify-resume --steps 20 --processes 2 --other_processes 4 'data.train=[birds]' … device=cuda"
     )
-    what = "Trains 2N steps straight, and N, killed, and N more; compares the ends. Settings as for train.py (default: a small example)."
+    what = "Trains 2N steps straight, and N, killed, and N more; compares the ends. Settings as for training (default: a small example)."
     parser = options_parser("mmaudio verify-resume", what, example)
     parser.usage = "mmaudio verify-resume [--steps N] [--processes P] [--other_processes Q] [key=value …]"
     parser.add_argument("--steps", type=int, default=5, help="N (default 5)")
@@ -215,8 +215,6 @@ def main(argv: Sequence[str]) -> int:
     for name in ("steps", "processes", "other_processes"):
         if getattr(options, name) < 1:
             problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
-    if not TRAIN_SCRIPT.is_file():
-        problems.add(f"no train.py at {TRAIN_SCRIPT}: run from the repository, installed by `pip install -e .`")
     problems.raise_any()
 
     command = TrainCommand(train_words(words, options.steps, (options.processes, options.other_processes), problems), _say)

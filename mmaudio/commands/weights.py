@@ -9,12 +9,10 @@ from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options, spec_of
 from mmaudio.base.specs import DEFAULT_DURATION_S, DTYPES, MODES, torch_dtype
-from mmaudio.checkpoints.load import load_checkpoint, read_record
 from mmaudio.checkpoints.run_files import WeightsRecord, record_beside
 from mmaudio.features.backend_plan import BACKENDS
 from mmaudio.files.checksums import SAFETENSORS, DamagedFileError
 from mmaudio.files.ownership import foreign, move_aside
-from mmaudio.network import find_variant
 from mmaudio.weights import CATALOGUE, VARIANTS, extraction_needs, find_row, generation_needs
 
 # ---- What `mmaudio weights export` is asked for, held against what is there: the file to write, and what is known of the weights
@@ -41,6 +39,8 @@ def output_file(options: argparse.Namespace, source: Path, suffixes: Sequence[st
 
 def _make_way(output: Path) -> None:
     """Move what stands where an export goes aside, unless it is weights that this program wrote, as their record says."""
+    from mmaudio.checkpoints.load import read_record
+
     try:
         is_ours = read_record(output) is not None
     except UserError:
@@ -55,6 +55,9 @@ def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:
 
     Raises: UserError where both say something, or neither which model it is.
     """
+    from mmaudio.checkpoints.load import load_checkpoint, read_record
+    from mmaudio.network import find_variant
+
     record = read_record(source)
     given = [f"--{name}" for name in NEEDS_NO_RECORD if getattr(options, name) is not None]
     if record is not None:

@@ -15,7 +15,6 @@ from mmaudio.media.audio_clips import Span, read_training_clips
 from mmaudio.media.video import VideoMedia, read_video
 from mmaudio.media.yuv_video import PlanarMedia, pageable_room, read_planar_video
 
-RESIZES = ("auto", "host", "device")
 Media = VideoMedia | PlanarMedia | Tensor  # of a video, or the wave (samples,) of a clip of a recording
 FileReader = Callable[[Sequence[int]], list[Media | MediaError]]
 

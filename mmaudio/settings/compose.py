@@ -163,7 +163,11 @@ def _idle_notes(given: Sequence[Override]) -> Iterator[str]:
             yield f"{override.key} has no effect in this version: a source is its store, whose rows and lengths are settled"
 
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG_DIR = ROOT / "config"
-TRAIN_SCRIPT = ROOT / "train.py"
-TRAINING_SCRIPTS = ROOT / "training"
+def _config_folder() -> Path:
+    """Where our YAML files are: in the package, as the wheel has them, or else beside it, as in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "config"
+    return inside if inside.is_dir() else package.with_name("config")
+
+
+CONFIG_DIR = _config_folder()

@@ -122,7 +122,7 @@ for step in range(1, 5):
 
 def test_a_run_is_killed_between_its_checkpoint_and_its_end(monkeypatch, tmp_path):
     script = tmp_path / "train.py"
-    monkeypatch.setattr(runs, "TRAIN_SCRIPT", script)
+    monkeypatch.setattr(runs, "TRAIN", (str(script),))
     script.write_text(FAKE.replace("{pause}", "0.5"))
     assert TrainCommand(["x=1"]).kill_after(2, tmp_path / "run", 1) == 3
     script.write_text(FAKE.replace("{pause}", "0"))
