@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -10,15 +9,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mmaudio.base.errors import EXIT_BUG, EXIT_REJECTS, Problems, run_entry_point
+from mmaudio.base.errors import EXIT_BUG, EXIT_REJECTS, Problems
 from mmaudio.distributed.ranks import Ranks, read_ranks, unhandled_signals, watch_launcher
 from mmaudio.settings.compose import CONFIG_DIR
 from mmaudio.settings.schema import TrainSettings
 
 if TYPE_CHECKING:
     import torch
-    from omegaconf import DictConfig
 
+    from mmaudio.settings.compose import ComposedCommand
     from mmaudio.trainer.solver import Beat, Solver
     from mmaudio.trainer.trainer import Trainer
 
@@ -28,20 +27,22 @@ TEST = "test"  # what the test data's evaluation is called among the stages that
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check the whole command line, then let Hydra read it. Raises: UserError with every mistake in the words."""
+    """Check the whole command line, then train. Raises: UserError with every mistake in the words."""
     from mmaudio.runs.signature import signature
-    from mmaudio.settings.compose import read_command
+    from mmaudio.settings.compose import read_command, show
 
     ranks, problems = read_ranks(), Problems()
     watch_launcher(ranks)
-    command = read_command(argv, TrainSettings, CONFIG_DIR, CONFIG_NAME, signature, problems, is_first=ranks.is_first)
+    command = read_command(argv, TrainSettings, CONFIG_DIR, CONFIG_NAME, signature, problems)
     if not command.only_shows:
         _check(command.settings, command.run_dir, ranks, problems)
     problems.raise_any()
     for note in command.notes if ranks.is_first else ():
         print(f"note: {note}", flush=True)
-    _hand_to_hydra(command.argv)
-    return 0
+    if command.only_shows:
+        show(command, CONFIG_NAME)
+        return 0
+    return _train(command, ranks)
 
 
 def _check(settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:
@@ -58,37 +59,21 @@ def _check(settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Probl
     check_stages(solver, settings, problems)
 
 
-def _hand_to_hydra(argv: Sequence[str]) -> None:
-    """Let Hydra keep its record of the configuration in the run's folder, and train; or show what it was asked to show."""
-    import hydra
-
-    def run(config: "DictConfig") -> None:
-        run_entry_point(lambda: _train_as(config), speaks=lambda: read_ranks().is_first)
-
-    sys.argv[1:] = argv
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)(run)()
-
-
-def _train_as(config: "DictConfig") -> int:
-    """Train as configured; returns the exit code."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
+def _train(command: "ComposedCommand", ranks: Ranks) -> int:
+    """Train as the command says; returns the exit code."""
     from mmaudio.base.logs import start_logging
     from mmaudio.distributed.collectives import collective_timeout, process_group
     from mmaudio.distributed.devices import pick_device, set_threads
     from mmaudio.distributed.watchdog import watch_ranks
     from mmaudio.runs.folder import LOG_FILE, lock_run, unmark_requeue
     from mmaudio.runs.signature import claim_folder, record_signature, write_config
-    from mmaudio.settings.compose import plain_values, settings_from
     from mmaudio.trainer.solver import solver_class
 
-    ranks, problems = read_ranks(), Problems()
-    settings = settings_from(TrainSettings, plain_values(config), problems)
-    problems.raise_any()
-    run_dir, device = Path(HydraConfig.get().runtime.output_dir), pick_device(settings.device, ranks)
+    settings, run_dir = command.settings, command.run_dir.absolute()
+    device = pick_device(settings.device, ranks)
     if ranks.is_first:
         claim_folder(run_dir, settings)
+        command.write_record()
     start_logging(ranks.rank, run_dir / LOG_FILE)
     set_threads(ranks)
     kind, limit_s = solver_class(settings.solver.target), settings.hang_timeout_s
@@ -105,7 +90,7 @@ def _train_as(config: "DictConfig") -> int:
         if writes:
             unmark_requeue(run_dir)
             record_signature(run_dir, settings)
-            write_config(run_dir, settings.name(), OmegaConf.to_yaml(config, resolve=True))
+            write_config(run_dir, settings.name(), command.saved_text())
         return train_and_evaluate(kind, settings, run_dir, ranks, device, pulse.beat)
 
 
