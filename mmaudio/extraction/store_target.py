@@ -16,7 +16,8 @@ from mmaudio.files.owned_files import check_recorded, record_beside
 from mmaudio.store.columns import open_columns
 from mmaudio.store.format import TEXT_ROW, TEXT_TABLE, StoreRecord, hash_rows, null_text_path, table_path
 from mmaudio.store.reader import Store, read_rows, read_store_record
-from mmaudio.store.writer import StoreRecipe, beside, standing, what_is_lost
+from mmaudio.store.replacing import beside, standing, what_is_lost
+from mmaudio.store.writer import StoreRecipe
 
 _NAME = "base"
 
