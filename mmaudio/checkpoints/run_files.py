@@ -77,7 +77,7 @@ def record_from_strings(strings: Mapping[str, str]) -> dict[str, Any]:
     return {name: text if known[name] is str else json.loads(text) for name, text in strings.items() if name in known}
 
 
-def record_path(path: Path) -> Path:
+def record_beside(path: Path) -> Path:
     """Where the record of a weights file or checkpoint lies."""
     return path.with_name(f"{path.name}.json")
 

@@ -49,10 +49,10 @@ def _compare_action(argv: Sequence[str]) -> int:
     problems.raise_any()
     assert a is not None
     assert b is not None
-    from mmaudio.metrics.comparison import compare
+    from mmaudio.metrics.comparison import compare_scores
 
     passed = [name.strip() for name in options.but.split(",") if name.strip()]
-    rows = compare(_without(a, passed, b), _without(b, passed, a))
+    rows = compare_scores(_without(a, passed, b), _without(b, passed, a))
     if passed:
         print(f"not compared, for --but: {', '.join(passed)}")
     print(_table(rows, options.a, options.b))

@@ -135,7 +135,7 @@ def train_and_evaluate(
 def _evaluate_test(trainer: "Trainer") -> None:
     """Collective. What fails of it is counted among what the run missed."""
     from mmaudio.distributed.collectives import FailedError, attempt
-    from mmaudio.evaluation.training_stages import evaluate_test
+    from mmaudio.evaluation.evaluator import evaluate_test
     from mmaudio.trainer.stages import FAILED
     from mmaudio.trainer.tracker import append_metrics
     from mmaudio.trainer.trainer import free_memory, report_failure

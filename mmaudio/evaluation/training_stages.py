@@ -1,6 +1,5 @@
 """Sound and scores while a run trains."""
 
-import dataclasses
 import logging
 from contextlib import closing
 from pathlib import Path
@@ -9,13 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mmaudio.base.errors import Problems, RejectsError, nearest
+from mmaudio.base.errors import Problems, nearest
 from mmaudio.batches import Batch, validation_batches
-from mmaudio.checkpoints.run_files import RunFiles
 from mmaudio.distributed.collectives import on_all_ranks, on_first_rank
-from mmaudio.distributed.ranks import Ranks
 from mmaudio.evaluation.evaluated_model import conditions_of, sampling_of
-from mmaudio.evaluation.evaluator import EvaluationPlan, evaluate, plan_evaluation
 from mmaudio.evaluation.feature_files import check_features
 from mmaudio.evaluation.owned_folders import set_name
 from mmaudio.evaluation.protocol import ScoringJob, check_scoring
@@ -35,11 +31,10 @@ from mmaudio.metrics.registry import METRICS, metrics_named
 from mmaudio.metrics.results import SCORES_KIND, headline, metric_values
 from mmaudio.network import FlowTransformer
 from mmaudio.runs.folder import PREVIEWS_FOLDER, REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, REPLACED_SAMPLES_FOLDER, SCORES_FILE
-from mmaudio.settings.schema import BaseSettings, EvalSettings, TrainSettings
+from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.meters import Values
 from mmaudio.trainer.model_settings import model_spec
-from mmaudio.trainer.solver import Beat as FullBeat
 from mmaudio.trainer.solver import Solver
 from mmaudio.trainer.stages import Stage
 from mmaudio.trainer.trainer import Trainer
@@ -129,36 +124,10 @@ class EvaluateStage:
         return (chosen[0].output_subdir if len(chosen) == 1 else None) or "val"
 
 
-def evaluation_of(settings: TrainSettings) -> EvalSettings:
-    """The settings of evaluating a run on its test data, as it was trained."""
-    shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BaseSettings)}
-    return EvalSettings(**{**shared, "weights": None, "checkpoint": None}, dataset="test", batch_size=settings.eval_batch_size)
-
-
 def wants_test(kind: type[Solver], settings: TrainSettings) -> bool:
     """Whether a run has test data that is sounded and scored at its end."""
     has_test = settings.evaluate.test and settings.data.test and settings.metrics.names
     return bool(has_test) and issubclass(kind, FlowSolver) and not settings.only_stage()
-
-
-def evaluate_test(settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, beat: FullBeat) -> None:
-    """Collective. Sound and score a finished run's test data.
-
-    Raises: what keeps it from being done, on some ranks or all; RejectsError where some clips or metrics are left out.
-    """
-    plan = on_all_ranks(lambda: _test_plan(settings, run_dir))
-    if evaluate(plan, ranks, device, lambda: beat(EvaluateStage.name, settings.num_iterations)):
-        raise RejectsError(f"some clips or metrics are left out, and {plan.scores} says why")
-
-
-def _test_plan(settings: TrainSettings, run_dir: Path) -> EvaluationPlan:
-    problems, files, asked = Problems(), RunFiles(run_dir, settings.name()), evaluation_of(settings)
-    if not files.ema_final.is_file() and files.weights_last.is_file():  # a run without averages
-        asked = dataclasses.replace(asked, weights=str(files.weights_last))
-    plan = plan_evaluation(asked, run_dir, problems)
-    problems.raise_any()
-    assert plan is not None
-    return plan
 
 
 # ---- What training lets a person hear of itself: a row, held-out if there are such, as the network sounds it then, and as it is

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmaudio.base.errors import Problems
-from mmaudio.checkpoints.export import convert, describe, write_export
+from mmaudio.checkpoints.export import convert, weights_metadata, write_export
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.settings.schema import TrainSettings
@@ -40,7 +40,7 @@ def first(base, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("first")
     run(replace(base, exp_id="first", data=replace(base.data, train=("birds",)), learning_rate=1e-2), folder)
     weights, record = load_weights(folder / "first_last.pth"), read_record(folder / "first_last.pth")
-    write_export(folder / "first.safetensors", convert(weights, torch.float32), describe(record, weights, "fp32"))
+    write_export(folder / "first.safetensors", convert(weights, torch.float32), weights_metadata(record, weights, "fp32"))
     return folder
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.checkpoints.run_files import RunFiles, record_path
+from mmaudio.checkpoints.run_files import RunFiles, record_beside
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.network import build_network
 from mmaudio.settings.schema import EmaSettings, TrainSettings
@@ -169,7 +169,7 @@ def test_frozen_ones_stay_and_others_move(base, straight):
     trained = [name for name in NAMES if not is_frozen(name)]
     assert list(checkpoint["optimizer"]["state"]) == list(range(len(trained)))
     assert [state["exp_avg"].shape for state in checkpoint["optimizer"]["state"].values()] == [begun[name].shape for name in trained]
-    assert json.loads(record_path(files.checkpoint_last).read_text())["freeze"] == list(FREEZE)
+    assert json.loads(record_beside(files.checkpoint_last).read_text())["freeze"] == list(FREEZE)
 
 
 def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
