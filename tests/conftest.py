@@ -1,6 +1,5 @@
 """What all tests share: one arithmetic thread a process, and scripts run the way a user runs them."""
 
-import copy
 import functools
 import logging
 import os
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from mmaudio.trainer import costs
 
@@ -45,25 +43,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _parsed_once() -> Iterator[None]:
-    """Each command composes the same configuration files three times: here one text is parsed once a process."""
-    load, kept = yaml.load, dict[tuple[str, str], Any]()
-
-    def parsed(stream: Any, Loader: Any) -> Any:  # noqa: N803
-        text = stream.read() if hasattr(stream, "read") else stream
-        key = str(text), Loader.__name__
-        if key not in kept:
-            if text is not stream:
-                stream.seek(0)  # errors tell its name
-            kept[key] = load(stream, Loader)
-        return copy.deepcopy(kept[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml, "load", parsed)
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ def command(monkeypatch, tmp_path):
     def call(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["train.py", *words])
         try:
-            return train.main()
+            return train.main(words)
         except SystemExit as leave:
             return int(leave.code or 0)
 
