@@ -15,7 +15,7 @@ from mmaudio.settings.schema import BaseSettings
 from mmaudio.store import Store
 from mmaudio.store.format import TEXT, TEXT_SHAPE, columns, read_null_text
 
-# ---- Whether stores fit a model, and each other: every mismatch in one sentence, found before anything expensive starts
+# ---- Whether stores fit a model, and each other
 
 PUBLISHED_BACKEND = "pretrained"  # a store without a record is the published system's, which has one backend
 

@@ -19,7 +19,7 @@ from mmaudio.codec.published_weights import check_state, factored_shapes, find_f
 from mmaudio.codec.snake import ACTIVATIONS, AntiAliased
 from mmaudio.files.tensor_files import shapes_of
 
-# ---- Sizes of a BigVGAN generator: the two published ones, and what a release's config.json says. Names are those of that file
+# ---- Sizes of a generator: the two published ones, and what a release's config.json says, whose names these are
 
 UNSTATED = {"use_tanh_at_final": True, "use_bias_at_final": True}  # what a config.json means that does not say
 

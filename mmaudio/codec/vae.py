@@ -14,7 +14,7 @@ from mmaudio.codec.mp_layers import AttnBlock1d, Downsample1d, MPConv1d, ResnetB
 from mmaudio.codec.published_weights import Float32Values, check_state, find_mode
 from mmaudio.files.tensor_files import shapes_of
 
-# ---- What the VAE subtracts from each mel band and divides it by: the mean and deviation of log-mel over its training data
+# ---- What is subtracted from each mel band and what it is divided by: mean and deviation of log-mel over the training data
 
 # Lowest band first; log10 mel for 16k, natural for 44k.
 _MEAN_16K = """

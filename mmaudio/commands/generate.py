@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mmaudio.generate.model import ModelChoice, ModelPlan
 
 
-# ---- The options of `mmaudio generate`, and what is wrong with them; torch is not needed to read them
+# ---- Options, and what is wrong with them; torch is not needed to read them
 
 EXAMPLE = 'mmaudio generate --video rain.mp4 --prompt "rain on a tin roof" --weights output/my_run/my_run_ema_final.pth'
 

@@ -15,7 +15,7 @@ from mmaudio.files.checksums import SAFETENSORS, DamagedFileError
 from mmaudio.files.ownership import foreign, move_aside
 from mmaudio.weights import CATALOGUE, VARIANTS, extraction_needs, find_row, generation_needs
 
-# ---- What `mmaudio weights export` is asked for, held against what is there: the file to write, and what is known of the weights
+# ---- `mmaudio weights export`: what is asked for, held against what is there
 
 NEEDS_NO_RECORD = ("variant", "backend", "duration")  # options that say what a record would
 
@@ -77,7 +77,7 @@ def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:
     return WeightsRecord(options.variant, spec.mode, spec.duration_s, options.backend or "pretrained", step, source.stem)
 
 
-# ---- `mmaudio weights export`: the weights of a run as one file that says what it holds, for other programs and machines
+# ---- `mmaudio weights export`: the weights of a run as one file
 
 MB = 10**6
 

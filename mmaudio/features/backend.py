@@ -13,7 +13,7 @@ from mmaudio.encoders import LiteText, encode_scene, encode_sync
 from mmaudio.features.backend_plan import ABILITIES, Abilities, BackendPlan
 from mmaudio.features.pretrained import load_abilities
 
-# ---- What the lite backend can do: no weights, no network, any device
+# ---- The lite backend: no weights, no network, any device
 
 
 def lite_abilities(mode: str, device: torch.device, needs: Collection[str]) -> Abilities:

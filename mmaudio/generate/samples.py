@@ -26,7 +26,7 @@ from mmaudio.media.sample_marks import is_foreign_sample, sample_mark
 log = logging.getLogger(__name__)
 
 
-# ---- Which samples of an earlier call may pass for those of this one: a mark inside each sound says what made it
+# ---- Which samples of an earlier call are kept: a mark inside each says what made it
 
 
 def job_mark(job: GenerationJob, wishes: GenerationOptions) -> str:

@@ -17,7 +17,7 @@ import soundfile
 
 from mmaudio.files.atomic import atomic_path
 
-# ---- Opening audio files: what their headers say, and what they hold, block by block and averaged over channels
+# ---- Opening: what headers say, and what files hold, block by block and averaged over channels
 
 SHORTEST_FILE_BYTES = 16
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile tells a header without a length as a number beyond this

@@ -20,7 +20,7 @@ from mmaudio.media.audio import MediaError
 from mmaudio.media.containers import check_sides, clock_origin_s, cut_off, picture_of
 from mmaudio.media.frame_selection import FramePicker
 
-# ---- Frames to the two sizes the encoders want (data.md section 7), uint8 in and out: (3, height, width) RGB
+# ---- Frames in the two sizes that the encoders take, uint8 in and out: (3, height, width) RGB
 
 
 def _resize(frame_u8: Tensor, height: int, width: int) -> Tensor:

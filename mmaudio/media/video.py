@@ -24,7 +24,7 @@ from mmaudio.media.frame_streams import PictureTrack, Stream, scene_and_sync
 from mmaudio.media.resampling import resample
 from mmaudio.media.suffixes import AUDIO_SUFFIXES
 
-# ---- Decoded blocks of a sound track to one mono wave on the file's clock, keeping no more than is wanted
+# ---- Blocks of a sound track to one mono wave on the file's clock, keeping no more than is wanted
 
 Wave = npt.NDArray[np.float32]
 LONGEST_GAP_S = 600  # time stamps that jump further are wrong

@@ -7,7 +7,7 @@ from html import escape
 from mmaudio.metrics.results import unlike_fields
 from mmaudio.report.content import ScoreColumn, Value
 
-# ---- How metrics are called on a page, and a line on what each of them is. Units and which way is better come from the scores
+# ---- What metrics are called, and a line on what each of them is; units and which way is better come from the scores
 
 DIFFERENCE = "onset_f1_difference"
 TITLES = {
