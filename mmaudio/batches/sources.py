@@ -124,6 +124,9 @@ def _check_together(problems: Problems, sources: Sequence[Source], *, check_back
                 )
 
 
+# ---- The stores that settings name
+
+
 def open_sources(settings: BaseSettings, names: Sequence[str], problems: Problems, *, repeats: bool = False) -> list[Source]:
     """The stores of these sources, in order. What cannot be opened goes to `problems` and is left out.
 

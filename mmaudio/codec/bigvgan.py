@@ -131,6 +131,8 @@ def vocoder_settings(mode: Mode, config: Mapping[str, Any] | None) -> VocoderSet
     return replace(published, **given)
 
 
+# ---- The network
+
 END_KERNEL = 7  # of the first and the last convolution
 CONTAINER = "generator"  # under this name a published file holds the tensors
 Convolution = TypeVar("Convolution", nn.Conv1d, nn.ConvTranspose1d)

@@ -60,6 +60,8 @@ def mel_statistics(mode: str) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
+# ---- The network
+
 HIDDEN_WIDTH = {"16k": 384, "44k": 512}
 LEVEL_MULTIPLES = (1, 2, 4)  # of the hidden width; level 0 has one time step per mel frame, the others one per latent
 ENCODER_BLOCKS, DECODER_BLOCKS = 2, 3  # per level

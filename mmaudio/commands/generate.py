@@ -115,6 +115,9 @@ def _check_weights(options: argparse.Namespace) -> None:
         raise UserError(f"no published model {options.variant!r}{nearest(options.variant, VARIANTS)}; known are {', '.join(VARIANTS)}")
 
 
+# ---- The command
+
+
 def main(argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(generate_parser(), argv, problems)

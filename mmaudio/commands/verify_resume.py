@@ -193,6 +193,8 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
+# ---- The command
+
 OUTPUT = Path("output")
 
 

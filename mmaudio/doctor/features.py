@@ -110,6 +110,9 @@ def check_backend_weights(names: Sequence[str], places: Mapping[str, str], probl
         problems.add(f"the missing weights are {quantity(to_fetch, 'B')} and {quantity(free_disk(_HERE), 'B')} are free here; make room")
 
 
+# ---- The command
+
+
 def check_codecs(problems: Problems) -> None:
     """Add a sentence where the FFmpeg of PyAV lacks codecs."""
     if lacking := missing_codecs():

@@ -186,6 +186,9 @@ def _write(backend: Backend, folder: Path, batch: Batch, latent_bnc: Tensor, of:
     write_flac(path, wave.numpy(), backend.spec.rate_hz, sample_mark(of, id=batch.ids[0]))
 
 
+# ---- What is added to a training run
+
+
 def training_stages(kind: type[Solver], settings: TrainSettings) -> list[Stage]:
     """The stages that train.py adds to a task of this kind. Nothing is loaded before they are called."""
     if not issubclass(kind, FlowSolver):

@@ -32,6 +32,9 @@ def lite_abilities(mode: str, device: torch.device, needs: Collection[str]) -> A
     return Abilities(**{name: ability for name, ability in can_do.items() if name in needs})  # type: ignore[arg-type]
 
 
+# ---- Either backend
+
+
 @dataclass(frozen=True)
 class Backend:
     """Codec and encoders of one mode on one device. Latents and features are (batch, tokens, channels) out here."""

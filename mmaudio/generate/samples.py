@@ -85,6 +85,9 @@ def _comment_of(job: GenerationJob, wishes: GenerationOptions) -> str | None:
     return None if video is not None and mp4_comment(video) != comment else comment
 
 
+# ---- Samples, made and written
+
+
 def make_way(path: Path, owner: str, *, replaces: bool) -> None:
     """See that nothing is lost where a sample is about to be written: what is not ours is moved aside where that is asked for.
 

@@ -146,6 +146,9 @@ def mono_blocks(file: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
         yield mono
 
 
+# ---- Files read whole, and written
+
+
 def peak_of(wave: npt.NDArray[np.float32]) -> float:
     """The largest absolute sample; 0 for none."""
     return float(max(wave.max(initial=0.0), -wave.min(initial=0.0)))

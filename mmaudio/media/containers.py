@@ -38,6 +38,8 @@ def _is_there(name: str, mode: str) -> bool:
     return True
 
 
+# ---- Media opened, and tracks decoded in one pass
+
 AnyStream = TypeVar("AnyStream", bound=av.stream.Stream)
 Item = TypeVar("Item")
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,mxf,ogg,ivf,gif,mp3,aac,flac,wav"  # no lists of other files, which may name themselves

@@ -43,6 +43,8 @@ def sync_frame(frame_u8: Tensor) -> Tensor:
     return resized[..., top : top + SYNC_SIDE_PX, left : left + SYNC_SIDE_PX]
 
 
+# ---- Decoded pictures to streams of frames
+
 QUARTER_TURN_DEG = 90
 FIRST_ROOM_FRAMES = 256  # more than the usual clip has; twice as much whenever it is full
 

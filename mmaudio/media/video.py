@@ -113,6 +113,8 @@ class SoundTrack:
         return Sound(np.concatenate(self.blocks), self.rate_hz, self.peak)
 
 
+# ---- A whole video
+
 RESAMPLER_MARGIN_S = 0.1  # longer than the filter reaches, so that the end of a cut is not heard
 
 

@@ -72,6 +72,8 @@ def planes_of(frame: "av.VideoFrame") -> Tensor:
     return packed_u8
 
 
+# ---- A video, read so
+
 NewRoom = Callable[[int, int], Tensor]
 
 

@@ -132,6 +132,8 @@ def absolute_offsets(head: "SyncHead", video: Sequence["Tensor"], audio: Sequenc
     return np.abs(np.concatenate(places) - NUM_OFFSETS // 2) / OFFSETS_PER_S
 
 
+# ---- Every metric by its formula
+
 Interval = tuple[float, float]
 # Scores of a whole set have to be computed anew for each draw. With 512 clips and 2048 dims that takes a minute or so on two cores.
 FEWEST_REDRAWN, MOST_REDRAWN, NUM_REDRAWS = 10, 512, 200

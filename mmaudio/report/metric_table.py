@@ -73,6 +73,8 @@ def bytes_text(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:,.1f} MB"
 
 
+# ---- The table
+
 _ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better", "": ""}
 NOTHING = Value(None, reason="its scores do not have it")
 
