@@ -68,6 +68,16 @@ def own_handlers() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def train_in_process(folder: Path, *words: object) -> None:
+    """Run train.py with these words in this folder, in this process, for fixtures of a whole module."""
+    with own_handlers(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["train.py", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as leave:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    assert not leave.value.code
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""

@@ -111,6 +111,7 @@ def test_missed_stages_as_the_metrics_have_them(tmp_path):
     assert found.steps == {"evaluate": [1, 3]} and found.words() == "evaluate after 1, 3 iterations"
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_on_some_processes_keeps_nobody_waiting():
     ended = torchrun(ROOT / "tests/trainer/failing_stage.py", PYTHONPATH=str(ROOT))
     assert ended.returncode == 0, ended.stdout + ended.stderr
