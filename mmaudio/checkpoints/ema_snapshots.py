@@ -126,7 +126,7 @@ def archive_sums(path: Path) -> str:
     return text_hash(f"{name} {entry.file_size} {entry.CRC:08x}" for name, entry in parts)
 
 
-# ---- Stored averages of a run: their files, and the sums that make other averages of them
+# ---- Snapshots: their files, and the sums that make other averages of them
 
 CONSTANTS = ("latent_mean", "latent_std", "empty_string_feat")  # of the data: copied, never summed
 _STATE = "_extra_state"
@@ -219,7 +219,7 @@ def retire_snapshots(folder: Path, n: int) -> None:
         log.warning("moved %d EMA snapshots past update %d to %s", len(stale), n, folder / "stale")
 
 
-# ---- other averages from the stored ones
+# ---- Other averages, made of the snapshots
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ def synthesize(
     return found.sums([found.fit(sigma_rel, n)], constants)[0]
 
 
-# ---- Which stored averages of a run stay on disk: those within its budget, spread so that other averages can still be made of them
+# ---- Which snapshots stay on disk: those within the budget, spread so that other averages can still be made of them
 
 MB, GB = 10**6, 10**9
 # Kept steps are spread evenly in n to this power. Measured by the error of the fits of sigma 0.05 … 0.2 at the end of runs of

@@ -27,7 +27,7 @@ from mmaudio.files.ownership import aside_path, foreign
 log = logging.getLogger(__name__)
 
 
-# ---- Saving beside training: copies of live tensors in host memory, and a thread that writes them while training goes on
+# ---- Saving beside training: copies in host memory, and a thread that writes them
 
 _Kind = tuple[torch.Size, torch.dtype, bool]  # of a buffer: the last is whether it is pinned
 

@@ -19,7 +19,7 @@ from mmaudio.codec.published_weights import check_state, factored_shapes, find_f
 from mmaudio.codec.snake import ACTIVATIONS, AntiAliased
 from mmaudio.files.tensor_files import shapes_of
 
-# ---- Sizes of a BigVGAN generator: the two published ones, and what a release's config.json says. Names are those of that file
+# ---- Sizes of a generator: the two published ones, and what a release's config.json says, whose names these are
 
 UNSTATED = {"use_tanh_at_final": True, "use_bias_at_final": True}  # what a config.json means that does not say
 
@@ -130,6 +130,8 @@ def vocoder_settings(mode: Mode, config: Mapping[str, Any] | None) -> VocoderSet
         raise UserError(*wrong)
     return replace(published, **given)
 
+
+# ---- The network
 
 END_KERNEL = 7  # of the first and the last convolution
 CONTAINER = "generator"  # under this name a published file holds the tensors

@@ -10,8 +10,6 @@ from mmaudio.base.options import options_parser, parse_options
 from mmaudio.report.collect import _found, _report
 from mmaudio.report.page_mark import check_page
 
-# ---- The options of `mmaudio report`, and what can be said of them before anything is read
-
 OF_ONE_RUN = ("samples", "reference", "scores")
 NUM_SAMPLES = 16
 

@@ -16,7 +16,7 @@ from mmaudio.base.machine import memory_bytes, num_cores
 if TYPE_CHECKING:  # which packages are missing is said without any of them
     import torch
 
-# ---- How `mmaudio doctor` says what it found: sections of lines, and in the end everything that is missing
+# ---- How it is said: sections of lines, and in the end everything that is missing
 
 GB = 1e9
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -135,7 +135,7 @@ def find_gpu(name: str) -> Gpu:
     return GPUS[name]
 
 
-# ---- Which packages this system needs and which of them are not installed, as its own metadata has it. Imports none of them
+# ---- Packages that are not installed, by the metadata of this one; none of them is imported
 
 _NAME = "mmaudio"
 

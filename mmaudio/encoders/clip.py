@@ -20,8 +20,6 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.specs import CLIP_SIDE_PX, TEXT_TOKENS
 from mmaudio.files.tensor_files import assign_, mismatches, read_state_dict, refusal, shapes_of
 
-# ---- Captions to tokens and, in the `lite` backend, to features: CLIP's tokenizer and a fixed random vector per token
-
 
 @lru_cache(maxsize=1)
 def _tokenizer():  # type: ignore[no-untyped-def]  # open_clip is imported only when a caption is tokenised: it takes seconds

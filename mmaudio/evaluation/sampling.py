@@ -1,4 +1,4 @@
-"""The sound of a set, and of its reference."""
+"""The sound of a set, `<id>.flac` for every clip in a folder that says what made it, and of its reference."""
 
 import json
 import logging
@@ -34,9 +34,6 @@ from mmaudio.runs.folder import SCORES_FILE
 from mmaudio.store import record_path
 
 log = logging.getLogger(__name__)
-
-
-# ---- The sound of a set: `<id>.flac` for every clip, in a folder that says what made it, so that only the same goes on in it
 
 
 def check_samples(ids: Iterable[str]) -> None:

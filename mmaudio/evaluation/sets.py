@@ -174,7 +174,7 @@ def entry_of(dataset: str, entries: Mapping[str, EvalSetSettings]) -> str | None
     return published if published in entries else None
 
 
-# ---- The stores of a run as sets to evaluate on: sampled from their features, scored against the real sounds of their rows
+# ---- The stores of a run as sets: sampled from their features, scored against the real sounds of their rows
 
 
 def sources_named(settings: BaseSettings, name: str) -> list[str]:

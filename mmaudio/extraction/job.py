@@ -17,8 +17,6 @@ from mmaudio.features.backend_plan import BackendPlan
 from mmaudio.store.format import Layout, layout_of
 from mmaudio.store.writer import StoreRecipe
 
-# ---- An extraction checked against itself, and against what is on disk, before anything is loaded or written
-
 
 @dataclass(frozen=True)
 class ExtractionKind:

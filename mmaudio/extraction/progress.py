@@ -1,4 +1,4 @@
-"""ProgressLog: what is done, what failed, how many may, what changed since."""
+"""ProgressLog: what is done, what failed, how many may, and what changed since."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from mmaudio.files.atomic import disk_errors_told, sync_folder
 from mmaudio.media.audio import MediaError
 from mmaudio.media.prefetch import prefetch_files
 
-# ---- Which of numbered things are done: a file a process, appended to as they finish and read together at the next start
+# ---- What is done: a file a process, appended to as rows finish, and read together at the next start
 
 MISSING, KEPT, REJECTED = 0, 1, 2
 UNMARKED = -1  # in place of a fingerprint: none was entered

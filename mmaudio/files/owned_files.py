@@ -74,7 +74,7 @@ def check_made(path: Path, kind: str, of: str, advice: str = "") -> None:
         )
 
 
-# ---- Files that may be replaced or removed, because what they hold proves that this program wrote them
+# ---- Files that prove by what they hold that this program wrote them
 
 RECORD_ENDING = ".mark.json"
 _KIND = "file"
@@ -90,9 +90,6 @@ def file_sha256(path: Path) -> str | None:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
-
-
-# ---- JSON
 
 
 def is_marked(path: Path, kind: str, of: str | None = None) -> bool:
@@ -116,9 +113,6 @@ def write_marked(path: Path, content: Mapping[str, Any], kind: str, of: str) -> 
     if path.exists() and not is_marked(path, kind):
         move_aside(path, follows_link=True)
     write_json(path, {**content, MARK_KEY: mark_of(kind, of)})
-
-
-# ---- files with a record beside them
 
 
 def record_beside(path: Path) -> Path:
@@ -177,7 +171,7 @@ def _make_way(path: Path) -> None:
         move_aside(record, follows_link=True)
 
 
-# ---- `samples.json` in a folder of samples: what made them, and the way back from the name of each file to its id
+# ---- `samples.json` in a folder of samples: what made them, and which id each file is of
 
 SAMPLES_FILE = "samples.json"
 _SAMPLES_KIND = "names of samples"  # of the mark of a file that says no more than the ids

@@ -20,7 +20,7 @@ from mmaudio.files.ownership import foreign_files
 from mmaudio.generate.jobs import GenerationJob
 from mmaudio.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 
-# ---- The options of `mmaudio generate`, and what is wrong with them; torch is not needed to read them
+# ---- What options and lines may say
 
 ANY_MODE = "16k"  # every mode has the same shortest duration
 
@@ -131,6 +131,9 @@ def name_of_prompt(prompt: str) -> str:
     """A name for the files of a prompt: letters, digits and dashes of any script, and underscores for all else."""
     name = re.sub(r"[^\w-]+", "_", prompt).strip("_").encode("utf-8", "replace")[:MOST_NAME_BYTES]
     return name.decode("utf-8", "ignore").strip("_") or "unnamed"
+
+
+# ---- The jobs that options ask for
 
 
 def jobs_asked_for(options: argparse.Namespace) -> list[GenerationJob]:

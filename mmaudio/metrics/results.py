@@ -40,7 +40,7 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     return json.dumps(fields[name], ensure_ascii=False) if name in fields else ABSENT
 
 
-# ---- The shape of every result of evaluation, whatever it was measured on; it is what files of scores hold
+# ---- The shape of every result, whatever it was measured on; it is what files of scores hold
 
 SCORES_KIND = "scores"  # of a file that holds a result, in its mark
 PROTOCOL_VERSION = 1  # raised whenever a result comes to mean something else

@@ -147,6 +147,9 @@ def all_labels(files: Sequence[Scores]) -> list[str]:
     return [REAL, *sound_labels(files)]
 
 
+# ---- Which clips are shown
+
+
 def _rows(files: Sequence[Scores]) -> Rows:
     """Rows by id: of the ids that every file of scores has, where there are such; otherwise of all."""
     rows: Rows = {}

@@ -99,6 +99,8 @@ def clip_numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: number_of(value) for name, value in row["metrics"].items()}
 
 
+# ---- Runs: their scores, curves and sweeps
+
 _MOST_IN_TITLE = 4
 _SWEEP_KEYS = {"sigmas", "losses", "fit_errors", "best", "live"}
 

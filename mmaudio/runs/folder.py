@@ -15,8 +15,6 @@ from mmaudio.files.owned_files import is_marked, write_marked
 from mmaudio.files.ownership import foreign
 from mmaudio.runs.signature import CONFIG_FILE, SIGNATURE_FILE, run_in
 
-# ---- What the files and folders of a run are called that more than one part of the system reads or writes
-
 LOG_FILE = "train.log"
 METRICS_FILE = "metrics.jsonl"  # a line per reading of averages: `steps_done`, and values by `stage/name`
 SWEEP_FILE = "ema_sweep.json"  # losses of averages of many lengths

@@ -21,8 +21,6 @@ from mmaudio.settings.data_sources import DataSettings
 log = logging.getLogger(__name__)
 
 
-# ---- What the files and folders of a run are called that more than one part of the system reads or writes
-
 CONFIG_FILE = "config.yaml"  # the settings of the run, complete
 SIGNATURE_DIGITS = 10
 SIGNATURE_FILE = "signature.json"

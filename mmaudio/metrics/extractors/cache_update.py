@@ -1,4 +1,4 @@
-"""Only what is missing or out of date is made, in parts.
+"""Features of a folder are made where they are missing or out of date, in parts.
 
 `<cache>/.parts/<judge>/<rank>-<number>.pth` holds what it was made of, the stamps of its clips and their features by stem.
 """
@@ -35,7 +35,7 @@ from mmaudio.metrics.feature_cache import (
 log = logging.getLogger(__name__)
 
 
-# ---- What the features of a cache folder were made of: `cache.json` beside them, so that only what is missing or out of date is made anew
+# ---- `cache.json`: what the features of a folder were made of
 
 FORMAT = 1
 MadeOf = dict[str, Any]
@@ -170,7 +170,7 @@ class PartWriter:
         self._begin()
 
 
-# ---- What a judge has to do for a cache folder, found before it begins, and how its parts come into the cache files in the end
+# ---- The work of an extractor for a folder, and how its parts come into the cache files in the end
 
 Source = Path | str  # a file, or a caption
 

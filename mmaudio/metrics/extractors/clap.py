@@ -136,7 +136,7 @@ def _tensor_for(name: str, own: Mapping[str, Tensor], constants: Mapping[str, Te
     return tensor.float() if tensor.is_floating_point() else tensor  # an index of places stays one of integers
 
 
-# ---- LAION-CLAP's vector of a sound, to be compared with that of a caption (Wu et al. 2023, 2211.06687)
+# ---- The vector of a sound, to be compared with that of a caption (Wu et al. 2023, 2211.06687)
 
 RATE_HZ = 48_000
 NUM_SAMPLES = 480_000  # 10 s
@@ -193,7 +193,7 @@ def load_clap_sound(places: Mapping[str, str | Path], device: torch.device) -> C
     return ClapSound(load_branch(read_published(locate("clap_laion", places.get("clap_laion"))), AUDIO), device)
 
 
-# ---- LAION-CLAP's vector of a caption, to be compared with that of a sound (Wu et al. 2023, 2211.06687)
+# ---- The vector of a caption, to be compared with that of a sound
 
 CONTEXT_TOKENS = 77  # start and end among them; a longer caption is cut, as published
 
