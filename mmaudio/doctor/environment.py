@@ -12,6 +12,7 @@ import torch
 from mmaudio import __version__
 from mmaudio.base.errors import EXIT_USER_ERROR
 from mmaudio.base.machine import memory_bytes, num_cores
+from mmaudio.settings.compose import CONFIG_DIR
 
 # ---- How `mmaudio doctor` says what it found: sections of lines, and in the end everything that is missing
 
@@ -35,10 +36,10 @@ def print_section(title: str, lines: Iterable[tuple[str, str]]) -> None:
     print(flush=True)
 
 
-def print_missing(sentences: Sequence[str]) -> int:
-    """Print what is missing, all at once, each with what to do about it; the exit code."""
+def print_missing(sentences: Sequence[str], nothing: str = "nothing is missing") -> int:
+    """Print what is missing, all at once, each with what to do about it; the exit code. `nothing`: what to print where there is none."""
     if not sentences:
-        print("nothing is missing", flush=True)
+        print(nothing, flush=True)
         return 0
     print(f"missing or wrong: {len(sentences)}")
     for number, sentence in enumerate(sentences, 1):
@@ -88,9 +89,11 @@ def _gpu_lines() -> Iterator[tuple[str, str]]:
         yield f"cuda:{index}", f"{found.name}, {quantity(found.total_memory, 'B')}, {bf16} bf16 units"
 
 
-# ---- Which packages this system needs and which of them are not installed, as its own metadata has it. Imports none of them
+# ---- Which packages, as its own metadata has it, and which files of its own this system needs and lacks. Imports none of the packages
 
 _NAME = "mmaudio"
+_CONFIG_FILES = ("base_config.yaml", "train_config.yaml", "eval_config.yaml", "data/base.yaml", "eval_data/base.yaml", "solver/flow.yaml")
+_PAGE_FILES = ("page.html", "page.css", "player.js", "list.js", "samples.html")
 
 
 def missing_packages(extra: str = "") -> list[str]:
@@ -114,6 +117,14 @@ def missing_packages(extra: str = "") -> list[str]:
         elif not each.specifier.contains(found, prereleases=True):
             sentences.append(f"the package {each.name} is {found}; want {each.specifier}: `{command}`, or `make setup`, installs it")
     return sentences
+
+
+def missing_files() -> list[str]:
+    """A sentence for each file that this system comes with and that is not where it is installed: settings, and parts of the page."""
+    package = Path(__file__).resolve().parents[1]
+    wanted = [*(CONFIG_DIR / name for name in _CONFIG_FILES), *(package / "report" / "assets" / name for name in _PAGE_FILES)]
+    command = f"pip install --force-reinstall --no-deps {_NAME}"
+    return [f"{path} is not there, a file of this program; `{command}` installs it anew" for path in wanted if not path.is_file()]
 
 
 def extras() -> tuple[str, ...]:
