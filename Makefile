@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 # Idle threads sleep instead of spinning: on shared cores spinning slows small steps many times over.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup example test test-slow soak lint bench
+.PHONY: setup example test test-slow soak lint house bench
 
 setup: $(READY)
 
@@ -35,6 +35,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# How hard the code is to know, with aims; fails for a circle of imports, a doubled file name, or a story step that is gone.
+house: $(READY)
+	$(BIN)/python -m tools.house
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -15,7 +15,7 @@ from benchmarks.encoder_networks import CLIP_SPEC, Network, networks_for
 from benchmarks.memory import peak_bytes
 from benchmarks.rates import bench_device, seconds_of
 from mmaudio.base.specs import torch_dtype
-from mmaudio.features import Backend
+from mmaudio.features.backend import Backend
 from mmaudio.features.backend_plan import FOR_VIDEO, BackendPlan
 from mmaudio.trainer.costs import MatrixProduct
 

@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
 from mmaudio.base.specs import CLIP_FPS, CLIP_SIDE_PX, SYNC_FPS, SYNC_SIDE_PX, AudioSpec
-from mmaudio.features import build_backend
+from mmaudio.features.backend import build_backend
 from mmaudio.media.frame_selection import ExactPicker, pick_frames
 from mmaudio.media.mp4 import write_video
 from mmaudio.media.video import read_video

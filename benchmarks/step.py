@@ -58,7 +58,7 @@ class TrainingStep:
         self.batch, self.objective = batch, FlowObjective(network, FlowSettings(), amp=amp)
         self.positions = torch.arange(len(batch.a_mean), device=batch.a_mean.device)
         optimizer = build_optimizer(network, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, amp=amp)
-        self.descent = OptimizerStep(network, optimizer, CLIP_GRAD_NORM)
+        self.optimizer_step = OptimizerStep(network, optimizer, CLIP_GRAD_NORM)
         compile_(self.objective, how)
 
     def forward(self) -> Tensor:
@@ -67,4 +67,6 @@ class TrainingStep:
         return self.objective(self.batch, draws)[0].mean()
 
     def __call__(self) -> None:
-        self.descent.step([self.forward])
+        self.optimizer_step.zero_grad()
+        self.optimizer_step.backward(self.forward())
+        self.optimizer_step.step()

@@ -1,20 +1,39 @@
 """What all tests share: one arithmetic thread a process, and scripts run the way a user runs them."""
 
+import functools
 import logging
 import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from mmaudio.trainer import costs
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def _found_once(count: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which keeps what it has found."""
+    kept = functools.cache(count)
+
+    def found(*words: Any, freeze: Sequence[str] = (), **named: Any) -> Any:
+        return kept(*words, **named, **({"freeze": tuple(freeze)} if freeze else {}))
+
+    return found
+
+
+# Every training counts its operations and measures this machine, which takes a second. Here that is done once a process.
+for _name in ("flops_per_row", "activation_bytes", "matmul_rate"):  # before other modules import them
+    setattr(costs, _name, _found_once(getattr(costs, _name)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,6 +66,16 @@ def own_handlers() -> Iterator[None]:
         root.handlers.extend(handlers)
         root.setLevel(level)
         torch.set_num_threads(threads)
+
+
+def train_in_process(folder: Path, *words: object) -> None:
+    """Run train.py with these words in this folder, in this process, for fixtures of a whole module."""
+    with own_handlers(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["train.py", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as leave:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    assert not leave.value.code
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.ema_snapshots import SnapshotFolder, average_entries, save_snapshots
-from mmaudio.checkpoints.export import convert, describe, write_export
+from mmaudio.checkpoints.export import convert, weights_metadata, write_export
 from mmaudio.checkpoints.load import load_checkpoint, load_weights
 from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
@@ -91,7 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(files.ema_final, weights(3), RECORD)
     save_snapshots(files.ema_folder, [weights(4)], 5)
     for name in ("export.safetensors", "export.pth"):
-        write_export(files.folder / name, convert(weights(5), torch.bfloat16), describe(RECORD, weights(5), "bf16"))
+        write_export(files.folder / name, convert(weights(5), torch.bfloat16), weights_metadata(RECORD, weights(5), "bf16"))
     write_null_text(folder / "empty_string.pth", torch.randn(77, 1024))
     write_tiny_store(folder / "store", "s", "video", 2, layout="published")
     (folder / "cache").mkdir()

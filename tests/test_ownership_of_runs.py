@@ -26,7 +26,7 @@ from mmaudio.checkpoints.ema_snapshots import (
     thin_snapshots,
 )
 from mmaudio.checkpoints.load import load_checkpoint
-from mmaudio.checkpoints.run_files import record_path
+from mmaudio.checkpoints.run_files import record_beside
 from mmaudio.trainer.checks import check_run_folder
 from mmaudio.trainer.tracker import read_metrics
 from tests.commands.test_evaluate_command import write as write_sounds
@@ -136,7 +136,7 @@ def test_in_its_own_folder_a_run_gives_others_another_name(training, run):
     for name in names:
         (run / name).unlink(missing_ok=True)
         put(run / name, "file")
-    record_path(run / "x_last.pth").unlink()
+    record_beside(run / "x_last.pth").unlink()
     for snapshots in ("ema_ckpts/0.3.pt", "ema_ckpts/0.9.pt"):
         put(run / snapshots, "file")
     assert training("exp_id=x", "num_iterations=4", "ema.max_snapshots_gb=0.02") == 0

@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import ROOT
 
 SCRIPTS = ["train.py", "evaluate.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "training").glob("*.py"))]
-FOLDERS = ("mmaudio", "config", "training", "docs", "tests", "benchmarks")  # of a checkout that was just made
+FOLDERS = ("mmaudio", "config", "training", "docs", "tests", "benchmarks", "tools")  # of a checkout that was just made
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "example_*", "learning_set", "golden")
 LITE = ("--device", "cpu", "--backend", "lite")
 SHORT = ("--duration", "2")
@@ -37,7 +37,7 @@ def test_doctor_names_files_that_are_not_there(monkeypatch, tmp_path):
     from mmaudio.doctor import environment
 
     assert environment.missing_files() == []
-    monkeypatch.setattr(environment, "CONFIG_DIR", tmp_path)
+    monkeypatch.setattr("mmaudio.settings.compose.CONFIG_DIR", tmp_path)
     sentences = environment.missing_files()
     assert len(sentences) == 6 and sentences[0].startswith(
         f"{tmp_path}/base_config.yaml is not there, a file of this program; `pip install"
@@ -100,7 +100,7 @@ def test_both_archives_hold_what_is_needed(archives):
     sdist = {str(path.relative_to(archives.source)) for path in archives.source.rglob("*") if path.is_file()}
     assert sdist >= code | parts | {f"config/{name}" for name in settings} | set(SCRIPTS)
     assert sdist >= {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "docs/performance.md"}
-    assert [name for name in sdist if name.startswith(("tests/", "benchmarks/", "output/", ".")) or "/test_" in name] == []
+    assert [name for name in sdist if name.startswith(("tests/", "benchmarks/", "tools/", "output/", ".")) or "/test_" in name] == []
 
 
 # ---- The wheel in an environment of its own, whose other packages are those of this one, and an empty folder

@@ -2,10 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mmaudio.base.errors import Problems, UserError, nearest
-from mmaudio.base.specs import AudioSpec
+from mmaudio.base.specs import CHOSEN_DTYPES, DTYPES, AudioSpec, torch_dtype
+
+if TYPE_CHECKING:
+    import torch
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,3 +44,19 @@ def spec_of(mode: str, duration_s: float) -> AudioSpec:
         return AudioSpec(mode, duration_s)
     except ValueError as error:
         raise UserError(f"--duration: {error}") from None
+
+
+def read_column_dtypes(option: str, words: Sequence[str], layout: str) -> "dict[str, torch.dtype]":
+    """Column → dtype. Raises: UserError with a sentence for every word that names none, and for a layout without a choice."""
+    wrong = []
+    for word in words:
+        column, _, dtype = word.partition("=")
+        if column not in CHOSEN_DTYPES:
+            wrong.append(f"{option} {word}: no column {column!r}{nearest(column, CHOSEN_DTYPES)}; known are {', '.join(CHOSEN_DTYPES)}")
+        elif dtype not in DTYPES:
+            wrong.append(f"{option} {word}: no dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
+    if words and layout != "compact":
+        wrong.append(f"{option} is for the compact layout; the published one is float32 throughout")
+    if wrong:
+        raise UserError(*wrong)
+    return {column: torch_dtype(dtype) for column, _, dtype in (word.partition("=") for word in words)}

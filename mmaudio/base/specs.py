@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # word → torch's name
 
+LAYOUTS = ("compact", "published")  # of a store
+CHOSEN_DTYPES = ("clip_features", "sync_features", "text")  # what of the compact layout has a choice of dtype
+
 
 def torch_dtype(word: str) -> "torch.dtype":
     """The type of a word of DTYPES."""

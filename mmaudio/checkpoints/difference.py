@@ -25,7 +25,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CheckpointDifference:
     """How many tensors there are, how many differ, the first that does, and the largest relative difference of all."""
 
     num_tensors: int
@@ -34,7 +34,7 @@ class Comparison:
     most_relative: float
 
 
-def named_tensors(entry: Any, path: str) -> dict[str, Tensor]:
+def tensors_by_path(entry: Any, path: str) -> dict[str, Tensor]:
     """Every tensor of a nest of dictionaries and lists, by its path: `optimizer/state/0/exp_avg`."""
     return dict(_walk(entry, path))
 
@@ -49,13 +49,13 @@ def _walk(entry: Any, path: str) -> Iterator[tuple[str, Tensor]]:
 
 def _read(folder: Path, exp_id: str) -> dict[str, Tensor]:
     files = RunFiles(folder, exp_id)
-    found = {f"checkpoint: {name}": tensor for name, tensor in named_tensors(read_tensor_file(files.checkpoint_last), "").items()}
+    found = {f"checkpoint: {name}": tensor for name, tensor in tensors_by_path(read_tensor_file(files.checkpoint_last), "").items()}
     if files.ema_final.is_file():
-        found |= {f"averaged weights: {name}": tensor for name, tensor in named_tensors(read_tensor_file(files.ema_final), "").items()}
+        found |= {f"averaged weights: {name}": tensor for name, tensor in tensors_by_path(read_tensor_file(files.ema_final), "").items()}
     return found
 
 
-def compare(folder: Path, other: Path, exp_id: str, tolerance: float = 0.0) -> Comparison:
+def compare_runs(folder: Path, other: Path, exp_id: str, tolerance: float = 0.0) -> CheckpointDifference:
     """Compare the ends of two runs.
 
     Args:
@@ -67,7 +67,7 @@ def compare(folder: Path, other: Path, exp_id: str, tolerance: float = 0.0) -> C
     found = [_difference(name, mine.get(name), theirs.get(name)) for name in names]
     differing = [each for each in found if each is not None and not each.relative <= tolerance]
     most = max((each.relative for each in found if each is not None), default=0.0)
-    return Comparison(len(names), len(differing), differing[0] if differing else None, most)
+    return CheckpointDifference(len(names), len(differing), differing[0] if differing else None, most)
 
 
 def _difference(name: str, mine: Tensor | None, theirs: Tensor | None) -> Difference | None:
@@ -86,7 +86,7 @@ def _difference(name: str, mine: Tensor | None, theirs: Tensor | None) -> Differ
     return Difference(name, largest, relative, f"largest difference {largest:.3g}, {relative:.3g} of its largest value")
 
 
-def verdict(found: Comparison, tolerance: float) -> str:
+def verdict(found: CheckpointDifference, tolerance: float) -> str:
     """The comparison in one line."""
     if found.first is not None:
         counted = f"is the first of {found.num_differing} of the {found.num_tensors} tensors that differ"

@@ -19,7 +19,7 @@ import mmaudio
 from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.specs import AudioSpec
 from mmaudio.checkpoints.load import read_record
-from mmaudio.checkpoints.run_files import CHECKSUMS, RunFiles, WeightsRecord, as_strings, checksums_beside, record_path
+from mmaudio.checkpoints.run_files import CHECKSUMS, RunFiles, WeightsRecord, as_strings, checksums_beside, record_beside
 from mmaudio.files.atomic import atomic_path, write_json
 from mmaudio.files.checksums import ENTRY, PLACEHOLDER, SAFETENSORS, state_checksum
 
@@ -42,7 +42,7 @@ def convert(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tens
     return result
 
 
-def describe(record: WeightsRecord, weights: Mapping[str, Tensor], dtype_name: str) -> dict[str, Any]:
+def weights_metadata(record: WeightsRecord, weights: Mapping[str, Tensor], dtype_name: str) -> dict[str, Any]:
     """All that is said of exported weights, as JSON values: their record, their audio, what made the file."""
     audio = AudioSpec(record.mode, record.duration_s)
     return {
@@ -71,7 +71,7 @@ def write_export(path: Path, weights: Mapping[str, Tensor], told: Mapping[str, A
             raise UserError(f"{path} cannot be written ({str(error).splitlines()[0]}); make room, or name another place") from None
         if path.suffix != SAFETENSORS:
             record = {**told, CHECKSUMS: checksums_beside(temporary, path)}
-            write_json(record_path(path), record)  # before the file is there, so that it is never without its record
+            write_json(record_beside(path), record)  # before the file is there, so that it is never without its record
 
 
 # ---- Which weights file of a run is meant

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.checkpoints.run_files import CHECKSUMS, FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_from_strings, record_path
+from mmaudio.checkpoints.run_files import CHECKSUMS, FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_beside, record_from_strings
 from mmaudio.files.checksums import SAFETENSORS, DamagedFileError, content_id, damaged
 from mmaudio.files.tensor_files import all_finite, first_not_finite, named_tensors, read_tensor_file
 
@@ -50,7 +50,7 @@ def read_record(path: Path) -> WeightsRecord | None:
     try:
         content = _record_within(path)
         if content is None:
-            place = record_path(path)
+            place = record_beside(path)
             content = json.loads(place.read_text(encoding="utf-8"))
         if content["format_version"] == FORMAT_VERSION:
             return WeightsRecord.from_plain(content)
@@ -65,7 +65,7 @@ def read_record(path: Path) -> WeightsRecord | None:
 
 def foreign_record(path: Path) -> str | None:
     """What to say if the record beside a file was written for another one; None if it was not, or does not say."""
-    place, before = record_path(path), None
+    place, before = record_beside(path), None
     try:
         while (text := place.read_text(encoding="utf-8")) != before:  # again, if a training has replaced both meanwhile
             content, before = json.loads(text), text

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mmaudio.files.checksums import content_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 CHECKSUMS = "checksums"  # in a record beside a file: which files it may lie beside
@@ -21,7 +22,7 @@ class RunState:
     """A run after `steps_done` finished iterations. Ours and the published system's files hold the same entries."""
 
     steps_done: int
-    weights: dict[str, Tensor]
+    weights: "dict[str, Tensor]"
     optimizer: dict[str, Any]  # AdamW's state, by index among the trained parameters in manifest order
     scheduler: dict[str, Any]
     ema: dict[str, Any] | None  # None where the run keeps no averages
@@ -76,7 +77,7 @@ def record_from_strings(strings: Mapping[str, str]) -> dict[str, Any]:
     return {name: text if known[name] is str else json.loads(text) for name, text in strings.items() if name in known}
 
 
-def record_path(path: Path) -> Path:
+def record_beside(path: Path) -> Path:
     """Where the record of a weights file or checkpoint lies."""
     return path.with_name(f"{path.name}.json")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.load import load_checkpoint, read_record
-from mmaudio.checkpoints.run_files import CHECKSUMS, RunFiles, RunState, WeightsRecord, checksums_beside, record_path
+from mmaudio.checkpoints.run_files import CHECKSUMS, RunFiles, RunState, WeightsRecord, checksums_beside, record_beside
 from mmaudio.files.atomic import at_end_of_links, atomic_path, scratch_folder, sync_file, write_json, write_text
 from mmaudio.files.checksums import content_id
 from mmaudio.files.ownership import aside_path, foreign
@@ -165,14 +165,14 @@ def check_own(path: Path, exp_id: str, advice: str = "name another file") -> Non
     """Raises: UserError where something stands at `path`, or at the place of its record, that is not this run's."""
     if path.exists() and not is_own(path, exp_id):
         raise foreign(path, advice)
-    if record_path(path).exists() and not _is_own_record(path, exp_id):
-        raise foreign(record_path(path), advice)
+    if record_beside(path).exists() and not _is_own_record(path, exp_id):
+        raise foreign(record_beside(path), advice)
 
 
 def _is_own_record(path: Path, exp_id: str) -> bool:
     """Whether what lies at the place of a file's record is one of this run, be its file there or not."""
     try:
-        content = json.loads(record_path(path).read_text(encoding="utf-8"))
+        content = json.loads(record_beside(path).read_text(encoding="utf-8"))
         return WeightsRecord.from_plain(content).exp_id == exp_id
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
@@ -180,20 +180,20 @@ def _is_own_record(path: Path, exp_id: str) -> bool:
 
 def _make_way(path: Path, exp_id: str) -> None:
     """Give what is not this run's, but stands where it writes, a name of its own, and say so: a checkpoint that of its step."""
-    record, kept = record_path(path), None
+    record, kept = record_beside(path), None
     if path.exists() and not is_own(path, exp_id):
         kept = _name_of_its_own(path, exp_id)
         os.rename(path, kept)  # of a link, the link: what it leads to is somebody's own
         log.warning("%s was not made by this program for this run and is now %s", path, kept)
     if record.exists() and not _is_own_record(path, exp_id):
-        os.rename(record, record_path(kept) if kept else aside_path(record))
+        os.rename(record, record_beside(kept) if kept else aside_path(record))
 
 
 def _name_of_its_own(path: Path, exp_id: str) -> Path:
     if path.name.startswith(f"{exp_id}_ckpt_"):
         with suppress(UserError):  # it is no checkpoint
             found = path.with_name(f"{exp_id}_ckpt_{load_checkpoint(path).steps_done}.pth")
-            if not os.path.lexists(found) and not os.path.lexists(record_path(found)):
+            if not os.path.lexists(found) and not os.path.lexists(record_beside(found)):
                 return found
     return aside_path(path)
 
@@ -214,18 +214,18 @@ def save_file(path: Path, content: Any, record: WeightsRecord, shadow: Path | No
         sync_file(temporary)  # now, so that `path` is without a file for a moment only
         if shadow is not None and path.exists():
             _move(path, shadow)
-        write_json(record_path(path), dataclasses.asdict(record) | {CHECKSUMS: checksums_beside(temporary, path)})
+        write_json(record_beside(path), dataclasses.asdict(record) | {CHECKSUMS: checksums_beside(temporary, path)})
 
 
 def _move(path: Path, target: Path, note: Mapping[str, Any] | None = None) -> None:
     """Rename a file with its record, to which a `note` is added."""
-    if record_path(path).exists():
-        text = record_path(path).read_text(encoding="utf-8")
-        write_text(record_path(target), _moved_record(text, target, note or {}))
+    if record_beside(path).exists():
+        text = record_beside(path).read_text(encoding="utf-8")
+        write_text(record_beside(target), _moved_record(text, target, note or {}))
         _rename(path, target)
     else:  # a file of the published system: the one before it had a record, which would now be wrong
         _rename(path, target)
-        record_path(target).unlink(missing_ok=True)
+        record_beside(target).unlink(missing_ok=True)
 
 
 def _moved_record(text: str, target: Path, note: Mapping[str, Any]) -> str:
@@ -308,13 +308,13 @@ def _shift_shadow(files: RunFiles, never_remove: Collection[int]) -> None:
 def _shifted(files: RunFiles) -> list[Path]:
     """The checkpoints that were shadows once, oldest first."""
     own = [path for path in files.checkpoint_copies() if is_own(path, files.exp_id)]  # others are not ours to remove
-    return [path for path in own if json.loads(record_path(path).read_text(encoding="utf-8")).get(_SHIFTED)]
+    return [path for path in own if json.loads(record_beside(path).read_text(encoding="utf-8")).get(_SHIFTED)]
 
 
 def _remove(path: Path, exp_id: str) -> None:
     """Remove a checkpoint with its record, unless it is not this run's."""
     if is_own(path, exp_id):
-        for each in (path, record_path(path)):
+        for each in (path, record_beside(path)):
             each.unlink(missing_ok=True)
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.doctor.environment import print_missing, print_section
-from mmaudio.doctor.training import GPUS, Gpu, find_gpu
+from mmaudio.doctor.environment import GPUS, Gpu, find_gpu, print_missing, print_section
 from mmaudio.settings.compose import CONFIG_DIR
 
 if TYPE_CHECKING:

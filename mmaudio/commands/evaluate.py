@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmaudio.base.errors import Problems, UserError, nearest, run_entry_point
+from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.files.owned_files import check_marked, write_marked
 from mmaudio.settings.compose import CONFIG_DIR
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from mmaudio.evaluation.evaluator import EvaluationPlan
     from mmaudio.metrics.comparison import ComparedMetric
     from mmaudio.settings.compose import ComposedCommand
-    from mmaudio.settings.schema import BaseSettings, EvalSettings
+    from mmaudio.settings.schema import BaseSettings
 
 
 # ---- `mmaudio evaluate compare A.json B.json`: two files of scores side by side; unlike protocols are refused
@@ -50,10 +49,10 @@ def _compare_action(argv: Sequence[str]) -> int:
     problems.raise_any()
     assert a is not None
     assert b is not None
-    from mmaudio.metrics.comparison import compare
+    from mmaudio.metrics.comparison import compare_scores
 
     passed = [name.strip() for name in options.but.split(",") if name.strip()]
-    rows = compare(_without(a, passed, b), _without(b, passed, a))
+    rows = compare_scores(_without(a, passed, b), _without(b, passed, a))
     if passed:
         print(f"not compared, for --but: {', '.join(passed)}")
     print(_table(rows, options.a, options.b))
@@ -101,46 +100,41 @@ def _text(value: float | None) -> str:
 # ---- evaluate.py and `mmaudio evaluate key=value`: the command line understood, checked, and done
 
 LOG_FILE = "evaluate.log"
+CONFIG_NAME = "eval_config"
 
 
 def evaluate_by_settings(argv: Sequence[str]) -> int:
     """Evaluate as the words say; returns the exit code. Raises: UserError with every mistake in them."""
     from mmaudio.distributed.ranks import read_ranks, watch_launcher
-    from mmaudio.settings.compose import read_command
+    from mmaudio.runs.saved_settings import completed_by_run
+    from mmaudio.settings.compose import read_command, show
     from mmaudio.settings.schema import EvalSettings
 
     ranks, problems = read_ranks(), Problems()
     watch_launcher(ranks)
-    command = read_command(argv, EvalSettings, CONFIG_DIR, "eval_config", _needs_a_name, problems, is_first=ranks.is_first)
+    command = read_command(argv, EvalSettings, CONFIG_DIR, CONFIG_NAME, _needs_a_name, problems, complete=completed_by_run)
     if command.only_shows:
         problems.raise_any()
-        return _hand_to_hydra(command.argv, lambda: 0)
-    settings = _settings(command, problems)
+        show(command, CONFIG_NAME)
+        return 0
     _check_run(command, problems)
     from mmaudio.distributed.devices import pick_device
     from mmaudio.evaluation.evaluator import plan_evaluation
 
-    device = problems.check(lambda: pick_device(settings.device, ranks))
-    plan = plan_evaluation(settings, command.run_dir, problems)
+    device = problems.check(lambda: pick_device(command.settings.device, ranks))
+    plan = plan_evaluation(command.settings, command.run_dir, problems)
     problems.raise_any()
     assert plan is not None
     assert device is not None
     for note in command.notes if ranks.is_first else ():
         print(f"note: {note}", flush=True)
-    return _hand_to_hydra(command.argv, lambda: _evaluate(plan, ranks, device))
+    if ranks.is_first:
+        command.write_record()
+    return _evaluate(plan, ranks, device)
 
 
 def _needs_a_name(_: "BaseSettings") -> str:
     raise UserError("exp_id is null; give exp_id=NAME, a run in output/, or leave it out for a published model")
-
-
-def _settings(command: "ComposedCommand", problems: Problems) -> "EvalSettings":
-    from mmaudio.runs.saved_settings import is_run, settings_of_run
-
-    if not is_run(command.run_dir):
-        asked: EvalSettings = command.settings
-        return asked
-    return settings_of_run(command.run_dir, command.plain, command.given, problems)
 
 
 def _check_run(command: "ComposedCommand", problems: Problems) -> None:
@@ -166,21 +160,6 @@ def _evaluate(plan: "EvaluationPlan", ranks: "Ranks", device: "torch.device") ->
     set_backend_flags(plan.settings)
     with process_group(ranks, device, UNEVEN_WORK_TIMEOUT):
         return evaluate(plan, ranks, device)
-
-
-def _hand_to_hydra(argv: Sequence[str], task: Callable[[], int]) -> int:
-    """Let Hydra keep its record of the configuration in the run's folder, and do the task; or show what it was asked to show."""
-    import hydra
-    from omegaconf import DictConfig
-
-    from mmaudio.distributed.ranks import read_ranks
-
-    def run(_: DictConfig) -> None:
-        run_entry_point(task, speaks=lambda: read_ranks().is_first)
-
-    sys.argv[1:] = argv
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="eval_config")(run)()
-    return 0
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING
 from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, nearest
 from mmaudio.base.logs import start_logging
 from mmaudio.base.machine import num_cores
-from mmaudio.base.options import options_parser, parse_options, spec_of
-from mmaudio.base.specs import DEFAULT_DURATION_S, DTYPES, MODES, torch_dtype
+from mmaudio.base.options import options_parser, parse_options, read_column_dtypes, spec_of
+from mmaudio.base.specs import CHOSEN_DTYPES, DEFAULT_DURATION_S, LAYOUTS, MODES
 from mmaudio.distributed.ranks import read_ranks, watch_launcher
 from mmaudio.features.backend_plan import BACKENDS, FOR_AUDIO, FOR_VIDEO, BackendPlan, add_backend_options, backend_keywords
 from mmaudio.files.atomic import check_writable
 from mmaudio.media.frame_selection import FRAME_RULES
-from mmaudio.store.format import CHOSEN_DTYPES, LAYOUTS
 
 if TYPE_CHECKING:
-    import torch
-
     from mmaudio.extraction.inputs import Inputs
     from mmaudio.extraction.job import ExtractionKind
     from mmaudio.extraction.pipeline import Outcome
@@ -156,22 +153,6 @@ def _add_common_options(parser: argparse.ArgumentParser, *, batch_size: int, num
     shares = "give up when more inputs fail: a number, or a share as 0.05 (1.0: all)"
     parser.add_argument("--max_failures", metavar="N", default=None, help=shares)
     parser.add_argument("--retry_failed", action="store_true", help="going on, try again what failed when this extraction was stopped")
-
-
-def read_column_dtypes(option: str, words: Sequence[str], layout: str) -> "dict[str, torch.dtype]":
-    """Column → dtype. Raises: UserError with a sentence for every word that names none, and for a layout without a choice."""
-    wrong = []
-    for word in words:
-        column, _, dtype = word.partition("=")
-        if column not in CHOSEN_DTYPES:
-            wrong.append(f"{option} {word}: no column {column!r}{nearest(column, CHOSEN_DTYPES)}; known are {', '.join(CHOSEN_DTYPES)}")
-        elif dtype not in DTYPES:
-            wrong.append(f"{option} {word}: no dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
-    if words and layout != "compact":
-        wrong.append(f"{option} is for the compact layout; the published one is float32 throughout")
-    if wrong:
-        raise UserError(*wrong)
-    return {column: torch_dtype(dtype) for column, _, dtype in (word.partition("=") for word in words)}
 
 
 # ---- The way from checked options to a store

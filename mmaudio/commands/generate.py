@@ -15,7 +15,7 @@ from mmaudio.features.backend_plan import add_backend_options, backend_keywords,
 from mmaudio.files.atomic import check_writable
 from mmaudio.files.owned_files import SAMPLES_FILE, add_ids
 from mmaudio.flow import METHODS
-from mmaudio.generate.jobs import Failure, GenerationJob, GenerationOptions
+from mmaudio.generate.jobs import GenerationJob, GenerationOptions, SampleFailure
 from mmaudio.generate.requests import check_duration, check_outputs, check_owned, check_seed, jobs_asked_for
 from mmaudio.weights import VARIANTS, checksum, locate
 
@@ -85,7 +85,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask_away_clip", action="store_true", help="withhold the scene, keep the synchronisation stream")
 
 
-def check_options(options: argparse.Namespace, problems: Problems) -> None:
+def _check_options(options: argparse.Namespace, problems: Problems) -> None:
     """Add a sentence for everything wrong with the options themselves; inputs are for `jobs_asked_for`."""
     if options.num_steps < 1 or options.batch_size < 1:
         problems.add(f"--num_steps {options.num_steps} and --batch_size {options.batch_size} have to be at least 1")
@@ -119,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(generate_parser(), argv, problems)
     jobs = problems.check(lambda: jobs_asked_for(options))
-    check_options(options, problems)
+    _check_options(options, problems)
     problems.check(lambda: check_outputs(jobs or [], Path(options.output)))
     if not options.replace:
         problems.check(lambda: check_owned(jobs or [], Path(options.output), with_video=not options.skip_video_composite))
@@ -209,7 +209,7 @@ def _needs(jobs: Sequence[GenerationJob], wishes: GenerationOptions) -> list[str
     return needs
 
 
-def _tell(jobs: Sequence[GenerationJob], num_kept: int, failed: dict[str, Failure], wishes: GenerationOptions) -> None:
+def _tell(jobs: Sequence[GenerationJob], num_kept: int, failed: dict[str, SampleFailure], wishes: GenerationOptions) -> None:
     for job in jobs:  # in their order, whichever process found out
         if job.name in failed:
             what = f"no .mp4 of {job.name}: only its sound is made" if failed[job.name].has_sound else f"no sample for {job.name}"

@@ -30,7 +30,7 @@ def report_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_options(options: argparse.Namespace, runs: Sequence[Path], problems: Problems) -> None:
+def _check_options(options: argparse.Namespace, runs: Sequence[Path], problems: Problems) -> None:
     """Collect what is wrong with runs and options."""
     for run in runs:
         if not run.is_dir():
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(report_parser(), argv, problems)
     folders = [Path(run) for run in options.run]
-    check_options(options, folders, problems)
+    _check_options(options, folders, problems)
     runs = _found(options, folders, problems)
     output = Path(options.output) if options.output else folders[0] / "report"
     if not options.replace:

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -10,16 +9,17 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mmaudio.base.errors import EXIT_BUG, EXIT_REJECTS, Problems, run_entry_point
+from mmaudio.base.errors import EXIT_BUG, EXIT_REJECTS, Problems
 from mmaudio.distributed.ranks import Ranks, read_ranks, unhandled_signals, watch_launcher
 from mmaudio.settings.compose import CONFIG_DIR
 from mmaudio.settings.schema import TrainSettings
 
 if TYPE_CHECKING:
     import torch
-    from omegaconf import DictConfig
 
+    from mmaudio.settings.compose import ComposedCommand
     from mmaudio.trainer.solver import Beat, Solver
+    from mmaudio.trainer.trainer import Trainer
 
 log = logging.getLogger(__name__)
 CONFIG_NAME = "train_config"
@@ -27,20 +27,22 @@ TEST = "test"  # what the test data's evaluation is called among the stages that
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check the whole command line, then let Hydra read it. Raises: UserError with every mistake in the words."""
+    """Check the whole command line, then train. Raises: UserError with every mistake in the words."""
     from mmaudio.runs.signature import signature
-    from mmaudio.settings.compose import read_command
+    from mmaudio.settings.compose import read_command, show
 
     ranks, problems = read_ranks(), Problems()
     watch_launcher(ranks)
-    command = read_command(argv, TrainSettings, CONFIG_DIR, CONFIG_NAME, signature, problems, is_first=ranks.is_first)
+    command = read_command(argv, TrainSettings, CONFIG_DIR, CONFIG_NAME, signature, problems)
     if not command.only_shows:
         _check(command.settings, command.run_dir, ranks, problems)
     problems.raise_any()
     for note in command.notes if ranks.is_first else ():
         print(f"note: {note}", flush=True)
-    _hand_to_hydra(command.argv)
-    return 0
+    if command.only_shows:
+        show(command, CONFIG_NAME)
+        return 0
+    return _train(command, ranks)
 
 
 def _check(settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Problems) -> None:
@@ -57,37 +59,21 @@ def _check(settings: TrainSettings, run_dir: Path, ranks: Ranks, problems: Probl
     check_stages(solver, settings, problems)
 
 
-def _hand_to_hydra(argv: Sequence[str]) -> None:
-    """Let Hydra keep its record of the configuration in the run's folder, and train; or show what it was asked to show."""
-    import hydra
-
-    def run(config: "DictConfig") -> None:
-        run_entry_point(lambda: _train_as(config), speaks=lambda: read_ranks().is_first)
-
-    sys.argv[1:] = argv
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)(run)()
-
-
-def _train_as(config: "DictConfig") -> int:
-    """Train as configured; returns the exit code."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
+def _train(command: "ComposedCommand", ranks: Ranks) -> int:
+    """Train as the command says; returns the exit code."""
     from mmaudio.base.logs import start_logging
     from mmaudio.distributed.collectives import collective_timeout, process_group
     from mmaudio.distributed.devices import pick_device, set_threads
     from mmaudio.distributed.watchdog import watch_ranks
     from mmaudio.runs.folder import LOG_FILE, lock_run, unmark_requeue
     from mmaudio.runs.signature import claim_folder, record_signature, write_config
-    from mmaudio.settings.compose import plain_values, settings_from
     from mmaudio.trainer.solver import solver_class
 
-    ranks, problems = read_ranks(), Problems()
-    settings = settings_from(TrainSettings, plain_values(config), problems)
-    problems.raise_any()
-    run_dir, device = Path(HydraConfig.get().runtime.output_dir), pick_device(settings.device, ranks)
+    settings, run_dir = command.settings, command.run_dir.absolute()
+    device = pick_device(settings.device, ranks)
     if ranks.is_first:
         claim_folder(run_dir, settings)
+        command.write_record()
     start_logging(ranks.rank, run_dir / LOG_FILE)
     set_threads(ranks)
     kind, limit_s = solver_class(settings.solver.target), settings.hang_timeout_s
@@ -104,7 +90,7 @@ def _train_as(config: "DictConfig") -> int:
         if writes:
             unmark_requeue(run_dir)
             record_signature(run_dir, settings)
-            write_config(run_dir, settings.name(), OmegaConf.to_yaml(config, resolve=True))
+            write_config(run_dir, settings.name(), command.saved_text())
         return train_and_evaluate(kind, settings, run_dir, ranks, device, pulse.beat)
 
 
@@ -121,57 +107,57 @@ def train_and_evaluate(
     from mmaudio.distributed.collectives import barrier
     from mmaudio.evaluation.training_stages import training_stages, wants_test
     from mmaudio.runs.folder import mark_requeue
-    from mmaudio.trainer import trainer as engine
     from mmaudio.trainer.optimizer import NonFiniteError
     from mmaudio.trainer.signals import StopReason
+    from mmaudio.trainer.trainer import Trainer
 
-    solver = kind(settings, run_dir, ranks, device, beat, training_stages(kind, settings))
+    trainer = Trainer(kind(settings, ranks, device, beat), run_dir, training_stages(kind, settings))
     try:
-        asked = engine.train(solver)
+        asked = trainer.train()
     except NonFiniteError as error:  # raised on every rank at once
         log.error("%s", error)
         barrier()
         return EXIT_BUG
     if wants_test(kind, settings):
-        asked = asked or solver.stop.agreed_now()  # asked after its last step, it evaluates later
+        asked = asked or trainer.stop.agreed_now()  # asked after its last step, it evaluates later
         if asked is StopReason.NOTHING:
-            _evaluate_test(solver)
+            _evaluate_test(trainer)
         elif ranks.is_first and asked is StopReason.REQUEUE:
             mark_requeue(run_dir)
     if asked:
         return asked.exit_code
-    if not solver.missed.steps:
+    if not trainer.missed.steps:
         return 0
-    log.warning("not done: %s; %s", solver.missed.words(), _ways_to_make_up(solver))
+    log.warning("not done: %s; %s", trainer.missed.words(), _ways_to_make_up(trainer))
     return EXIT_REJECTS
 
 
-def _evaluate_test(solver: "Solver") -> None:
+def _evaluate_test(trainer: "Trainer") -> None:
     """Collective. What fails of it is counted among what the run missed."""
     from mmaudio.distributed.collectives import FailedError, attempt
-    from mmaudio.evaluation.training_stages import evaluate_test
-    from mmaudio.trainer import trainer as engine
+    from mmaudio.evaluation.evaluator import evaluate_test
     from mmaudio.trainer.stages import FAILED
     from mmaudio.trainer.tracker import append_metrics
+    from mmaudio.trainer.trainer import free_memory, report_failure
 
-    settings, missed = solver.settings, solver.missed
-    step = partial(evaluate_test, settings, solver.files.folder, solver.ranks, solver.device, solver.beat)
+    settings, missed = trainer.settings, trainer.missed
+    step = partial(evaluate_test, settings, trainer.files.folder, trainer.ranks, trainer.device, trainer.solver.beat)
     failed_before = TEST in missed.steps
     missed.steps.pop(TEST, None)
     try:
-        attempt(step, recover=partial(engine.free_memory, solver.device))
+        attempt(step, recover=partial(free_memory, trainer.device))
     except FailedError as error:
-        engine.report_failure("the evaluation of the test data", error)
+        report_failure("the evaluation of the test data", error)
         missed.add(TEST, settings.num_iterations)
-    if solver.ranks.is_first and failed_before != (TEST in missed.steps):
-        append_metrics(solver.files.folder, {f"{TEST}/{FAILED}": float(TEST in missed.steps)}, settings.num_iterations)
+    if trainer.ranks.is_first and failed_before != (TEST in missed.steps):
+        append_metrics(trainer.files.folder, {f"{TEST}/{FAILED}": float(TEST in missed.steps)}, settings.num_iterations)
 
 
-def _ways_to_make_up(solver: "Solver") -> str:
-    stages = [f"execute_only={name}" for name in solver.missed.steps if name != TEST]
+def _ways_to_make_up(trainer: "Trainer") -> str:
+    stages = [f"execute_only={name}" for name in trainer.missed.steps if name != TEST]
     ways = [f"the same command with {' or with '.join(stages)} does it for the weights as they are now"] if stages else []
-    if TEST in solver.missed.steps:
-        ways.append(f"`python evaluate.py exp_id={solver.settings.name()}` evaluates the test data")
+    if TEST in trainer.missed.steps:
+        ways.append(f"`python evaluate.py exp_id={trainer.settings.name()}` evaluates the test data")
     return "; ".join(ways)
 
 

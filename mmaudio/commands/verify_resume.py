@@ -236,7 +236,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _compare_runs(command: "TrainCommand", place: Path, options: argparse.Namespace) -> bool:
-    from mmaudio.checkpoints.difference import TOLERANCE, compare, verdict
+    from mmaudio.checkpoints.difference import TOLERANCE, compare_runs, verdict
 
     num_steps, processes, others = options.steps, options.processes, options.other_processes
     straight, killed = place / "straight", place / "killed"
@@ -250,12 +250,12 @@ def _compare_runs(command: "TrainCommand", place: Path, options: argparse.Namesp
         shutil.copytree(killed, resumed)
         _say(f"the same command again on {_processes(count)}")
         command.run(resumed, count)
-        found = compare(straight, resumed, EXP_ID, tolerance)
+        found = compare_runs(straight, resumed, EXP_ID, tolerance)
         _say(f"{_processes(count)}: {verdict(found, tolerance)}")
         on_gpu = not any(word == "device=cpu" for word in command.words)
         if found.first is not None and tolerance == 0 and on_gpu:
             _say("  (on a GPU some sums have no fixed order, so bits may differ; held against the tolerance instead)")
-            found, tolerance = compare(straight, resumed, EXP_ID, TOLERANCE), TOLERANCE
+            found, tolerance = compare_runs(straight, resumed, EXP_ID, TOLERANCE), TOLERANCE
             _say(f"{_processes(count)}: {verdict(found, tolerance)}")
         holds = holds and found.first is None
     return holds

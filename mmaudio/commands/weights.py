@@ -9,12 +9,10 @@ from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options, spec_of
 from mmaudio.base.specs import DEFAULT_DURATION_S, DTYPES, MODES, torch_dtype
-from mmaudio.checkpoints.load import load_checkpoint, read_record
-from mmaudio.checkpoints.run_files import WeightsRecord, record_path
+from mmaudio.checkpoints.run_files import WeightsRecord, record_beside
 from mmaudio.features.backend_plan import BACKENDS
 from mmaudio.files.checksums import SAFETENSORS, DamagedFileError
 from mmaudio.files.ownership import foreign, move_aside
-from mmaudio.network import find_variant
 from mmaudio.weights import CATALOGUE, VARIANTS, extraction_needs, find_row, generation_needs
 
 # ---- What `mmaudio weights export` is asked for, held against what is there: the file to write, and what is known of the weights
@@ -33,19 +31,21 @@ def output_file(options: argparse.Namespace, source: Path, suffixes: Sequence[st
         raise UserError(f"--output is {output}, the very weights to export; name another file")
     if output.exists() and not options.overwrite:
         raise UserError(f"{output} is there already; add --overwrite to replace it, or name another file with --output")
-    record = record_path(output)
+    record = record_beside(output)
     if not options.overwrite and record.exists() and output.suffix != SAFETENSORS:
         raise foreign(record, "it is where the record of the export goes: name another file with --output, add --overwrite")
     return output
 
 
-def make_way(output: Path) -> None:
+def _make_way(output: Path) -> None:
     """Move what stands where an export goes aside, unless it is weights that this program wrote, as their record says."""
+    from mmaudio.checkpoints.load import read_record
+
     try:
         is_ours = read_record(output) is not None
     except UserError:
         is_ours = False
-    for path in (output,) if output.suffix == SAFETENSORS else (output, record_path(output)):
+    for path in (output,) if output.suffix == SAFETENSORS else (output, record_beside(output)):
         if path.exists() and not is_ours:
             move_aside(path, follows_link=True)
 
@@ -55,6 +55,9 @@ def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:
 
     Raises: UserError where both say something, or neither which model it is.
     """
+    from mmaudio.checkpoints.load import load_checkpoint, read_record
+    from mmaudio.network import find_variant
+
     record = read_record(source)
     given = [f"--{name}" for name in NEEDS_NO_RECORD if getattr(options, name) is not None]
     if record is not None:
@@ -116,14 +119,14 @@ def _export_action(argv: Sequence[str]) -> int:
 
 
 def _export(source: Path, output: Path, record: "WeightsRecord", dtype: str) -> None:
-    from mmaudio.checkpoints.export import convert, describe, write_export
+    from mmaudio.checkpoints.export import convert, weights_metadata, write_export
     from mmaudio.checkpoints.load import load_weights
     from mmaudio.network import STALE_KEYS, check_weights
 
     weights = {name: tensor for name, tensor in load_weights(source).items() if name not in STALE_KEYS}
     check_weights(weights, record.variant)
-    told, converted = describe(record, weights, dtype), convert(weights, torch_dtype(dtype))
-    make_way(output)
+    told, converted = weights_metadata(record, weights, dtype), convert(weights, torch_dtype(dtype))
+    _make_way(output)
     write_export(output, converted, told)
     print(f"weights: {source} ({record.variant}, step {record.step})")
     print(f"export: {output} ({dtype}, {output.stat().st_size / MB:.1f} MB)")

@@ -15,8 +15,7 @@ from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from mmaudio.base.errors import UserError, is_told, sentence_of
-from mmaudio.distributed.ranks import Ranks as Ranks
-from mmaudio.distributed.ranks import watch_launcher as watch_launcher
+from mmaudio.distributed.ranks import Ranks, watch_launcher
 from mmaudio.files.locks import hold_target
 
 _COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)

@@ -10,7 +10,7 @@ from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
 from mmaudio.base.errors import UserError
-from mmaudio.distributed.ranks import Ranks as Ranks
+from mmaudio.distributed.ranks import Ranks
 
 log = logging.getLogger(__name__)
 

@@ -4,15 +4,17 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mmaudio import __version__
-from mmaudio.base.errors import EXIT_USER_ERROR
+from mmaudio.base.errors import EXIT_USER_ERROR, UserError, nearest
 from mmaudio.base.machine import memory_bytes, num_cores
-from mmaudio.settings.compose import CONFIG_DIR
+
+if TYPE_CHECKING:  # which packages are missing is said without any of them
+    import torch
 
 # ---- How `mmaudio doctor` says what it found: sections of lines, and in the end everything that is missing
 
@@ -58,8 +60,10 @@ def nearest_there(place: Path) -> Path:
     return next(path for path in (absolute, *absolute.parents) if path.exists())
 
 
-def device_bytes(device: torch.device) -> int:
+def device_bytes(device: "torch.device") -> int:
     """Memory a process can have on a device: a GPU's in all, or what is available of the main memory."""
+    import torch
+
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else memory_bytes()[1]
 
 
@@ -69,6 +73,8 @@ def machine_lines(output: Path) -> Iterator[tuple[str, str]]:
     Args:
         output: where results are going to be, whose disk is looked at.
     """
+    import torch
+
     total, available = memory_bytes()
     yield "python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"
     yield "mmaudio", f"{__version__} in {Path(__file__).parents[2]}"
@@ -80,6 +86,8 @@ def machine_lines(output: Path) -> Iterator[tuple[str, str]]:
 
 
 def _gpu_lines() -> Iterator[tuple[str, str]]:
+    import torch
+
     if not torch.cuda.is_available():
         yield "GPU", "none that torch can use"
         return
@@ -87,6 +95,44 @@ def _gpu_lines() -> Iterator[tuple[str, str]]:
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
         yield f"cuda:{index}", f"{found.name}, {quantity(found.total_memory, 'B')}, {bf16} bf16 units"
+
+
+# ---- GPUs by name, for plans made on a machine that has none: memory and published dense matrix rates
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Memory in bytes; FLOP/s of matrix products as published, which measured ones reach 70 to 80 % of."""
+
+    name: str
+    memory: float
+    bf16_rate: float
+    tf32_rate: float
+
+    def rate(self, *, amp: bool) -> float:
+        """FLOP/s in the precision that training computes in."""
+        return self.bf16_rate if amp else self.tf32_rate
+
+
+GPUS = {
+    row.name: row
+    for row in (
+        Gpu("RTX4090", 24e9, 165e12, 82e12),
+        Gpu("L40S", 48e9, 362e12, 183e12),
+        Gpu("A100-40GB", 40e9, 312e12, 156e12),
+        Gpu("A100", 80e9, 312e12, 156e12),
+        Gpu("H100", 80e9, 989e12, 494e12),
+        Gpu("H200", 141e9, 989e12, 494e12),
+        Gpu("B200", 180e9, 2250e12, 1100e12),
+    )
+}
+
+
+def find_gpu(name: str) -> Gpu:
+    """The row of a name. Raises: UserError with the nearest one for a name that is not there."""
+    if name not in GPUS:
+        raise UserError(f"--gpu is {name!r}{nearest(name, GPUS)}; known are {', '.join(GPUS)}")
+    return GPUS[name]
 
 
 # ---- Which packages, as its own metadata has it, and which files of its own this system needs and lacks. Imports none of the packages
@@ -121,6 +167,8 @@ def missing_packages(extra: str = "") -> list[str]:
 
 def missing_files() -> list[str]:
     """A sentence for each file that this system comes with and that is not where it is installed: settings, and parts of the page."""
+    from mmaudio.settings.compose import CONFIG_DIR  # which imports packages
+
     package = Path(__file__).resolve().parents[1]
     wanted = [*(CONFIG_DIR / name for name in _CONFIG_FILES), *(package / "report" / "assets" / name for name in _PAGE_FILES)]
     command = f"pip install --force-reinstall --no-deps {_NAME}"

@@ -70,7 +70,7 @@ _HERE = Path()
 _UNITS = {"MB": 1e6, "GB": 1e9}
 
 
-def needed_weights(topic: str, mode: str, variant: str | None) -> tuple[str, ...]:
+def backend_weights(topic: str, mode: str, variant: str | None) -> tuple[str, ...]:
     """Names of what a command loads. Generating with own weights, or evaluating, needs no published network."""
     if topic == "extract":
         return extraction_needs(mode)
@@ -94,7 +94,7 @@ def weight_lines(names: Sequence[str], places: Mapping[str, str]) -> Iterator[tu
         yield name, f"from {places[name]}" if name in places else f"{state(row, _HERE):<10}  {row.size:>6}  {row.path(_HERE)}"
 
 
-def check_weights(names: Sequence[str], places: Mapping[str, str], problems: Problems) -> None:
+def check_backend_weights(names: Sequence[str], places: Mapping[str, str], problems: Problems) -> None:
     """Add a sentence for each weight that is missing or wrong, for places where none is, and for a disk without room."""
     to_fetch = 0.0
     for name, place in places.items():
@@ -153,7 +153,7 @@ def main(topic: str, argv: Sequence[str]) -> int:
     from mmaudio.distributed.ranks import Ranks
     from mmaudio.doctor.environment import machine_lines
 
-    names = needed_weights(topic, options.mode, getattr(options, "variant", None)) if options.backend == "pretrained" else ()
+    names = backend_weights(topic, options.mode, getattr(options, "variant", None)) if options.backend == "pretrained" else ()
     names = tuple(dict.fromkeys((*names, *plan.weights)))
     print_section("this machine", machine_lines(options.output))
     for sentence in missing_packages(topic) if topic != "evaluate" or plan.needs_extra else ():
@@ -166,7 +166,7 @@ def main(topic: str, argv: Sequence[str]) -> int:
     check_installation(problems)
     if names:
         print_section("weights", weight_lines(names, places))
-        check_weights(names, places, problems)
+        check_backend_weights(names, places, problems)
     else:
         print_section("weights", [("none", "the lite backend has none")])
     return print_missing(problems.sentences)

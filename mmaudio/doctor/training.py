@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from mmaudio.base.errors import Problems, UserError, nearest
+from mmaudio.base.errors import Problems
 from mmaudio.base.machine import num_cores
 from mmaudio.batches import Source
 from mmaudio.batches.sources import open_sources
 from mmaudio.distributed.devices import pick_device, set_threads
 from mmaudio.distributed.ranks import Ranks
-from mmaudio.doctor.environment import device_bytes, free_disk, quantity
+from mmaudio.doctor.environment import Gpu, device_bytes, find_gpu, free_disk, quantity
 from mmaudio.network import find_variant
 from mmaudio.settings.schema import TrainSettings
 from mmaudio.store.format import TEXT
@@ -130,44 +130,6 @@ def disk_needs(settings: TrainSettings) -> DiskNeeds:
     snapshots = min(num_snapshots * state.averages, ema.max_snapshots_gb * GB) if ema.enable else 0
     weights = (3 + num_copies + ema.enable) * state.parameters
     return DiskNeeds(kept, checkpoint, num_snapshots, state.averages, weights, snapshots)
-
-
-# ---- GPUs by name, for plans made on a machine that has none: memory and published dense matrix rates
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """Memory in bytes; FLOP/s of matrix products as published, which measured ones reach 70 to 80 % of."""
-
-    name: str
-    memory: float
-    bf16_rate: float
-    tf32_rate: float
-
-    def rate(self, *, amp: bool) -> float:
-        """FLOP/s in the precision that training computes in."""
-        return self.bf16_rate if amp else self.tf32_rate
-
-
-GPUS = {
-    row.name: row
-    for row in (
-        Gpu("RTX4090", 24e9, 165e12, 82e12),
-        Gpu("L40S", 48e9, 362e12, 183e12),
-        Gpu("A100-40GB", 40e9, 312e12, 156e12),
-        Gpu("A100", 80e9, 312e12, 156e12),
-        Gpu("H100", 80e9, 989e12, 494e12),
-        Gpu("H200", 141e9, 989e12, 494e12),
-        Gpu("B200", 180e9, 2250e12, 1100e12),
-    )
-}
-
-
-def find_gpu(name: str) -> Gpu:
-    """The row of a name. Raises: UserError with the nearest one for a name that is not there."""
-    if name not in GPUS:
-        raise UserError(f"--gpu is {name!r}{nearest(name, GPUS)}; known are {', '.join(GPUS)}")
-    return GPUS[name]
 
 
 # ---- A training run before it is: the device it is meant for, what it takes of it, and where that is not enough

@@ -93,7 +93,7 @@ class MLP(nn.Module):
         return self.fc2(F.gelu(self.fc1(x_ntc)))
 
 
-class Block(nn.Module):
+class SpaceTimeBlock(nn.Module):
     """Attention over time, then within each pair of frames, then the MLP; each on normalised tokens and added."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class SegmentEncoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + NUM_PATCHES, SYNC_WIDTH))
         self.temp_embed = nn.Parameter(torch.zeros(1, SYNC_TOKENS_PER_SEGMENT, SYNC_WIDTH))
         self.patch_embed_3d = PatchEmbed3d()
-        self.blocks = nn.ModuleList(Block() for _ in range(depth))
+        self.blocks = nn.ModuleList(SpaceTimeBlock() for _ in range(depth))
         self.norm = nn.LayerNorm(SYNC_WIDTH, eps=NORM_EPS)
         self.spatial_attn_agg = SpatialSummary()
 

@@ -75,7 +75,7 @@ class Embeddings(nn.Module):
         return torch.cat((*special, patches_ntc), dim=1) + self.position_embeddings
 
 
-class Attention(nn.Module):
+class AudioAttention(nn.Module):
     """Every token attends to all of its segment."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention = Attention()
+        self.attention = AudioAttention()
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(SYNC_WIDTH, MLP_WIDTH)})
         self.output = nn.ModuleDict({"dense": nn.Linear(MLP_WIDTH, SYNC_WIDTH)})
         self.layernorm_before = nn.LayerNorm(SYNC_WIDTH, eps=NORM_EPS)

@@ -33,7 +33,7 @@ def by_segment(tokens_btc: Tensor) -> Tensor:
     return tokens_btc.unflatten(1, (-1, SYNC_TOKENS_PER_SEGMENT))
 
 
-class Attention(nn.Module):
+class HeadAttention(nn.Module):
     """Every token attends to all."""
 
     def __init__(self) -> None:
@@ -48,14 +48,14 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class Block(nn.Module):
+class HeadBlock(nn.Module):
     """Attention, then the MLP with the exact (erf) GELU; each on normalised tokens and added."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ln1 = nn.LayerNorm(SYNC_WIDTH)
         self.ln2 = nn.LayerNorm(SYNC_WIDTH)
-        self.attn = Attention()
+        self.attn = HeadAttention()
         self.mlp = nn.Sequential(nn.Linear(SYNC_WIDTH, MLP_WIDTH), nn.GELU(), nn.Linear(MLP_WIDTH, SYNC_WIDTH))
 
     def forward(self, x_btc: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Block(nn.Module):
         return x_btc + self.mlp(self.ln2(x_btc))
 
 
-class Places(nn.Module):
+class PositionTable(nn.Module):
     """The position table, under its published name."""
 
     def __init__(self) -> None:
@@ -80,8 +80,8 @@ class OffsetTransformer(nn.Module):
         self.MOD_tok = nn.Parameter(torch.zeros(1, 1, SYNC_WIDTH))
         self.vis_in_lnorm = nn.LayerNorm(SYNC_WIDTH)
         self.aud_in_lnorm = nn.LayerNorm(SYNC_WIDTH)
-        self.pos_emb_cfg = Places()
-        self.blocks = nn.Sequential(*(Block() for _ in range(DEPTH)))
+        self.pos_emb_cfg = PositionTable()
+        self.blocks = nn.Sequential(*(HeadBlock() for _ in range(DEPTH)))
         self.ln_f = nn.LayerNorm(SYNC_WIDTH)
         self.off_head = nn.Linear(SYNC_WIDTH, NUM_OFFSETS)
 

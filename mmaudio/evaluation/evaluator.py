@@ -1,5 +1,6 @@
-"""A whole evaluation: what is asked for, checked before anything is loaded; then sound, then numbers."""
+"""A whole evaluation, of a set or of the test data of a run: all checked before anything is loaded; then sound, then numbers."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +8,16 @@ from typing import Any
 
 import torch
 
-from mmaudio.base.errors import EXIT_REJECTS, Problems, UserError, named, nearest
+from mmaudio.base.errors import EXIT_REJECTS, Problems, RejectsError, UserError, named, nearest
 from mmaudio.batches import check_stores_fit
 from mmaudio.batches.mixture import Mixture
 from mmaudio.batches.sources import open_sources
+from mmaudio.checkpoints.run_files import RunFiles
 from mmaudio.distributed.collectives import barrier, first_holds, on_all_ranks, on_first_rank
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.evaluation.evaluated_model import EvaluatedModel, name_of_run, sampling_of, weights_of
 from mmaudio.evaluation.feature_files import check_features
-from mmaudio.evaluation.owned_folders import check_folder, set_name
+from mmaudio.evaluation.owned_folders import check_samples_folder, set_name
 from mmaudio.evaluation.protocol import Beat, ScoringJob, check_scoring
 from mmaudio.evaluation.sampling import begin_folder, check_samples, sample_set, with_reference
 from mmaudio.evaluation.scoring import score_set
@@ -28,15 +30,16 @@ from mmaudio.network import VARIANTS
 from mmaudio.runs.folder import REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, SAMPLED_ENDING, SCORES_ENDING
 from mmaudio.runs.saved_settings import is_run
 from mmaudio.settings.data_sources import LONGEST_OF_A_SET
-from mmaudio.settings.schema import EvalSettings
+from mmaudio.settings.schema import BaseSettings, EvalSettings, TrainSettings
 from mmaudio.trainer.checks import check_names
 from mmaudio.trainer.model_settings import model_spec, uses_amp
+from mmaudio.trainer.solver import Beat as FullBeat
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Places:
+class ResultPlaces:
     """Where an evaluation puts its results."""
 
     settings: EvalSettings
@@ -69,16 +72,16 @@ class Places:
         settings, chosen, problems = self.settings, self.chosen, Problems()
         samples, real = self.samples, self.beside(REAL_SOUNDS_FOLDER)
         advice, keeps = "give output_name=NAME for another folder", settings.keep_existing
-        problems.check(lambda: check_folder(samples, self.set_of(samples), chosen.captions, keeps=keeps, advice=advice))
+        problems.check(lambda: check_samples_folder(samples, self.set_of(samples), chosen.captions, keeps=keeps, advice=advice))
         if settings.metrics.names and not chosen.sounds and chosen.rows is not None:
-            problems.check(lambda: check_folder(real, self.set_of(real), chosen.captions, keeps=True))
+            problems.check(lambda: check_samples_folder(real, self.set_of(real), chosen.captions, keeps=True))
         if settings.metrics.names:
             problems.check(lambda: check_features(settings.metrics, chosen, samples, self.beside(REAL_FEATURES_FOLDER)))
         problems.raise_any()
 
 
 @dataclass(frozen=True)
-class EvaluationPlan(Places):
+class EvaluationPlan(ResultPlaces):
     """An evaluation that can be: the set, where results go, and the model. Nothing of the model is loaded yet."""
 
     subject: EvaluatedModel
@@ -90,7 +93,7 @@ def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -
     problems.check(lambda: check_scoring(settings))
     chosen = problems.check(lambda: choose_set(settings, run_dir)) if settings.model in VARIANTS else None
     if chosen is not None and not problems.sentences:
-        problems.check(Places(settings, run_dir, chosen).check)
+        problems.check(ResultPlaces(settings, run_dir, chosen).check)
     weights = None if problems.sentences else problems.check(lambda: weights_of(settings, run_dir))
     if chosen is None or weights is None:
         return None
@@ -174,3 +177,32 @@ def _score(
         write_marked(plan.scores, scores, SCORES_KIND, plan.name)
         log.info("%s; all scores in %s", headline(scores), plan.scores)
     return scores
+
+
+# ---- The test data of a run that has just been trained
+
+
+def evaluate_test(settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, beat: FullBeat) -> None:
+    """Collective. Sound and score a finished run's test data.
+
+    Raises: what keeps it from being done, on some ranks or all; RejectsError where some clips or metrics are left out.
+    """
+    plan = on_all_ranks(lambda: _test_plan(settings, run_dir))
+    if evaluate(plan, ranks, device, lambda: beat("evaluate", settings.num_iterations)):
+        raise RejectsError(f"some clips or metrics are left out, and {plan.scores} says why")
+
+
+def _test_plan(settings: TrainSettings, run_dir: Path) -> EvaluationPlan:
+    problems, files, asked = Problems(), RunFiles(run_dir, settings.name()), evaluation_of(settings)
+    if not files.ema_final.is_file() and files.weights_last.is_file():  # a run without averages
+        asked = dataclasses.replace(asked, weights=str(files.weights_last))
+    plan = plan_evaluation(asked, run_dir, problems)
+    problems.raise_any()
+    assert plan is not None
+    return plan
+
+
+def evaluation_of(settings: TrainSettings) -> EvalSettings:
+    """The settings of evaluating a run on its test data, as it was trained."""
+    shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BaseSettings)}
+    return EvalSettings(**{**shared, "weights": None, "checkpoint": None}, dataset="test", batch_size=settings.eval_batch_size)

@@ -13,7 +13,7 @@ from mmaudio.files.ownership import foreign
 from mmaudio.metrics.av_bench import CACHE as AV_BENCH_CACHE
 from mmaudio.metrics.extractors import extractors_for
 from mmaudio.metrics.extractors.cache_features import extract_features
-from mmaudio.metrics.extractors.cache_update import read_record
+from mmaudio.metrics.extractors.cache_update import read_cache_record
 from mmaudio.metrics.feature_cache import CACHE_FILES, Side, cache_path, foreign_features
 from mmaudio.metrics.registry import Metric
 from mmaudio.metrics.sound_scores import generated_sounds
@@ -123,7 +123,7 @@ class FeatureFiles:
             log.warning("%d clips without %s features, %s: %s", len(failed), stem, named(sorted(failed)), next(iter(failed.values())))
             self.failed.setdefault(side, {}).update(failed)
         scoring.beat()
-        if entry := read_record(folder).get(stem):
+        if entry := read_cache_record(folder).get(stem):
             self.made_by[f"{side}/{stem}"] = entry.made_of
         return None
 

@@ -37,7 +37,7 @@ def mark_in(folder: Path, of: str) -> Mark | None:
     return found if fits(found, _KIND, of) else None
 
 
-def check_folder(folder: Path, of: str, ids: Collection[str], *, keeps: bool, advice: str = "") -> None:
+def check_samples_folder(folder: Path, of: str, ids: Collection[str], *, keeps: bool, advice: str = "") -> None:
     """Whether samples of these ids can be written to a folder without loss of anything that this program did not make.
 
     Args:

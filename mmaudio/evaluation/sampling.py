@@ -16,7 +16,7 @@ from mmaudio.batches import Batch, Mixture, validation_batches
 from mmaudio.distributed.collectives import barrier, first_holds, gather_objects, on_all_ranks, on_first_rank
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.evaluation.evaluated_model import conditions_of
-from mmaudio.evaluation.owned_folders import check_folder, clear_folder, mark_in, samples_record
+from mmaudio.evaluation.owned_folders import check_samples_folder, clear_folder, mark_in, samples_record
 from mmaudio.evaluation.protocol import Beat
 from mmaudio.evaluation.sets import EvalSet
 from mmaudio.features.backend import Backend
@@ -52,7 +52,7 @@ def begin_folder(folder: Path, made_by: Mapping[str, Any], ids: Collection[str] 
     Args:
         ids: of the clips to sample.
         of: the set that the samples belong to, as `set_name` gives it; what was not made for it is left alone.
-    Raises: UserError as `check_samples` and `check_folder`.
+    Raises: UserError as `check_samples` and `check_samples_folder`.
     """
     made = dict(made_by)
 
@@ -61,7 +61,7 @@ def begin_folder(folder: Path, made_by: Mapping[str, Any], ids: Collection[str] 
         known = _made_by(folder, of)
         sweep_below(folder)
         clears = known != made or not keeps
-        check_folder(folder, of, ids, keeps=not clears)
+        check_samples_folder(folder, of, ids, keeps=not clears)
         if folder.is_dir() and clears:
             if keeps and known not in (None, made):
                 log.info("the samples in %s were made by other weights or settings, and are made anew", folder)

@@ -1,6 +1,5 @@
 """Sound and scores while a run trains."""
 
-import dataclasses
 import logging
 from contextlib import closing
 from pathlib import Path
@@ -9,13 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mmaudio.base.errors import Problems, RejectsError, nearest
+from mmaudio.base.errors import Problems, nearest
 from mmaudio.batches import Batch, validation_batches
-from mmaudio.checkpoints.run_files import RunFiles
 from mmaudio.distributed.collectives import on_all_ranks, on_first_rank
-from mmaudio.distributed.ranks import Ranks
 from mmaudio.evaluation.evaluated_model import conditions_of, sampling_of
-from mmaudio.evaluation.evaluator import EvaluationPlan, evaluate, plan_evaluation
 from mmaudio.evaluation.feature_files import check_features
 from mmaudio.evaluation.owned_folders import set_name
 from mmaudio.evaluation.protocol import ScoringJob, check_scoring
@@ -35,13 +31,13 @@ from mmaudio.metrics.registry import METRICS, metrics_named
 from mmaudio.metrics.results import SCORES_KIND, headline, metric_values
 from mmaudio.network import FlowTransformer
 from mmaudio.runs.folder import PREVIEWS_FOLDER, REAL_FEATURES_FOLDER, REAL_SOUNDS_FOLDER, REPLACED_SAMPLES_FOLDER, SCORES_FILE
-from mmaudio.settings.schema import BaseSettings, EvalSettings, TrainSettings
+from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.meters import Values
 from mmaudio.trainer.model_settings import model_spec
-from mmaudio.trainer.solver import Beat as FullBeat
 from mmaudio.trainer.solver import Solver
 from mmaudio.trainer.stages import Stage
+from mmaudio.trainer.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +51,16 @@ class LazyBackend:
     def __init__(self) -> None:
         self._backend: Backend | None = None
 
-    def here(self, solver: Solver) -> Backend:
+    def here(self, trainer: Trainer) -> Backend:
         """The backend on this rank; no other has to take part. Raises: UserError where it cannot be loaded."""
         if self._backend is None:
-            plan = BackendPlan(solver.settings.backend, model_spec(solver.settings), **backend_keywords_of_run(solver.settings))
-            self._backend = Backend.load(plan, solver.device, FOR_DECODING)
+            plan = BackendPlan(trainer.settings.backend, model_spec(trainer.settings), **backend_keywords_of_run(trainer.settings))
+            self._backend = Backend.load(plan, trainer.device, FOR_DECODING)
         return self._backend
 
-    def everywhere(self, solver: Solver) -> Backend:
+    def everywhere(self, trainer: Trainer) -> Backend:
         """Collective. The backend, on every rank. Raises: UserError, on every rank, where any cannot load it."""
-        return on_all_ranks(lambda: self.here(solver))
+        return on_all_ranks(lambda: self.here(trainer))
 
 
 # ---- Evaluation while a run trains: held-out rows sounded and scored between steps, and the test data after the last one
@@ -84,30 +80,31 @@ class EvaluateStage:
         self._backend = backend
         self.measures = tuple(row.name for row in metrics_named(settings.metrics.names, Problems()) if row.better)
 
-    def __call__(self, solver: FlowSolver, steps_done: int) -> Values:
+    def __call__(self, trainer: Trainer, steps_done: int) -> Values:
         """Collective. Metric → value, of those that can be told.
 
         Raises: on some ranks or all what keeps it from being done; AskedToStopError on any that was asked to stop.
         """
-        settings, ranks, rows = solver.settings, solver.ranks, solver.val_rows
+        settings, ranks, rows = trainer.settings, trainer.ranks, cast(FlowSolver, trainer.solver).val_rows
         assert rows is not None
-        network = cast(FlowTransformer, solver.whole_network())
-        backend = self._backend.everywhere(solver)
+        network = cast(FlowTransformer, trainer.whole_network())
+        backend = self._backend.everywhere(trainer)
 
         def beat_or_leave() -> None:
-            solver.beat(self.name, steps_done)
-            solver.stop.look()
+            trainer.solver.beat(self.name, steps_done)
+            trainer.stop.look()
 
         chosen = store_set(settings, "val", rows).first(settings.evaluate.max_rows)
         keeps = settings.save_eval_interval > 0 and steps_done % settings.save_eval_interval == 0
-        parent = solver.files.folder / self._subdir(settings)
+        parent = trainer.files.folder / self._subdir(settings)
         folder = parent / (f"{steps_done:09d}" if keeps else REPLACED_SAMPLES_FOLDER)
-        of, real, made = self._set_of(solver, folder), parent / REAL_SOUNDS_FOLDER, parent / REAL_FEATURES_FOLDER
+        of, real, made = self._set_of(trainer, folder), parent / REAL_SOUNDS_FOLDER, parent / REAL_FEATURES_FOLDER
         begin_folder(folder, {"exp_id": settings.name(), "step": steps_done}, chosen.captions, of=of, keeps=False)
         on_first_rank(lambda: check_features(settings.metrics, chosen, folder, made))
-        model, how, num = Model(network, backend, settings.drop_conditions), sampling_of(settings, amp=solver.amp), len(chosen.captions)
+        model, num = Model(network, backend, settings.drop_conditions), len(chosen.captions)
+        how = sampling_of(settings, amp=trainer.solver.amp)
         sample_rows(model, rows, how, folder, settings.eval_batch_size, ranks, of=of, max_rows=num, beat=beat_or_leave)
-        real_of = self._set_of(solver, real)
+        real_of = self._set_of(trainer, real)
         chosen = with_reference(chosen, backend, real, settings.eval_batch_size, ranks, beat_or_leave, of=real_of)
         scoring = ScoringJob.of(settings, backend, made, beat_or_leave)
         scores = score_set(chosen, folder, scoring, ranks)
@@ -118,8 +115,8 @@ class EvaluateStage:
         return {**metric_values(scores)}
 
     @staticmethod
-    def _set_of(solver: FlowSolver, folder: Path) -> str:
-        return set_name(solver.settings.name(), solver.files.folder, folder)
+    def _set_of(trainer: Trainer, folder: Path) -> str:
+        return set_name(trainer.settings.name(), trainer.files.folder, folder)
 
     def _subdir(self, settings: TrainSettings) -> str:
         """Of the only validation source, where it says one."""
@@ -127,36 +124,10 @@ class EvaluateStage:
         return (chosen[0].output_subdir if len(chosen) == 1 else None) or "val"
 
 
-def evaluation_of(settings: TrainSettings) -> EvalSettings:
-    """The settings of evaluating a run on its test data, as it was trained."""
-    shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BaseSettings)}
-    return EvalSettings(**{**shared, "weights": None, "checkpoint": None}, dataset="test", batch_size=settings.eval_batch_size)
-
-
 def wants_test(kind: type[Solver], settings: TrainSettings) -> bool:
     """Whether a run has test data that is sounded and scored at its end."""
     has_test = settings.evaluate.test and settings.data.test and settings.metrics.names
     return bool(has_test) and issubclass(kind, FlowSolver) and not settings.only_stage()
-
-
-def evaluate_test(settings: TrainSettings, run_dir: Path, ranks: Ranks, device: torch.device, beat: FullBeat) -> None:
-    """Collective. Sound and score a finished run's test data.
-
-    Raises: what keeps it from being done, on some ranks or all; RejectsError where some clips or metrics are left out.
-    """
-    plan = on_all_ranks(lambda: _test_plan(settings, run_dir))
-    if evaluate(plan, ranks, device, lambda: beat(EvaluateStage.name, settings.num_iterations)):
-        raise RejectsError(f"some clips or metrics are left out, and {plan.scores} says why")
-
-
-def _test_plan(settings: TrainSettings, run_dir: Path) -> EvaluationPlan:
-    problems, files, asked = Problems(), RunFiles(run_dir, settings.name()), evaluation_of(settings)
-    if not files.ema_final.is_file() and files.weights_last.is_file():  # a run without averages
-        asked = dataclasses.replace(asked, weights=str(files.weights_last))
-    plan = plan_evaluation(asked, run_dir, problems)
-    problems.raise_any()
-    assert plan is not None
-    return plan
 
 
 # ---- What training lets a person hear of itself: a row, held-out if there are such, as the network sounds it then, and as it is
@@ -179,22 +150,23 @@ class PreviewStage:
     def __init__(self, backend: LazyBackend) -> None:
         self._backend = backend
 
-    def __call__(self, solver: FlowSolver, steps_done: int) -> Values:
+    def __call__(self, trainer: Trainer, steps_done: int) -> Values:
         """Collective. Raises: on rank 0 alone what keeps it from being done; AskedToStopError to be called anew later."""
-        network = cast(FlowTransformer, solver.whole_network())
-        if not solver.ranks.is_first:
+        network = cast(FlowTransformer, trainer.whole_network())
+        if not trainer.ranks.is_first:
             return {}
-        backend = self._backend.here(solver)
-        solver.stop.look()
+        backend = self._backend.here(trainer)
+        trainer.stop.look()
+        solver = cast(FlowSolver, trainer.solver)
         rows = solver.val_rows or solver.train_rows
         with closing(validation_batches(rows, batch_size=1, max_rows=1)) as batches:
             batch = next(batches)
         real_bnc = batch.a_mean.float()
         made_bnc = sample_latents(
-            network, conditions_of(batch), sampling_of(solver.settings, amp=solver.amp), solver.settings.drop_conditions
+            network, conditions_of(batch), sampling_of(trainer.settings, amp=trainer.solver.amp), trainer.settings.drop_conditions
         )
-        solver.stop.look()
-        folder, run = solver.files.folder, solver.settings.name()
+        trainer.stop.look()
+        folder, run = trainer.files.folder, trainer.settings.name()
         for name, latent_bnc in ((_REAL, real_bnc), (f"{steps_done:09d}", made_bnc)):
             place = folder / PREVIEWS_FOLDER / name
             _write(backend, place, batch, latent_bnc, set_name(run, folder, place))

@@ -27,7 +27,7 @@ from mmaudio.files.locks import EXCLUSIVE, try_lock
 from mmaudio.store.column_writer import ColumnWriter, NotFiniteError, close_gaps, column_bytes, column_path, row_bytes, shorten
 from mmaudio.store.columns import Column
 from mmaudio.store.format import NULL_TEXT, TEXT, TEXT_ROW, TEXT_SHAPE, TEXT_TABLE, StoreRecord
-from mmaudio.store.reader import read_record
+from mmaudio.store.reader import read_store_record
 from mmaudio.store.statistics import Moments
 from mmaudio.store.writer import Sidecars, StoreRecipe, extend_in_place, move_into_store, new_record
 
@@ -75,7 +75,7 @@ class FinishedRows:
     new_captions: list[str]  # of the table of text features, in order
 
 
-def finish(
+def finish_store(
     work: Workspace, target: Path, rows: FinishedRows, null_text: Tensor, base: StoreToExtend | None, *, aside: bool = False
 ) -> StoreRecord:
     """Make the store of the columns in `work`, or add them to the one that stands there. Returns its record.
@@ -111,7 +111,7 @@ def _alone_with(base: StoreToExtend, record: StoreRecord) -> Iterator[None]:
     """Let nobody else add to a store for the block. Raises: UserError if somebody is, or has since this was planned."""
     handle = os.open(base.folder, os.O_RDONLY)
     try:
-        found = read_record(base.folder)
+        found = read_store_record(base.folder)
         is_ours = found is not None and found.rows_hash in (base.record.rows_hash, record.rows_hash)
         if not try_lock(handle, EXCLUSIVE) or not is_ours:
             raise UserError(f"store {base.folder} was changed while rows were being added; remove the --latent_dir and add them anew")

@@ -21,7 +21,7 @@ from mmaudio.extraction.progress import UNMARKED, Progress
 from mmaudio.extraction.workspace import CLOSING, MOMENTS, Columns
 from mmaudio.media.audio import MediaError
 from mmaudio.media.prefetch import prefetch_files
-from mmaudio.store.column_writer import column_path, fingerprint, fingerprint_spans, has_closed_gaps, mark_closed, open_gaps, row_bytes
+from mmaudio.store.column_writer import column_path, fingerprint_spans, has_closed_gaps, mark_closed, open_gaps, row_bytes, row_fingerprint
 
 log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 256  # that a thread is handed
@@ -171,5 +171,5 @@ class _Column:
         if any(len(piece) < stop - start for piece, (start, stop) in zip(pieces, self._spans, strict=True)):
             return False
         if wanted != UNMARKED:
-            return fingerprint(pieces) == wanted
+            return row_fingerprint(pieces) == wanted
         return self._is_whole and all(any(piece) for piece in pieces[: self._num_never_zero])

@@ -15,7 +15,7 @@ from mmaudio.base.errors import RejectsError, UserError, named
 from mmaudio.clips.clip_tables import Reject, read_rejects, write_rejects
 from mmaudio.distributed.collectives import barrier, on_first_rank
 from mmaudio.distributed.ranks import Ranks
-from mmaudio.extraction.finish import FinishedRows, extract_captions, finish, texts_needed
+from mmaudio.extraction.finish import FinishedRows, extract_captions, finish_store, texts_needed
 from mmaudio.extraction.job import Job
 from mmaudio.extraction.missing_rows import captions_done, forget_lost_rows, kept_hash
 from mmaudio.extraction.progress import Progress, changed_inputs
@@ -26,7 +26,7 @@ from mmaudio.features.backend import Backend
 from mmaudio.files.atomic import remove_leftovers
 from mmaudio.files.locks import hold_target
 from mmaudio.store.format import StoreRecord, table_path
-from mmaudio.store.reader import Store, read_record
+from mmaudio.store.reader import Store, read_store_record
 
 log = logging.getLogger(__name__)
 _TRIES = 3  # to do what was lost while it was being done
@@ -108,7 +108,7 @@ def _check_as_planned(job: Job, target: StoreTarget, base: StoreToExtend | None)
     if base is None:
         target.check_rows(job.inputs, job.recipe, source="this extraction", is_resumed=job.work.was_final)
     elif not job.work.is_begun:
-        found = read_record(base.folder)
+        found = read_store_record(base.folder)
         if found is None or found.rows_hash != base.record.rows_hash:
             raise UserError(f"store {base.folder} was changed just now, before rows could be added; run it again")
 
@@ -237,14 +237,14 @@ def _finished(job: Job, done: Progress, base: StoreToExtend | None) -> FinishedR
 
 def _make_store(job: Job, target: StoreTarget, rows: FinishedRows, backend: Backend, base: StoreToExtend | None) -> None:
     aside = base is None and target.makes_way(job.inputs, job.recipe)  # as before any work; another extraction may have ended there since
-    record = finish(job.work, target.folder, rows, backend.encode_text([""])[0].cpu(), base, aside=aside)
+    record = finish_store(job.work, target.folder, rows, backend.encode_text([""])[0].cpu(), base, aside=aside)
     job.work.enter(DONE, rows_hash=record.rows_hash)
 
 
 def _clean_up(job: Job, target: StoreTarget) -> Outcome:
     """The store stands: what it was made in goes."""
     job.work.remove()
-    record, seen = read_record(target.folder), job.inputs.num_seen
+    record, seen = read_store_record(target.folder), job.inputs.num_seen
     assert record is not None
     earlier = len(target.earlier_rejects(job.inputs))  # they come first
     return Outcome(seen, read_rejects(target.failed_tsv)[earlier:], record)

@@ -15,8 +15,9 @@ from mmaudio.files.file_names import check_plain_name
 from mmaudio.files.owned_files import check_recorded, record_beside
 from mmaudio.store.columns import open_columns
 from mmaudio.store.format import TEXT_ROW, TEXT_TABLE, StoreRecord, hash_rows, null_text_path, table_path
-from mmaudio.store.reader import Store, read_record, read_rows
-from mmaudio.store.writer import StoreRecipe, beside, standing, what_is_lost
+from mmaudio.store.reader import Store, read_rows, read_store_record
+from mmaudio.store.replacing import beside, standing, what_is_lost
+from mmaudio.store.writer import StoreRecipe
 
 _NAME = "base"
 
@@ -56,7 +57,7 @@ class StoreToExtend:
             raise UserError(f"{path} does not say which store rows are being added to; remove {latent_dir} to start anew")
         if content["folder"] != str(folder.resolve()):  # another's, which the manifest tells
             return cls.open(folder)
-        record, now = StoreRecord.from_json(content["record"], str(path)), read_record(folder)
+        record, now = StoreRecord.from_json(content["record"], str(path)), read_store_record(folder)
         ids, captions = (texts[: record.num_rows] for texts in read_rows(table_path(folder), folder))
         # A store that has other rows by now has those of this extraction, which was killed at its end.
         is_as_before = now is None or now.rows_hash != record.rows_hash or replace(now, mark=record.mark) == record

@@ -172,7 +172,7 @@ class Workspace:
         if self.stage is not None:
             return
         write_table(_inputs_path(self.folder), ("id", "file"), inputs)
-        self._write_manifest()  # before the columns: what stands without it is not ours
+        self._write_manifest({})  # before the columns: what stands without it is not ours
         largest, free = self.reserve(num_captions), shutil.disk_usage(self.folder).free
         if free < largest:
             log.warning(
@@ -240,14 +240,14 @@ class Workspace:
 
     def enter(self, stage: str, **facts: str) -> None:
         """Note a stage, atomically, with a few facts for whoever takes it up from there."""
-        self._write_manifest(stage=stage, **facts)
+        self._write_manifest({"stage": stage, **facts})
 
     def reopen(self, num_captions: int) -> None:
         """Go back to where rows are being done, each at the place of its input, and reserve the columns again."""
-        self._write_manifest(was_final="yes")
+        self._write_manifest({"was_final": "yes"})
         self.reserve(num_captions)
 
-    def _write_manifest(self, **facts: str) -> None:
+    def _write_manifest(self, facts: Mapping[str, str]) -> None:
         _write_object(self._manifest_path, {**self.manifest.content(), **facts})
 
     def check_there(self) -> None:

@@ -3,14 +3,15 @@
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import UserError, nearest
 from mmaudio.base.specs import DTYPES, AudioSpec
 from mmaudio.settings.schema import BaseSettings
 from mmaudio.weights import check_place
+
+if TYPE_CHECKING:  # help names backends without torch
+    from torch import Tensor
 
 _PLACE = "NAME=PLACE"
 
@@ -85,11 +86,11 @@ class Abilities:
     text: captions → (b, 77, 1024). sound: latents (b, latents, channels) → waveform (b, samples).
     """
 
-    audio: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-    scene: Callable[[Tensor], Tensor] | None = None
-    sync: Callable[[Tensor], Tensor] | None = None
-    text: Callable[[list[str]], Tensor] | None = None
-    sound: Callable[[Tensor], Tensor] | None = None
+    audio: "Callable[[Tensor], tuple[Tensor, Tensor]] | None" = None
+    scene: "Callable[[Tensor], Tensor] | None" = None
+    sync: "Callable[[Tensor], Tensor] | None" = None
+    text: "Callable[[list[str]], Tensor] | None" = None
+    sound: "Callable[[Tensor], Tensor] | None" = None
 
 
 ABILITIES = tuple(ability.name for ability in fields(Abilities))

@@ -15,10 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmaudio.base.errors import UserError
-from mmaudio.files.checksums import SAFETENSORS as SAFETENSORS
-from mmaudio.files.checksums import DamagedFileError as DamagedFileError
-from mmaudio.files.checksums import check_sums, is_verified, stamp
-from mmaudio.files.checksums import damaged as damaged
+from mmaudio.files.checksums import SAFETENSORS, check_sums, damaged, is_verified, stamp
 
 log = logging.getLogger(__name__)
 

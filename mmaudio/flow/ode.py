@@ -12,7 +12,6 @@ from mmaudio.flow import ADAPTIVE, METHODS
 from mmaudio.flow.dormand_prince import integrate_adaptively
 from mmaudio.flow.guidance import Velocity
 
-__all__ = ["METHODS", "Solution", "solve"]
 Increment = Callable[[Velocity, Tensor, Tensor, Tensor], Tensor]  # (velocity, time now, step, state) → what is added to the state
 
 

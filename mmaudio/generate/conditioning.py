@@ -4,17 +4,20 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mmaudio.base.specs import AudioSpec
-from mmaudio.generate.jobs import Failure, GenerationJob
-from mmaudio.generate.model import Model
+from mmaudio.generate.jobs import GenerationJob, SampleFailure
 from mmaudio.media.audio import MediaError
 from mmaudio.media.images import Still, read_still
 from mmaudio.media.prefetch import prefetch_files
 from mmaudio.media.video import SilentVideo, read_silent_video
+
+if TYPE_CHECKING:
+    from mmaudio.generate.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +44,16 @@ def read_inputs(jobs: Sequence[GenerationJob], duration_s: float, num_workers: i
     return prefetch_files(read, jobs, min(num_workers, MOST_WORKERS))
 
 
-def from_first_readable(inputs: Inputs) -> tuple[dict[str, Failure], Inputs | None]:
+def from_first_readable(inputs: Inputs) -> tuple[dict[str, SampleFailure], Inputs | None]:
     """Read until there is something to sample from: the names that failed before it, with what failed, and the rest with it.
 
     None for the rest if nothing can be read, so that nobody loads a model for it.
     """
-    failed: dict[str, Failure] = {}
+    failed: dict[str, SampleFailure] = {}
     for job, media in inputs:
         if not isinstance(media, MediaError):
             return failed, chain([(job, media)], inputs)
-        failed[job.name] = Failure(str(media))
+        failed[job.name] = SampleFailure(str(media))
     return failed, None
 
 
@@ -73,7 +76,7 @@ class Ready:
         return self.duration_s, self.clip is None, self.sync is None
 
 
-def encode_media(model: Model, job: GenerationJob, media: Media, duration_s: float, *, mask_clip: bool = False) -> Ready:
+def encode_job(model: "Model", job: GenerationJob, media: Media, duration_s: float, *, mask_clip: bool = False) -> Ready:
     """Features of a job's media. An image is a scene that stays; it has no synchronisation (data.md section 6.4)."""
     if media is None:
         return Ready(job, duration_s)

@@ -86,7 +86,7 @@ class GenerationOptions:
 
 
 @dataclass(frozen=True)
-class Failure:
+class SampleFailure:
     """Why a sample was not made, or with `has_sound`, why its sound is there without its video."""
 
     reason: str

@@ -13,8 +13,8 @@ from mmaudio.base.logs import progress
 from mmaudio.files.atomic import text_hash
 from mmaudio.files.ownership import foreign, move_aside
 from mmaudio.flow import ADAPTIVE
-from mmaudio.generate.conditioning import CaptionFeatures, Inputs, Ready, batches_of, encode_media, read_inputs
-from mmaudio.generate.jobs import Failure, GenerationJob, GenerationOptions
+from mmaudio.generate.conditioning import CaptionFeatures, Inputs, Ready, batches_of, encode_job, read_inputs
+from mmaudio.generate.jobs import GenerationJob, GenerationOptions, SampleFailure
 from mmaudio.generate.model import Model
 from mmaudio.generate.sampler import ConditionBatch, sample
 from mmaudio.media.audio import MediaError, audio_comment, read_audio, write_flac
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # ---- Which samples of an earlier call may pass for those of this one: a mark inside each sound says what made it
 
 
-def mark_of(job: GenerationJob, wishes: GenerationOptions) -> str:
+def job_mark(job: GenerationJob, wishes: GenerationOptions) -> str:
     """The comment inside the sound and the video of a job, with a hash of all that decides what is heard and seen.
 
     A file counts as another one where its length or its time of writing differs.
@@ -62,7 +62,7 @@ def jobs_missing(jobs: Sequence[GenerationJob], wishes: GenerationOptions) -> li
     due, num_others = list[GenerationJob](), 0
     for job in jobs:
         comment = _comment_of(job, wishes)
-        if comment is None or comment != mark_of(job, wishes):
+        if comment is None or comment != job_mark(job, wishes):
             due.append(job)
             num_others += comment is not None
     if num_others:
@@ -98,21 +98,21 @@ def make_way(path: Path, owner: str, *, replaces: bool) -> None:
 
 def generate_samples(
     model: Model, jobs: Sequence[GenerationJob], wishes: GenerationOptions, *, inputs: Inputs | None = None, rank: int = 0
-) -> dict[str, Failure]:
+) -> dict[str, SampleFailure]:
     """Make every sample. Returns the names that failed, each with what failed.
 
     Args:
         inputs: the jobs with their media, where somebody has begun to read them.
         rank: who shows how far it is: 0 does.
     """
-    failed: dict[str, Failure] = {}
+    failed: dict[str, SampleFailure] = {}
     inputs = read_inputs(jobs, wishes.duration_s, wishes.num_workers) if inputs is None else inputs
     texts = CaptionFeatures(model.backend.encode_text)
     for batch in batches_of(progress(_encoded(model, inputs, wishes, failed), len(jobs), "generate", rank), wishes.batch_size):
         waves_bs = _sample(model, batch, wishes, texts)
         for item, wave in zip(batch, waves_bs, strict=True):
             if not bool(torch.isfinite(wave).all()):
-                failed[item.job.name] = Failure("the model made numbers that are not finite; its weights may be damaged")
+                failed[item.job.name] = SampleFailure("the model made numbers that are not finite; its weights may be damaged")
                 log.warning("%s: %s", item.job.name, failed[item.job.name].reason)
                 continue
             failure = _write(model, item.job, item.duration_s, wave, wishes)
@@ -122,13 +122,13 @@ def generate_samples(
     return failed
 
 
-def _encoded(model: Model, inputs: Inputs, wishes: GenerationOptions, failed: dict[str, Failure]) -> Iterator[Ready]:
+def _encoded(model: Model, inputs: Inputs, wishes: GenerationOptions, failed: dict[str, SampleFailure]) -> Iterator[Ready]:
     for job, media in inputs:
         if isinstance(media, MediaError):
             log.warning("%s left out: %s", job.name, media)
-            failed[job.name] = Failure(str(media))
+            failed[job.name] = SampleFailure(str(media))
         else:
-            yield encode_media(model, job, media, wishes.duration_of(job), mask_clip=wishes.mask_clip)
+            yield encode_job(model, job, media, wishes.duration_of(job), mask_clip=wishes.mask_clip)
 
 
 def _sample(model: Model, batch: list[Ready], wishes: GenerationOptions, texts: CaptionFeatures) -> Tensor:
@@ -161,9 +161,9 @@ def _negative_text(model: Model, jobs: list[GenerationJob], wishes: GenerationOp
     return torch.stack([texts([word])[0] if word else null for word in words])
 
 
-def _write(model: Model, job: GenerationJob, duration_s: float, wave: Tensor, wishes: GenerationOptions) -> Failure | None:
+def _write(model: Model, job: GenerationJob, duration_s: float, wave: Tensor, wishes: GenerationOptions) -> SampleFailure | None:
     """Write the files of a sample. Returns: why one of them is not there."""
-    rate_hz, sound, video, mark = model.backend.spec.rate_hz, wishes.sound_of(job), wishes.video_of(job), mark_of(job, wishes)
+    rate_hz, sound, video, mark = model.backend.spec.rate_hz, wishes.sound_of(job), wishes.video_of(job), job_mark(job, wishes)
     has_sound = False
     try:
         make_way(sound, wishes.owner_of(job), replaces=wishes.replaces)
@@ -173,7 +173,7 @@ def _write(model: Model, job: GenerationJob, duration_s: float, wave: Tensor, wi
             make_way(video, wishes.owner_of(job), replaces=wishes.replaces)
             _write_video(job, duration_s, wave, rate_hz, video, mark, reencode=wishes.reencode)
     except MediaError as error:
-        return Failure(str(error), has_sound)
+        return SampleFailure(str(error), has_sound)
     return None
 
 

@@ -160,7 +160,7 @@ def render_frames(bounces: Bounces) -> NDArray[np.uint8]:
     return np.stack([render_frame(bounces, index / FPS) for index in range(count)])
 
 
-def describe(bounces: Bounces) -> dict[str, Any]:
+def clip_facts(bounces: Bounces) -> dict[str, Any]:
     """What happens in a clip, for the record beside the media."""
     heard = [round(t, 4) for t in bounces.impacts_s if t < bounces.duration_s]
     return {"caption": bounces.ball.caption, "impacts_s": heard}
@@ -241,7 +241,7 @@ def make_learning_set(folder: Path, wanted: LearningSet) -> None:
                 (fresh / split).mkdir(exist_ok=True)
                 _write_clip(fresh / split / f"{name}.mp4", bounces)
             _write_captions(fresh / f"{split}.tsv", "label", clips)
-            told[split] = {name: describe(bounces) for name, bounces in clips.items()}
+            told[split] = {name: clip_facts(bounces) for name, bounces in clips.items()}
         _write_wrong_captions(fresh / "heldout_wrong.tsv", clips)  # of the last split, the held-out one
         sounds = {f"audio_{i:04d}": draw_bounces(wanted.seed, "audio", i, wanted.audio_s) for i in range(wanted.num_audio)}
         for index, (name, bounces) in enumerate(sounds.items()):

@@ -25,7 +25,7 @@ FORMATS = ("yuv420p", FULL_RANGE_FORMAT)
 MATRICES = {1: "bt709", 2: "bt601", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}  # H.273 codes; 2 is "not told", of any size
 
 
-def layout_of(frame: "av.VideoFrame") -> PictureLayout | None:
+def picture_layout(frame: "av.VideoFrame") -> PictureLayout | None:
     """How to read the frame's planes, or None for one that has to be converted on the host.
 
     The host is left: other formats and depths, odd sides, frames to be turned or mirrored, interlaced ones (each field has
@@ -47,7 +47,7 @@ def _is_to_be_turned(frame: "av.VideoFrame") -> bool:
 
 def has_planes(frame: "av.VideoFrame") -> bool:
     """Whether `planes_of` may be asked for this frame."""
-    return layout_of(frame) is not None
+    return picture_layout(frame) is not None
 
 
 def copy_planes_(packed_u8: Tensor, frame: "av.VideoFrame") -> None:
@@ -111,7 +111,7 @@ class _Room:
         """Where a frame lies; both streams ask for the same ones, in order of time."""
         if shown is self.last:
             return self.num_frames - 1
-        layout = layout_of(shown.frame)
+        layout = picture_layout(shown.frame)
         if layout is None or self.layout not in (None, layout):
             raise _NeedsHostError
         if self.layout is None:

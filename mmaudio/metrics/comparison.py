@@ -78,7 +78,7 @@ def _row(name: str, a: Mapping[str, Any], b: Mapping[str, Any], seed: int) -> Co
     return ComparedMetric(name, *words, value_a, value_b, value_b - value_a, interval, len(clips_a) if interval else 0, note)
 
 
-def compare(a: Mapping[str, Any], b: Mapping[str, Any], seed: int = 0) -> list[ComparedMetric]:
+def compare_scores(a: Mapping[str, Any], b: Mapping[str, Any], seed: int = 0) -> list[ComparedMetric]:
     """Every metric that either of two results has, in the order of the first.
 
     Args:

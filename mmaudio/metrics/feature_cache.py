@@ -28,7 +28,7 @@ WHOLE = ""  # the part of a value that is one tensor
 
 
 @dataclass(frozen=True)
-class Axis:
+class FeatureAxis:
     """One axis of a feature: how long it is (None: any length), and whether it is as long for all clips of a file."""
 
     name: str
@@ -36,9 +36,9 @@ class Axis:
     is_shared: bool = True
 
 
-Axes = tuple[Axis, ...]
-WIDTH = Axis("width")
-EXAMPLES, SEGMENTS = Axis("examples", is_shared=False), Axis("segments", is_shared=False)
+Axes = tuple[FeatureAxis, ...]
+WIDTH = FeatureAxis("width")
+EXAMPLES, SEGMENTS = FeatureAxis("examples", is_shared=False), FeatureAxis("segments", is_shared=False)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class CacheFile:
         return WHOLE not in self.parts
 
 
-def _row(stem: str, made_of: str, *axes: Axis) -> CacheFile:
+def _row(stem: str, made_of: str, *axes: FeatureAxis) -> CacheFile:
     return CacheFile(stem, made_of, MappingProxyType({WHOLE: axes}))
 
 
@@ -66,11 +66,11 @@ _ROWS = (
     _row("passt_features_embed", "sound", WIDTH),
     _row("passt_logits", "sound", WIDTH),
     _row("imagebind_audio", "sound", WIDTH),
-    _row("synchformer_audio", "sound", SEGMENTS, Axis("vectors", SYNC_AUDIO_TOKENS_PER_SEGMENT), Axis("width", SYNC_WIDTH)),
+    _row("synchformer_audio", "sound", SEGMENTS, FeatureAxis("vectors", SYNC_AUDIO_TOKENS_PER_SEGMENT), FeatureAxis("width", SYNC_WIDTH)),
     _row("clap_laion_audio", "sound", WIDTH),
     _row("clap_ms_audio", "sound", WIDTH),
     _row("imagebind_video", "video", WIDTH),
-    _row("synchformer_video", "video", SEGMENTS, Axis("vectors", SYNC_TOKENS_PER_SEGMENT), Axis("width", SYNC_WIDTH)),
+    _row("synchformer_video", "video", SEGMENTS, FeatureAxis("vectors", SYNC_TOKENS_PER_SEGMENT), FeatureAxis("width", SYNC_WIDTH)),
     _row("clap_laion_text", "text", WIDTH),
     _row("clap_ms_text", "text", WIDTH),
 )

@@ -25,7 +25,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Axis:
+class ChartAxis:
     """Maps values onto pixels, linearly or by their logarithm. An axis of one value has it in the middle."""
 
     low: float
@@ -51,26 +51,26 @@ class Axis:
         return [mark for mark in marks if self.low <= mark <= self.high]
 
 
-def value_axis(values: Sequence[float], *, from_zero: bool = True) -> Axis:
+def value_axis(values: Sequence[float], *, from_zero: bool = True) -> ChartAxis:
     """The upward axis of a chart of these values, with a margin around them; `from_zero` starts it there if that is near."""
     low, high = min(values), max(values)
     if low > 0 and high / low > LOG_RATIO:
-        return Axis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, is_log=True)
+        return ChartAxis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, is_log=True)
     margin = 0.06 * (high - low)
-    return Axis(0.0 if from_zero and 0 <= low < 3 * (high - low) else low - margin, high + margin, HEIGHT - BOTTOM, TOP)
+    return ChartAxis(0.0 if from_zero and 0 <= low < 3 * (high - low) else low - margin, high + margin, HEIGHT - BOTTOM, TOP)
 
 
-def step_axis(steps: Sequence[int]) -> Axis:
+def step_axis(steps: Sequence[int]) -> ChartAxis:
     """The axis across a chart over steps."""
-    return Axis(min(steps), max(steps), LEFT, WIDTH - RIGHT)
+    return ChartAxis(min(steps), max(steps), LEFT, WIDTH - RIGHT)
 
 
-def step_marks(axis: Axis) -> list[int]:
+def step_marks(axis: ChartAxis) -> list[int]:
     """Marks of an axis of steps: whole numbers only."""
     return [round(mark) for mark in axis.marks() if float(mark).is_integer()]
 
 
-def value_rules(axis: Axis) -> str:
+def value_rules(axis: ChartAxis) -> str:
     """Horizontal lines at an upward axis's marks, each with its value, as SVG."""
     parts = []
     for mark in axis.marks():
@@ -172,7 +172,7 @@ def lines_by_kind(curves_of: Mapping[str, Mapping[str, Points]]) -> dict[str, li
     return charts
 
 
-def _drawn(line: Line, across: Axis, upward: Axis) -> str:
+def _drawn(line: Line, across: ChartAxis, upward: ChartAxis) -> str:
     places = [(across.place(step), upward.place(value)) for step, value in thin(line.points)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places) if len(places) < _FEW_POINTS else ""

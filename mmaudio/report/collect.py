@@ -38,10 +38,10 @@ def _found(options: argparse.Namespace, folders: Sequence[Path], problems: Probl
 def _report(options: argparse.Namespace, runs: "Sequence[FoundRun]", problems: Problems) -> "Report | None":
     from mmaudio.report.clips_shown import Folders, all_labels, find_media, samples_of
     from mmaudio.report.content import Report
-    from mmaudio.report.run_results import heading, read_all_scores, read_record
+    from mmaudio.report.run_results import heading, read_all_scores, read_run_record
 
     read = problems.check(lambda: read_all_scores(runs, must_read=options.scores is not None))
-    records = problems.check(lambda: [read_record(run.label, run.folder / METRICS_FILE, run.folder / SWEEP_FILE) for run in runs])
+    records = problems.check(lambda: [read_run_record(run.label, run.folder / METRICS_FILE, run.folder / SWEEP_FILE) for run in runs])
     if read is None or records is None:
         return None
     scores, notes = read

@@ -171,7 +171,7 @@ def read_all_scores(runs: Sequence[FoundRun], *, must_read: bool) -> tuple[list[
     return found, notes
 
 
-def read_record(label: str, metrics_log: Path, sweep: Path) -> RunRecord:
+def read_run_record(label: str, metrics_log: Path, sweep: Path) -> RunRecord:
     """A run's curves and sweep; what is not there is None. Raises: UserError for a sweep's file that is none."""
     return RunRecord(label, metrics_log if metrics_log.is_file() else None, _read_sweep(sweep) if sweep.is_file() else None)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from PIL import Image
 
-from mmaudio.report.charts import LEFT, RIGHT, WIDTH, Axis, Line, framed, legend_key, marks_across, value_axis, value_rules
+from mmaudio.report.charts import LEFT, RIGHT, WIDTH, ChartAxis, Line, framed, legend_key, marks_across, value_axis, value_rules
 
 # ---- A sweep over lengths of averaging, as a table and as the picture of its curve
 
@@ -100,7 +100,7 @@ def _live_loss(told: Told) -> float | None:
     return live["loss"] if live else None
 
 
-def _drawn(told: Told, style: str, across: Axis, upward: Axis) -> str:
+def _drawn(told: Told, style: str, across: ChartAxis, upward: ChartAxis) -> str:
     placed = [(across.place(sigma), upward.place(loss), error) for sigma, loss, error in _points(told)]
     if not placed:
         return ""
@@ -120,7 +120,7 @@ def _hollow(error: float) -> str:
     return ' class="hollow"' if error > POOR_FIT else ""
 
 
-def _marks(sigmas: Sequence[float], across: Axis) -> list[tuple[float, str]]:
+def _marks(sigmas: Sequence[float], across: ChartAxis) -> list[tuple[float, str]]:
     placed: list[tuple[float, str]] = []
     for sigma in sorted(set(sigmas)):
         x = across.place(sigma)
@@ -140,7 +140,7 @@ def sweep_chart(sweeps: Mapping[str, Told]) -> str:
     losses = [loss for told in sweeps.values() for _, loss, _ in _points(told)]
     if not losses:
         return ""
-    across = Axis(min(sigmas) / _MARGIN, max(sigmas) * _MARGIN, LEFT, WIDTH - RIGHT, is_log=True)
+    across = ChartAxis(min(sigmas) / _MARGIN, max(sigmas) * _MARGIN, LEFT, WIDTH - RIGHT, is_log=True)
     live = [loss for told in sweeps.values() if (loss := _live_loss(told)) is not None]
     upward = value_axis([*losses, *live], from_zero=False)
     styles = {label: Line(label, [], colour).style for colour, label in enumerate(sweeps)}

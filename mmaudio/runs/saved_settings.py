@@ -9,7 +9,7 @@ from mmaudio.base.errors import Problems, UserError
 from mmaudio.runs.signature import CONFIG_FILE
 from mmaudio.settings.compose import settings_from
 from mmaudio.settings.config_files import read_plain
-from mmaudio.settings.schema import BaseSettings, EvalSettings, TrainSettings
+from mmaudio.settings.schema import BaseSettings, TrainSettings
 
 # ---- What is evaluated: a run of this system by its own saved settings, or a published model
 
@@ -22,19 +22,20 @@ def is_run(run_dir: Path) -> bool:
     return (run_dir / CONFIG_FILE).is_file()
 
 
-def settings_of_run(run_dir: Path, asked: Mapping[str, Any], given: Iterable[str], problems: Problems) -> EvalSettings:
-    """The settings of an evaluation of a run: those it was trained with, but for what the command line itself gives.
+def completed_by_run(run_dir: Path, asked: Mapping[str, Any], given: Iterable[str]) -> Mapping[str, Any]:
+    """The values of an evaluation: of a run, those it was trained with, but for what the command line itself gives.
 
     Args:
         asked: the composed configuration of the evaluation, as plain values.
         given: dotted names of the settings on the command line.
     """
+    if not is_run(run_dir):
+        return asked
     saved = read_plain(run_dir / CONFIG_FILE)
     plain = {**asked, **{key: saved[key] for key in _OF_THE_RUN if key in saved}}
     for key in given:
         _put(plain, asked, key.split("."))
-    settings: EvalSettings = settings_from(EvalSettings, plain, problems)
-    return settings
+    return plain
 
 
 def _put(plain: dict[str, Any], asked: Mapping[str, Any], path: list[str]) -> None:

@@ -112,6 +112,11 @@ class Override:
     key: str
     value: str | None
 
+    @property
+    def is_hydras(self) -> bool:
+        """Whether it sets something of Hydra itself."""
+        return self.key.startswith(("hydra.", "hydra/", "hydra@"))
+
     def __str__(self) -> str:
         return f"{self.sign}{self.key}" + ("" if self.value is None else f"={self.value}")
 
@@ -152,7 +157,7 @@ def read_overrides(words: ParsedWords, keys: Mapping[str, Any], folders: Sequenc
 
 def _understand_one(word: str, keys: Mapping[str, Any], groups: set[str], folders: Sequence[Path], problems: Problems) -> Override | None:
     found = read_override(word, problems)
-    if found is None or found.key.startswith(("hydra.", "hydra/", "hydra@")):
+    if found is None or found.is_hydras:
         return found
     if found.key in groups:
         return _known_choice(found, folders, problems)

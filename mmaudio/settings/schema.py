@@ -1,20 +1,12 @@
 """Every setting: kind, range, whether it defines the run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
-from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.specs import DEFAULT_DURATION_S, MIN_DURATION_S
-from mmaudio.files.file_names import check_plain_name, check_plain_path
-from mmaudio.settings.config_files import check_config_files
 from mmaudio.settings.conversion import setting
-from mmaudio.settings.data_sources import LONGEST_OF_A_SET, DataSettings, EvalSetSettings
-from mmaudio.settings.overrides import Override, chosen_files
+from mmaudio.settings.data_sources import DataSettings, EvalSetSettings
 
 
 @dataclass(frozen=True)
@@ -196,39 +188,3 @@ class EvalSettings(BaseSettings):
     max_rows: int | None = setting(None, low=1)
     keep_existing: bool = setting(True)  # skip samples that the same weights and settings have made already
     eval_data: Mapping[str, EvalSetSettings] = field(default_factory=dict)
-
-
-def _with_sound_names(settings: Any, problems: Problems) -> Any:
-    """Settings whose names of files and folders can be such; the sentence for one that cannot goes to `problems`."""
-    exp_id = settings.exp_id
-    if isinstance(settings, EvalSettings):
-        longest = ""  # the run is there, and its results do not have its name
-        if settings.dataset is not None:
-            problems.check(partial(check_plain_path, "dataset", settings.dataset, LONGEST_OF_A_SET))
-        if settings.output_name is not None:
-            problems.check(partial(check_plain_name, "output_name", settings.output_name, LONGEST_OF_A_SET))
-    else:
-        longest = LONGEST_OF_A_RUN
-    try:
-        if exp_id is not None:
-            check_plain_name("exp_id", exp_id, longest)
-    except UserError as error:
-        problems.add(str(error))
-        return replace(settings, exp_id=None)
-    return settings
-
-
-def _check_files(given: Sequence[Override], folders: Sequence[Path], name: str, problems: Problems) -> None:
-    """Raises: UserError with all mistakes found so far, where a configuration file sets what is not ours: Hydra must not read it."""
-    everywhere = [*folders, *_searched_folders(given)]
-    try:
-        check_config_files(everywhere, name, chosen_files(given, everywhere))
-    except UserError as error:
-        raise UserError(*problems.sentences, *error.sentences) from None
-
-
-def _searched_folders(given: Sequence[Override]) -> list[Path]:
-    """The folders that a command line adds to those where configuration is looked for."""
-    values = [OverridesParser.create().parse_override(str(each)).value() for each in given if each.key == "hydra.searchpath" and each.value]
-    names = [str(name) for value in values if isinstance(value, list) for name in value]
-    return [Path(name.removeprefix("file://")) for name in names if not name.startswith("pkg://")]

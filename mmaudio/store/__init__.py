@@ -3,7 +3,8 @@
 `write_store` streams blocks of features into a new store; `Store.open` reads one, ours or the published system's.
 """
 
-from mmaudio.store.format import KINDS, LAYOUTS, StoreRecord, record_path, table_path
+from mmaudio.base.specs import LAYOUTS
+from mmaudio.store.format import KINDS, StoreRecord, record_path, table_path
 from mmaudio.store.reader import Store
 from mmaudio.store.writer import Block, write_store
 

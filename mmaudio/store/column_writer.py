@@ -116,7 +116,7 @@ def fingerprint_spans(shape: tuple[int, ...], dtype: torch.dtype) -> list[tuple[
     return [(0, row)] if row <= HEAD_BYTES + token else [(0, HEAD_BYTES), (row - token, row)]
 
 
-def fingerprint(pieces: Sequence[bytes | memoryview]) -> int:
+def row_fingerprint(pieces: Sequence[bytes | memoryview]) -> int:
     """The fingerprint of a row, 32 bits, of the bytes at its spans."""
     checksum = 0
     for piece in pieces:
@@ -170,21 +170,17 @@ class ColumnWriter:
         for handle in self._handles.values():
             os.close(handle)
 
-    def write(self, name: str, first: int, rows: Tensor) -> None:
-        """Write rows, (rows, *shape of one), from row `first` on, in the column's dtype.
+    def write_row(self, name: str, number: int, row: Tensor) -> int:
+        """Write one row, (tokens, …), as `write` does, and return its fingerprint."""
+        view = self.write(name, number, row[None])
+        return row_fingerprint([view[start:stop] for start, stop in fingerprint_spans(self._shapes[name], self._dtypes[name])])
+
+    def write(self, name: str, first: int, rows: Tensor) -> memoryview:
+        """Write rows, (rows, *shape of one), from row `first` on, in the column's dtype. Returns: the bytes that were written.
 
         Raises: ValueError for another row shape or rows beyond the column; NotFiniteError for a number that is not finite in
             its dtype.
         """
-        self._write(name, first, rows)
-
-    def write_row(self, name: str, number: int, row: Tensor) -> int:
-        """Write one row, (tokens, …), as `write` does, and return its fingerprint."""
-        view = self._write(name, number, row[None])
-        return fingerprint([view[start:stop] for start, stop in fingerprint_spans(self._shapes[name], self._dtypes[name])])
-
-    def _write(self, name: str, first: int, rows: Tensor) -> memoryview:
-        """As `write`; returns the bytes that were written."""
         shape, dtype = self._shapes[name], self._dtypes[name]
         if tuple(rows.shape[1:]) != shape[1:]:
             raise ValueError(f"rows of {name} have shape {tuple(rows.shape[1:])}; want {shape[1:]}")

@@ -83,7 +83,7 @@ class Finding:
         return f"{named} {verb} not its own, which {verb} in {where}"
 
 
-class Comparison:
+class RowComparison:
     """Compares rows of one store with features encoded again, and looks where else these stand."""
 
     def __init__(self, read: Callable[[int], Features], num_rows: int, sampled: Iterable[int], limits: Mapping[str, float]) -> None:

@@ -18,8 +18,9 @@ from mmaudio.store import format as schema
 from mmaudio.store.compare import TextsOfCaptions
 from mmaudio.store.format import TEXT, TEXT_TABLE, VIDEO_FEATURES, Layout, StoreRecord
 from mmaudio.store.reader import Store
+from mmaudio.store.replacing import beside, standing, what_is_lost
 from mmaudio.store.verify import BLOCK_BYTES
-from mmaudio.store.writer import OF_THE_STORE, Block, beside, standing, what_is_lost, write_store
+from mmaudio.store.writer import OF_THE_STORE, Block, write_store
 
 
 def check_output(store: Store, tables: list[Path], output: Path, *, replace: bool = False) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.base.specs import CLIP_WIDTH, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
+from mmaudio.base.specs import CLIP_WIDTH, LAYOUTS, SYNC_WIDTH, TEXT_TOKENS, TEXT_WIDTH, AudioSpec
 from mmaudio.files.atomic import atomic_path, text_hash
 from mmaudio.files.tensor_files import read_tensor_file
 
@@ -46,7 +46,6 @@ def read_null_text(path: Path) -> Tensor:
 FORMAT_VERSION = 1
 UNFINISHED = "unfinished"  # instead of it, in the record of a store that is being written
 KINDS = ("video", "audio")
-LAYOUTS = ("compact", "published")
 STORE_FILES = ("meta.json", "*.memmap")
 CAPTION_COLUMNS = {"video": "label", "audio": "caption"}  # the published system's names of the same thing
 TEXT_SHAPE = (TEXT_TOKENS, TEXT_WIDTH)
@@ -54,7 +53,6 @@ TEXT = "text_features"  # published layout: one text feature a row
 TEXT_TABLE, TEXT_ROW, NULL_TEXT = "text_table", "text_row", "null_text"  # compact layout: one a distinct caption
 LATENTS = ("mean", "std")
 VIDEO_FEATURES = ("clip_features", "sync_features")
-CHOSEN_DTYPES = (*VIDEO_FEATURES, "text")  # what has a choice of dtype in the compact layout; text is text_table and null_text
 _NO_DEFAULTS = (MISSING, MISSING)
 DEFAULT_FEATURE_DTYPE = torch.bfloat16  # of features and text in the compact layout
 

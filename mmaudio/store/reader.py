@@ -72,7 +72,7 @@ class Store:
         name = str(memmap_dir)
         problems = Problems()
         rows = problems.check(lambda: read_rows(tsv, memmap_dir))
-        record = problems.check(lambda: read_record(memmap_dir))
+        record = problems.check(lambda: read_store_record(memmap_dir))
         columns = problems.check(lambda: open_columns(memmap_dir, name, may_be_longer=record is not None))
         if columns is not None:
             _check_columns(columns, name, problems)
@@ -237,7 +237,7 @@ def read_rows(tsv: Path, memmap_dir: Path) -> tuple[list[str], list[str]]:
     return ids, captions
 
 
-def read_record(memmap_dir: Path) -> StoreRecord | None:
+def read_store_record(memmap_dir: Path) -> StoreRecord | None:
     """The record beside the folder; None if there is none. Raises: UserError for one that cannot be read."""
     path = schema.record_path(memmap_dir)
     if not path.is_file():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.store.compare import Comparison, Features, Finding, relative_error, shift_of
+from mmaudio.store.compare import Features, Finding, RowComparison, relative_error, shift_of
 from mmaudio.store.format import TEXT, TEXT_TABLE
 from mmaudio.store.reader import Store
 from mmaudio.store.verify import NUM_NAMED, Check, name_rows
@@ -49,7 +49,7 @@ def check_sample(store: Store, encoded: Iterable[Encoded], rows: Iterable[int], 
         rows: which they are, known before any is encoded.
         limits: modality → relative error up to which features are the same (`limits_of`).
     """
-    comparison = Comparison(lambda row: stored_features(store, row), store.num_rows, rows, limits)
+    comparison = RowComparison(lambda row: stored_features(store, row), store.num_rows, rows, limits)
     findings: list[Finding] = []
     unreadable: list[str] = []
     num_read = 0
@@ -115,7 +115,7 @@ def check_words(store: Store, captions: Mapping[str, str], source: str) -> Check
     return Check("words", said + missing, tuple(problems))
 
 
-def check_weights(store: Store, weights: Mapping[str, str]) -> Check:
+def check_encoder_weights(store: Store, weights: Mapping[str, str]) -> Check:
     """Whether rows are encoded again with the weights that the record names: weight → checksum."""
     recorded = store.record.weights if store.record is not None else {}
     problems = [

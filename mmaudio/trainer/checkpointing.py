@@ -1,8 +1,7 @@
 """What a run leaves on disk while it trains: weights, checkpoints, the best weights, and snapshots of its averages."""
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,7 @@ from typing import Any
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.ema_snapshots import list_snapshots, save_snapshots, synthesize, thin_snapshots
 from mmaudio.checkpoints.load import read_record
-from mmaudio.checkpoints.run_files import WeightsRecord
+from mmaudio.checkpoints.run_files import RunFiles, WeightsRecord
 from mmaudio.checkpoints.save import BackgroundWriter, HostCopies, save_checkpoint, save_file, save_weights
 from mmaudio.distributed.collectives import broadcast_from_first
 from mmaudio.files.atomic import sweep_below
@@ -20,6 +19,7 @@ from mmaudio.trainer.optimizer import set_lr_
 from mmaudio.trainer.parallel import full_tensor
 from mmaudio.trainer.solver import Solver
 from mmaudio.trainer.stages import Every
+from mmaudio.trainer.train_state import TrainState
 
 log = logging.getLogger(__name__)
 _NEVER = -1  # of what is not saved as it will be at the end
@@ -31,14 +31,14 @@ class Checkpointer:
     A context, at whose beginning the half written files of killed processes are removed, and at whose end everything is on disk.
     """
 
-    def __init__(self, solver: Solver) -> None:
+    def __init__(self, solver: Solver, state: TrainState, files: RunFiles) -> None:
         """Collective."""
         settings = solver.settings
-        self.solver, self.settings, self.files, self.run = solver, settings, solver.files, solver.run
+        self.solver, self.settings, self.state, self.files = solver, settings, state, files
         self._cadences = {"weights": Every(settings.save_weights_interval), "checkpoint": Every(settings.save_checkpoint_interval)}
         self._copies = Every(also=settings.save_copy_iterations)
         weights_at = broadcast_from_first(_step_of(self.files.weights_last))  # after a kill it may be older than the checkpoint
-        self._saved = {"weights": weights_at, "checkpoint": self.run.steps_done if not self.run.unfinished.names else _NEVER}
+        self._saved = {"weights": weights_at, "checkpoint": self.state.steps_done if not self.state.unfinished.names else _NEVER}
         self._writer, self._host = BackgroundWriter(), HostCopies()
 
     def __enter__(self) -> "Checkpointer":
@@ -60,8 +60,8 @@ class Checkpointer:
 
     def _is_snapshot_due(self, steps_done: int) -> bool:
         ema = self.settings.ema
-        new_updates = steps_done - max(self.run.steps_done, ema.start)
-        return ema.enable and new_updates > 0 and (self.run.updates_done + new_updates) % ema.checkpoint_every == 0
+        new_updates = steps_done - max(self.state.steps_done, ema.start)
+        return ema.enable and new_updates > 0 and (self.state.updates_done + new_updates) % ema.checkpoint_every == 0
 
     def save_due(self, steps_done: int) -> None:
         """Collective. Save what is due."""
@@ -80,20 +80,9 @@ class Checkpointer:
             if self._saved[kind] != steps_done:
                 self._save(kind, steps_done, copy=False)
 
-    def judge(self, stage: str, values: Mapping[str, Any], steps_done: int) -> None:
-        """Collective. Keep the weights if the run's metric is among a stage's values, and better than it ever was."""
-        metric, higher_is_better = self.solver.judged_by()
-        if metric is None or metric.partition("/")[0] != stage:
-            return
-        value = values.get(metric.partition("/")[2])
-        if value is None or not math.isfinite(value):
-            log.warning("%s was not measured after %d iterations, so these weights are not judged", metric, steps_done)
-            return
-        if self.run.best.metric not in (None, metric):
-            log.warning("the best weights were judged by %s and are now by %s, which counts anew", self.run.best.metric, metric)
-        if not self.run.best.take(metric, value, steps_done, higher_is_better=higher_is_better):
-            return
-        self._write(dict(self.run.network.state_dict()), partial(save_file, self.files.weights_best), self._record(steps_done))
+    def save_best(self, steps_done: int) -> None:
+        """Collective. Keep these weights as the best ones."""
+        self._write(dict(self.state.network.state_dict()), partial(save_file, self.files.weights_best), self._record(steps_done))
 
     # ---- what
 
@@ -103,12 +92,12 @@ class Checkpointer:
     def _save(self, kind: str, steps_done: int, *, copy: bool) -> None:
         if kind == "weights":
             save = partial(save_weights, self.files, copy=copy)
-            self._write(dict(self.run.network.state_dict()), save, self._record(steps_done))
+            self._write(dict(self.state.network.state_dict()), save, self._record(steps_done))
         else:
-            set_lr_(self.run.optimizer, self.run.schedule.learning_rate(steps_done))  # the next step's, as in the published files
+            set_lr_(self.state.optimizer, self.state.schedule.learning_rate(steps_done))  # the next step's, as in the published files
             keeps = self.settings.keep_checkpoints
             save = partial(save_checkpoint, self.files, copy=copy, keep=keeps, never_remove=self.settings.save_copy_iterations)
-            self._write(self.run.state(steps_done), save, self._record(steps_done))
+            self._write(self.state.to_save(steps_done), save, self._record(steps_done))
         if not copy:
             self._saved[kind] = steps_done
 
@@ -119,20 +108,20 @@ class Checkpointer:
             self._writer.submit(partial(save, copied, *details))
 
     def _save_snapshot(self) -> None:
-        if self.run.ema is None:
+        if self.state.ema is None:
             return
-        folder, max_gb, n = ema_folder(self.settings, self.files), self.settings.ema.max_snapshots_gb, self.run.ema.updates_done
-        self._write(self.run.ema.averages, partial(_save_averages, folder, max_gb), n)
+        folder, max_gb, n = ema_folder(self.settings, self.files), self.settings.ema.max_snapshots_gb, self.state.ema.updates_done
+        self._write(self.state.ema.averages, partial(_save_averages, folder, max_gb), n)
 
     def save_averages(self, steps_done: int) -> None:
         """Collective. Write the averaged weights, from a snapshot of this very step; returns when they stand."""
-        ema = self.run.ema
+        ema = self.state.ema
         if ema is None or not ema.has_begun:
             return
         folder, sigma = ema_folder(self.settings, self.files), self.settings.ema.default_output_sigma
         self._writer.wait()
         stands = any(snapshot.n == ema.updates_done for snapshot in list_snapshots(folder))
-        if not (broadcast_from_first(stands) if self.run.is_shared else stands):
+        if not (broadcast_from_first(stands) if self.state.is_shared else stands):
             self._save_snapshot()
             self._writer.wait()
         if self.solver.ranks.is_first:

@@ -114,14 +114,14 @@ def validate(
     placement: Placement | None = None,
     num_threads: int | None = None,
     max_rows: int | None = None,
-    beat: Callable[[], None] = lambda: None,
+    progress: Callable[[], None] = lambda: None,
 ) -> Values:
     """Collective. Average loss, and loss by time, over every row once, or the first `max_rows`. Its noise is a function of (seed, row id).
 
     Args:
         batch_size: rows of one rank at a time.
         placement, num_threads, max_rows: as in `validation_batches`.
-        beat: called after every batch; what it raises on some ranks only, `attempt` tells to all.
+        progress: called after every batch; what it raises on some ranks only, `attempt` tells to all.
     """
     meters, bad = Meters(SHAPES, device), list[tuple[list[str], torch.Tensor]]()
     parts = validation_batches(
@@ -141,7 +141,7 @@ def validate(
             loss_b, t_b = objective(to_flow_batch(batch, chance, objective.settings.nulls, device), draws)
             meters.add(loss_sums(loss_b, t_b))
             bad.append((batch.ids, ~torch.isfinite(loss_b)))
-            beat()
+            progress()
     barrier()  # where a rank that was asked to stop is heard
     values = meters.pop()
     if not math.isfinite(cast(float, values["loss"])):  # on all ranks
@@ -256,21 +256,12 @@ class FlowSolver(Solver):
         loss_b, t_b = module(to_flow_batch(batch, chance, flow_settings(self.settings).nulls, self.device), draws)
         return Loss(loss_b, {name: each for name, each in loss_sums(loss_b, t_b).items() if name in self.meters})
 
-    def stages(self) -> Mapping[str, Callable[[int], Values]]:
-        """Validation where there are held-out rows, and what the entry point added."""
-        return {name: stage for name, stage in super().stages().items() if name != "valid" or self.val_rows is not None}
-
     @torch.no_grad()
-    def valid(self, steps_done: int) -> Values:
+    def valid(self, objective: nn.Module, steps_done: int, progress: Callable[[], None]) -> Values:  # noqa: ARG002 - the same at any step
         """Collective. The loss on held-out rows, whose draws are a function of (seed, row id)."""
         assert self.val_rows is not None
-
-        def beat_or_leave() -> None:
-            self.beat("valid", steps_done)
-            self.stop.look()
-
         return validate(
-            cast(FlowObjective, self.whole_objective()),
+            cast(FlowObjective, objective),
             self.val_rows,
             seed=self.settings.seed,
             batch_size=min(self.rows_per_rank, self.settings.micro_batch or self.rows_per_rank),
@@ -279,5 +270,5 @@ class FlowSolver(Solver):
             placement=self.val_place,
             num_threads=self.settings.num_workers,
             max_rows=self.settings.valid.max_rows,
-            beat=beat_or_leave,
+            progress=progress,
         )

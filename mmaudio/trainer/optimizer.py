@@ -4,7 +4,7 @@ Nothing here waits for the device: a step whose gradient is not finite is left o
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmaudio.base.errors import UserError, listed
 from mmaudio.distributed.collectives import gather_objects
-from mmaudio.trainer.parallel import as_sharded, is_sharded, local_part, local_tensor, no_sync_until_last
+from mmaudio.trainer.parallel import as_sharded, is_sharded, local_part, local_tensor
 
 log = logging.getLogger(__name__)
 BETAS = (0.9, 0.95)
@@ -102,7 +102,7 @@ class StepResult:
 
 
 class OptimizerStep:
-    """Steps a module's parameters by the gradients of losses.
+    """Steps a module's parameters by the gradients of losses: `zero_grad`, `backward` of each micro batch's loss, `step`.
 
     Args:
         module: what computes the losses, shared out among the ranks or not.
@@ -122,17 +122,18 @@ class OptimizerStep:
         self._stepped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._is_shared = is_sharded(self._parameters)
 
-    def step(self, losses: Iterable[Callable[[], Tensor]]) -> StepResult:
-        """Collective. Replace the gradients by those of the sum of some losses, computed one after another, and step.
-
-        A gradient that is not finite changes nothing. It is not finite on all ranks as soon as one rank's loss is not.
-        """
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
         for parameter in (*self._parameters, *self._stepped):
             parameter.grad = None
-        calls = list(losses)
-        for place, loss_of in enumerate(calls, start=1):
-            with no_sync_until_last(self.module, is_last=place == len(calls)):
-                _spoil_if_not_finite(loss_of() * (GRAD_SCALE if self.scaled else 1.0)).backward()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss, (). One that is not finite gets a gradient that is not either, which reaches every rank."""
+        scaled = loss * (GRAD_SCALE if self.scaled else 1.0)
+        (scaled * torch.where(torch.isfinite(scaled.detach()), 1.0, torch.nan)).backward()
+
+    def step(self) -> StepResult:
+        """Collective. Clip the gradients and step by them. A gradient that is not finite changes nothing."""
         grads = self._gradients()
         if self.scaled:
             torch._foreach_div_(grads, GRAD_SCALE)
@@ -158,11 +159,6 @@ class OptimizerStep:
         square = norm.square()
         dist.all_reduce(square)
         return square.sqrt()
-
-
-def _spoil_if_not_finite(loss: Tensor) -> Tensor:
-    """The loss; one that is not finite gets a gradient that is not either, which reaches every rank."""
-    return loss * torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan)
 
 
 # ---- Steps that were left out because their gradient was not finite: remembered on the device, told when the host next looks

@@ -1,8 +1,8 @@
-"""What changes while a run trains: built anew, from weights, or from a checkpoint."""
+"""The state of a run: made anew, from weights, or from a checkpoint."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,10 +19,10 @@ from mmaudio.trainer.lr_schedule import Schedule
 from mmaudio.trainer.model_settings import ema_folder, freeze_, snapshot_owner
 from mmaudio.trainer.optimizer import OptimizerStep, load_optimizer_, trained_parameters
 from mmaudio.trainer.parallel import is_sharded, parallelize, wrapped_blocks
-from mmaudio.trainer.train_state import BestMetric, PendingStages, TrainState, log
+from mmaudio.trainer.solver import Solver
+from mmaudio.trainer.train_state import BestMetric, PendingStages, TrainState
 
-if TYPE_CHECKING:
-    from mmaudio.trainer.solver import Solver
+log = logging.getLogger(__name__)
 
 
 def find_checkpoint(settings: TrainSettings, files: RunFiles, ranks: Ranks) -> RunState | None:
@@ -50,9 +50,9 @@ def _choose_checkpoint(settings: TrainSettings, files: RunFiles) -> Path | None:
     return newest.path if newest and newest.state.steps_done > load_checkpoint(asked).steps_done else asked
 
 
-def _begin_network(solver: "Solver", state: RunState | None) -> nn.Module:
-    if state:
-        return solver.restore_network(state.weights)
+def _begin_network(solver: Solver, saved: RunState | None) -> nn.Module:
+    if saved:
+        return solver.restore_network(saved.weights)
     if solver.settings.weights:
         log.info("starting from the weights of %s", solver.settings.weights)
         return solver.restore_network(load_weights(Path(solver.settings.weights)))
@@ -61,14 +61,14 @@ def _begin_network(solver: "Solver", state: RunState | None) -> nn.Module:
         return solver.build_network()
 
 
-def begin_or_resume(solver: "Solver") -> TrainState:
-    """Collective. Build a run, continuing what its folder holds.
+def begin_or_resume(solver: Solver, files: RunFiles) -> TrainState:
+    """Collective. The state of a run: as its folder holds it, else at its first iteration.
 
     Raises: UserError for a checkpoint or weights of another model.
     """
     settings, ranks, device = solver.settings, solver.ranks, solver.device
-    state = find_checkpoint(settings, solver.files, ranks)
-    network = _begin_network(solver, state).to(device)
+    saved = find_checkpoint(settings, files, ranks)
+    network = _begin_network(solver, saved).to(device)
     freeze_(network, settings.freeze)
     if solver.compiles:
         for unit in wrapped_blocks(network):
@@ -79,7 +79,7 @@ def begin_or_resume(solver: "Solver") -> TrainState:
     accumulates = settings.micro_batch is not None and settings.micro_batch * ranks.world_size < settings.batch_size
     module = parallelize(objective, network, ranks, device, settings.parallel, accumulates=accumulates)
     optimizer = solver.build_optimizer(network)
-    run = TrainState(
+    state = TrainState(
         network,
         objective,
         module,
@@ -90,33 +90,33 @@ def begin_or_resume(solver: "Solver") -> TrainState:
         solver.stateful(),
         BestMetric(),
         PendingStages(),
-        state.steps_done if state else 0,
-        updates_of(state.ema) if state else 0,
+        saved.steps_done if saved else 0,
+        updates_of(saved.ema) if saved else 0,
     )
-    if state:
-        _resume_(run, state, solver.stale_keys)
-    if run.ema and ranks.is_first and not settings.only_stage():
-        folder = ema_folder(settings, solver.files)
-        claim_snapshots(folder, snapshot_owner(settings, solver.files))
-        retire_snapshots(folder, run.ema.updates_done)
-    return run
+    if saved:
+        _resume_(state, saved, solver.stale_keys)
+    if state.ema and ranks.is_first and not settings.only_stage():
+        folder = ema_folder(settings, files)
+        claim_snapshots(folder, snapshot_owner(settings, files))
+        retire_snapshots(folder, state.ema.updates_done)
+    return state
 
 
-def _begin_averages(solver: "Solver", network: nn.Module) -> PowerAverages | None:
+def _begin_averages(solver: Solver, network: nn.Module) -> PowerAverages | None:
     ema, live = solver.settings.ema, solver.averaged(network)
     if not ema.enable or not (solver.ranks.is_first or is_sharded(list(live.values()))):
         return None
     return PowerAverages(live, ema.sigma_rels, ema.update_every)
 
 
-def _resume_(run: TrainState, state: RunState, stale_keys: Sequence[str]) -> None:
-    """Raises: UserError where a part of the state is of another run."""
-    load_optimizer_(run.optimizer, state.optimizer, trained_parameters(run.network))
-    run.restore_(state.extra)
-    if run.ema is None:
-        return
+def _resume_(state: TrainState, saved: RunState, stale_keys: Sequence[str]) -> None:
+    """Raises: UserError where a part of the state is of another state."""
+    load_optimizer_(state.optimizer, saved.optimizer, trained_parameters(state.network))
+    state.restore_(saved.extra)
     if state.ema is None:
+        return
+    if saved.ema is None:
         log.warning("the checkpoint has no averaged weights; averaging starts anew from its present ones")
     else:
         stale = tuple(f".ema_model.{key}" for key in stale_keys)
-        run.ema.load_state_dict({name: value for name, value in state.ema.items() if not name.endswith(stale)})
+        state.ema.load_state_dict({name: value for name, value in saved.ema.items() if not name.endswith(stale)})

@@ -1,7 +1,7 @@
-"""What is trained, as the engine sees it. A task of its own is a subclass of `Solver`, named by `solver=` in the settings.
+"""Solver: what is trained. A task of its own is a subclass, named by `solver=` in the settings.
 
 Three methods make a task: `build_network`, `build_batches` and `loss`. All others have a default that may be replaced, and
-none of them has to know of ranks, files or signals: `engine.train` does.
+none of them has to know of files, signals or the state of a run: `Trainer` does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.checkpoints.run_files import RunFiles, WeightsRecord
-from mmaudio.distributed.collectives import barrier, collective_timeout
+from mmaudio.checkpoints.run_files import WeightsRecord
+from mmaudio.distributed.collectives import barrier
 from mmaudio.distributed.devices import pick_device
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.files.atomic import check_writable
 from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.meters import Meters, Sum, Values
 from mmaudio.trainer.model_settings import uses_amp, uses_compile
-from mmaudio.trainer.optimizer import SkippedSteps, build_optimizer, set_lr_
-from mmaudio.trainer.parallel import check_room, full_tensor
-from mmaudio.trainer.resume import begin_or_resume
-from mmaudio.trainer.signals import StopSignals
-from mmaudio.trainer.stages import Missed, Stage
-from mmaudio.trainer.train_state import Stateful, TrainState
+from mmaudio.trainer.optimizer import build_optimizer
+from mmaudio.trainer.train_state import Stateful
 
 Beat = Callable[[str, int], None]  # (what is being done, finished iterations): says that the process goes on
 _NO_EPOCH = "stages are due every so many epochs, and nothing says how long one is; give updates_per_epoch=N"
@@ -48,7 +43,7 @@ class Loss:
 
 
 class Solver(ABC):
-    """One run of a task. Subclasses say what it learns; `run` is all that changes meanwhile.
+    """A task: its data, network, loss and optimizer, and what is averaged, recorded and checked. It holds nothing that changes.
 
     Attributes:
         best_metric: name of the value (`stage/name`) by which the best weights are kept, unless the settings name another; None keeps
@@ -61,28 +56,10 @@ class Solver(ABC):
     meters: Mapping[str, tuple[int, ...]] = {}
     stale_keys: Sequence[str] = ()
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        run_dir: Path,
-        ranks: Ranks,
-        device: torch.device,
-        beat: Beat = lambda *_: None,
-        added: Sequence[Stage] = (),
-    ) -> None:
-        """Collective. Build the run, continuing what its folder holds.
-
-        Args:
-            added: stages that training itself needs nothing of, such as sound and scores; a function is one as a `PlainStage`.
-        """
-        self.settings, self.ranks, self.device, self.beat, self.added = settings, ranks, device, beat, added
-        self.files = RunFiles(run_dir, settings.name())
+    def __init__(self, settings: TrainSettings, ranks: Ranks, device: torch.device, beat: Beat = lambda *_: None) -> None:
+        self.settings, self.ranks, self.device, self.beat = settings, ranks, device, beat
         self.amp, self.compiles = uses_amp(settings, device), uses_compile(settings, device)
         self.rows_per_rank = settings.batch_size // ranks.world_size
-        self.stop, self.missed = StopSignals(collective_timeout(settings.hang_timeout_s)), Missed()
-        self.open_data()
-        self.run: TrainState = begin_or_resume(self)
-        self.refusals = SkippedSteps(self.rows_per_rank, settings.max_skipped_steps, device)
 
     # ---- what every task says
 
@@ -153,13 +130,8 @@ class Solver(ABC):
         return WeightsRecord("", "", 0.0, "", steps_done, self.settings.name(), freeze=self.settings.freeze)
 
     def stages(self) -> Mapping[str, Callable[[int], Values]]:
-        """What is done between steps, in order: `valid`, `evaluate`, `generate`, as far as the task has them. Called on every rank."""
-        return {"valid": self.valid, **{stage.name: partial(stage, self) for stage in self.added}}
-
-    def judged_by(self) -> tuple[str | None, bool]:
-        """Name of the value by which the best weights are kept, and whether higher is better."""
-        name = self.settings.best_metric or self.best_metric
-        return name, any(name == f"{stage.name}/{key}" for stage in self.added for key in stage.higher_is_better)
+        """What the task itself does between steps besides validation: `evaluate`, `generate`. Called on every rank."""
+        return {}
 
     def updates_per_epoch(self) -> int:
         """Iterations of an epoch. Raises: UserError where neither settings nor data say."""
@@ -180,61 +152,36 @@ class Solver(ABC):
         """Operations of a step for a row of the batch, as far as they are known."""
         return None
 
-    # ---- one step, and one validation
+    # ---- validation
 
-    def run_step(self, batch: Any, steps_done: int) -> dict[str, Sum]:
-        """Collective. One iteration; `steps_done` are finished before it. A step whose gradient is not finite changes no weight."""
-        run, rate, found = self.run, self.run.schedule.learning_rate(steps_done), list[Loss]()
-        set_lr_(run.optimizer, rate)
+    @torch.no_grad()
+    def valid(self, objective: nn.Module, steps_done: int, progress: Callable[[], None]) -> Values:
+        """Collective. Averages over the rows of `build_batches("valid", …)`: all of them, or batches until `valid.max_rows` are reached.
 
-        def loss_of(part: Any) -> Tensor:
-            found.append(self._checked_loss(run.module, part, steps_done))
-            return found[-1].loss_b.sum() / self.rows_per_rank
+        Args:
+            objective: what `build_objective` made, whole on this process.
+            progress: called after every batch; where the run is asked to stop it raises, perhaps on some ranks alone.
+        """
+        meters = Meters({"loss": (), **self.meters}, self.device)
+        rows_left = (self.settings.valid.max_rows or math.inf) / self.ranks.world_size
+        with closed_after(self.build_batches("valid", steps_done)) as batches:
+            for batch in batches:
+                loss = self.checked_loss(objective, batch, steps_done)
+                meters.add({"loss": Sum.of(loss.loss_b), **loss.sums})
+                progress()
+                rows_left -= len(loss.loss_b)
+                if rows_left <= 0:
+                    break
+        barrier()  # where a rank that was asked to stop is heard
+        return meters.pop()
 
-        taken = run.descent.step([partial(loss_of, part) for part in self.micro_batches(batch)])
-        loss_b = torch.cat([each.loss_b.detach() for each in found])
-        self.refusals.note(taken.is_refused, loss_b, steps_done)
-        if run.ema and steps_done >= self.settings.ema.start:
-            run.ema.follow()
-        sums = {"loss": Sum.of(loss_b), "grad_norm": Sum.of(taken.grad_norm[None]), **_joined([each.sums for each in found])}
-        rate_sum = Sum.of(torch.full((1,), rate, device=self.device))
-        return {name: each.unless(taken.is_refused) for name, each in sums.items()} | {"lr": rate_sum}
-
-    def _checked_loss(self, module: nn.Module, batch: Any, steps_done: int) -> Loss:
+    def checked_loss(self, module: nn.Module, batch: Any, steps_done: int) -> Loss:
+        """As `loss`. Raises: UserError for a task whose losses are not one per row."""
         loss = self.loss(module, batch, steps_done)
         if not isinstance(loss, Loss) or loss.loss_b.dim() != 1:
             found = f"losses of shape {tuple(loss.loss_b.shape)}" if isinstance(loss, Loss) else f"a {type(loss).__name__}"
             raise UserError(f"{type(self).__name__}.loss gives {found}; want Loss(one loss per row, of shape (rows,))")
         return loss
-
-    @torch.no_grad()
-    def valid(self, steps_done: int) -> Values:
-        """Collective. Averages over the rows of `build_batches("valid", …)`: all of them, or batches until `valid.max_rows` are reached."""
-        meters, objective = Meters({"loss": (), **self.meters}, self.device), self.whole_objective()
-        rows_left = (self.settings.valid.max_rows or math.inf) / self.ranks.world_size
-        with closed_after(self.build_batches("valid", steps_done)) as batches:
-            for batch in batches:
-                loss = self._checked_loss(objective, batch, steps_done)
-                meters.add({"loss": Sum.of(loss.loss_b), **loss.sums})
-                self.beat("valid", steps_done)
-                rows_left -= len(loss.loss_b)
-                if rows_left <= 0:
-                    break
-        return meters.pop()
-
-    def whole_network(self) -> nn.Module:
-        """Collective. The network as one process can use it alone: of a shared one, a copy of its own."""
-        network = self.run.network
-        if not self.run.is_shared:
-            return network
-        tensors = network.state_dict()
-        check_room(tensors.values(), self.device)
-        barrier()  # a rank that has no room for it is heard here, and not waited for in the midst of gathering
-        return self.restore_network({name: full_tensor(tensor) for name, tensor in tensors.items()}).to(self.device)
-
-    def whole_objective(self) -> nn.Module:
-        """Collective. The objective of `whole_network`."""
-        return self.build_objective(self.whole_network()) if self.run.is_shared else self.run.objective
 
 
 @contextmanager
@@ -247,18 +194,6 @@ def closed_after(batches: Iterable[Any]) -> Iterator[Iterator[Any]]:
         close = getattr(going, "close", None)
         if close is not None:
             close()
-
-
-def _joined(parts: Sequence[Mapping[str, Sum]]) -> dict[str, Sum]:
-    """The sums of all parts of a batch together."""
-    return {name: _sum([part[name] for part in parts]) for name in parts[0]}
-
-
-def _sum(parts: Sequence[Sum]) -> Sum:
-    first, *others = parts
-    for each in others:
-        first = Sum(first.total + each.total, first.count + each.count)
-    return first
 
 
 def solver_class(target: str) -> type[Solver]:

@@ -1,10 +1,11 @@
 """What is done between steps, and when."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mmaudio.base.errors import listed
+from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.meters import Values
 
 
@@ -19,7 +20,34 @@ class Every:
         return steps_done > 0 and ((self.every > 0 and steps_done % self.every == 0) or steps_done in self.also)
 
 
-# ---- What is done between training steps besides validation, as the engine sees it: sound, scores, or whatever an entry point adds
+@dataclass(frozen=True)
+class StageTimes:
+    """When a stage is due; `at_start`: also before the first iteration, `at_end`: also after the last one."""
+
+    every: Every
+    at_start: bool = False
+    at_end: bool = False
+
+
+def stage_times(settings: TrainSettings, names: Collection[str], updates_per_epoch: Callable[[], int]) -> dict[str, StageTimes]:
+    """When each of a run's stages is due, without those that never are.
+
+    Args:
+        names: of the stages that the run has.
+        updates_per_epoch: called where a stage is due every so many epochs.
+    """
+
+    def every(epochs: int | None, interval: int) -> Every:
+        return Every(epochs * updates_per_epoch()) if epochs else Every(interval)
+
+    if settings.execute_only == "train":
+        return {}
+    times = {
+        "valid": StageTimes(every(settings.valid.every, settings.val_interval), settings.validate_first, at_end=True),
+        "evaluate": StageTimes(every(settings.evaluate.every, settings.eval_interval)),
+        "generate": StageTimes(every(settings.generate.every, settings.log_extra_interval), at_start=True),
+    }
+    return {name: each for name, each in times.items() if name in names and each.every.every}
 
 
 class Stage(Protocol):
@@ -37,26 +65,26 @@ class Stage(Protocol):
     def higher_is_better(self) -> frozenset[str]:
         """Those of them that are better the higher they are."""
 
-    def __call__(self, solver: Any, steps_done: int) -> Values:
-        """Collective. What is logged after so many finished iterations.
+    def __call__(self, trainer: Any, steps_done: int) -> Values:
+        """Collective. What is logged after so many finished iterations. `trainer` is the run's `Trainer`.
 
-        It may fail on some ranks only, as long as ranks talk to each other by the functions of `base.ranks`. `solver.stop.look` ends
+        It may fail on some ranks only, as long as ranks talk to each other by `distributed.collectives`. `trainer.stop.look` ends
         it early where the run was asked to stop; the run that goes on calls it anew.
         """
 
 
 @dataclass(frozen=True)
 class PlainStage:
-    """A function (solver, finished iterations) → numbers, as a stage."""
+    """A function (trainer, finished iterations) → numbers, as a stage."""
 
     name: str
     function: Callable[[Any, int], Values]
     measures: tuple[str, ...] = ()
     higher_is_better: frozenset[str] = frozenset()
 
-    def __call__(self, solver: Any, steps_done: int) -> Values:
+    def __call__(self, trainer: Any, steps_done: int) -> Values:
         """As the function."""
-        return self.function(solver, steps_done)
+        return self.function(trainer, steps_done)
 
 
 FAILED = "failed"  # of `<stage>/failed` in a run's metrics: how many times so far; 0 where what was missed was made up for

@@ -1,6 +1,5 @@
 """What changes while a run trains: built anew, from weights, or from a checkpoint."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,8 +12,6 @@ from mmaudio.trainer.ema_averages import PowerAverages
 from mmaudio.trainer.lr_schedule import Schedule
 from mmaudio.trainer.optimizer import OptimizerStep, optimizer_state, trained_parameters
 from mmaudio.trainer.parallel import is_sharded
-
-log = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
@@ -69,7 +66,7 @@ class TrainState:
     objective: nn.Module  # what computes the losses, on this process alone
     module: nn.Module  # the same, shared out among the ranks: what is trained
     optimizer: torch.optim.Optimizer
-    descent: OptimizerStep
+    optimizer_step: OptimizerStep
     schedule: Schedule
     ema: PowerAverages | None  # on rank 0, or of a shared network on every rank, if the run keeps averages
     stateful: Mapping[str, Stateful]
@@ -86,8 +83,8 @@ class TrainState:
     def _kept(self) -> dict[str, Stateful]:
         return {"best": self.best, "unfinished": self.unfinished, **self.stateful}
 
-    def state(self, steps_done: int) -> RunState:
-        """What training needs to go on: the live tensors, as shares where they are."""
+    def to_save(self, steps_done: int) -> RunState:
+        """What a checkpoint holds, all that training needs to go on: the live tensors, as shares where they are."""
         return RunState(
             steps_done,
             dict(self.network.state_dict()),

@@ -13,7 +13,16 @@ from mmaudio.files.ownership import move_aside
 from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow
 from mmaudio.weights.download import DownloadError, Remote, discard, download
-from mmaudio.weights.verification import MD5, contradiction, expected_checksum, fingerprint, forget, read_fingerprint, remember, remembered
+from mmaudio.weights.verification import (
+    MD5,
+    contradiction,
+    expected_checksum,
+    file_fingerprint,
+    forget,
+    read_fingerprint,
+    remember,
+    remembered,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +67,7 @@ def _is_known_right(row: WeightRow, target: Path) -> bool:
 def difference(row: WeightRow, target: Path) -> str | None:
     """In words, how the file at its default place differs from the published one; None if nothing is known to differ."""
     expected = expected_checksum(target, row.published_checksum)
-    return contradiction(target, fingerprint(target, expected), expected)
+    return contradiction(target, file_fingerprint(target, expected), expected)
 
 
 def cached_files(row: WeightRow) -> list[Path]:
@@ -91,7 +100,7 @@ def _right_in_cache(row: WeightRow) -> Path | None:
 def _cached_difference(row: WeightRow, path: Path) -> str | None:
     """In words, how a file of the hub's cache differs from the published one."""
     expected = row.published_checksum or hub.cached_checksum(path)
-    return contradiction(path, fingerprint(path, expected), expected)
+    return contradiction(path, file_fingerprint(path, expected), expected)
 
 
 def _refuse_offline(row: WeightRow, target: Path) -> None:

@@ -14,7 +14,7 @@ from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow, find_row
 from mmaudio.weights.fetch import cached_files, ensure
 from mmaudio.weights.hub import HubPlace
-from mmaudio.weights.verification import contradiction, expected_checksum, fingerprint, remember, remembered
+from mmaudio.weights.verification import contradiction, expected_checksum, file_fingerprint, remember, remembered
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _from_cache(row: WeightRow, place: hub.HubPlace, names: tuple[str, ...]) -> 
     else:
         path = hub.cache_file(row, place, name or hub.first_there(row, place, names))
     expected = hub.cached_checksum(path)
-    wrong = contradiction(path, fingerprint(path, expected), expected)
+    wrong = contradiction(path, file_fingerprint(path, expected), expected)
     if wrong:
         hub.drop_cached(path)
         found = f"{path.name} of {place.repo} is not what the hub says it is ({wrong}) and was removed from the cache"
@@ -160,7 +160,7 @@ def verify_row(row: WeightRow, root: Path) -> str:
             problems.add(row.told(f"{target} is missing"))
             continue
         expected = _published(row, file, target)
-        taken = fingerprint(target, expected, anew=True)
+        taken = file_fingerprint(target, expected, anew=True)
         wrong = contradiction(target, taken, expected)
         if wrong:
             problems.add(row.told(f"{target} is not the published file: {wrong}", f"`{row.fetch_command}` gets the right one"))
@@ -187,7 +187,7 @@ def _verify_cached(row: WeightRow, paths: list[Path]) -> str:
     compared = {}
     for path in paths:
         expected = row.published_checksum or hub.cached_checksum(path)
-        if wrong := contradiction(path, fingerprint(path, expected, anew=True), expected):
+        if wrong := contradiction(path, file_fingerprint(path, expected, anew=True), expected):
             raise UserError(row.told(f"{path} is not the published file: {wrong}", f"remove it and run `{row.fetch_command}`"))
         if expected is None:
             compared[path.name] = check_sums(path)

@@ -78,7 +78,7 @@ def read_fingerprint(path: Path, expected: str | None = None) -> Fingerprint:
     return Fingerprint(before.st_size, before.st_mtime_ns, **{name: digest.hexdigest() for name, digest in digests.items()})
 
 
-def fingerprint(path: Path, expected: str | None = None, *, anew: bool = False) -> Fingerprint:
+def file_fingerprint(path: Path, expected: str | None = None, *, anew: bool = False) -> Fingerprint:
     """The fingerprint of `path`, to compare with `expected`: the remembered one, or computed (always if `anew`) and remembered."""
     known = remembered(path)
     if known is not None and not anew and known.can_answer(expected):
@@ -128,12 +128,12 @@ def checksum(path: Path) -> str:
     Raises: UserError where nothing is at `path`, or the folder is empty.
     """
     if path.is_file():
-        return f"sha256:{fingerprint(path).sha256}"
+        return f"sha256:{file_fingerprint(path).sha256}"
     rows = (row for row in CATALOGUE.values() if row.subfolder)
     members = next((list(found.values()) for row in rows if len(found := row.found_in(path)) == len(row.files)), None)
     if members is None and path.is_dir():
         members = sorted(Path(entry.path) for entry in os.scandir(path) if entry.is_file() and not entry.name.startswith("."))
     if not members:
         raise UserError(f"no weight file at {path}, so it has no checksum; name a file, or a folder of files")
-    lines = sorted(f"{member.name} {fingerprint(member).sha256}\n" for member in members)
+    lines = sorted(f"{member.name} {file_fingerprint(member).sha256}\n" for member in members)
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"

@@ -94,12 +94,20 @@ def test_a_written_copy_frees_its_memory():
 
 
 WRITE = """
-import sys
+import os, sys
 from pathlib import Path
 import torch
 from mmaudio.checkpoints.save import BackgroundWriter, HostCopies
 from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord
 from mmaudio.checkpoints.save import save_checkpoint
+for _ in sys.stdin:  # a process for each line, which is to be killed
+    if not (child := os.fork()):
+        break
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("over", flush=True)
+else:
+    sys.exit()
 files, live, copies, writer = RunFiles(Path(sys.argv[1]), "x"), torch.ones(200_000), HostCopies(), BackgroundWriter()
 for step in range(1, 10**6):
     copied = copies.copy(RunState(step, {"w": live.fill_(step)}, {"state": {}, "param_groups": []}, {"last_epoch": step}, None))
@@ -110,16 +118,21 @@ for step in range(1, 10**6):
 
 
 def test_a_kill_during_a_write_leaves_whole_checkpoints(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path)], cwd=ROOT, **pipes)
     for tries in range(4):
-        process = subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
+        print("go", file=process.stdin, flush=True)
+        writer = int(process.stdout.readline())
         for _ in range(4):
             process.stdout.readline()
         time.sleep(0.003 * tries)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        os.kill(writer, signal.SIGKILL)
+        while not process.stdout.readline().endswith("over\n"):
+            pass
         found = newest_checkpoint(RunFiles(tmp_path, "x"))
         assert found.skipped == ()
         assert found.state.weights["w"].eq(found.state.steps_done).all()
+    process.communicate()
     sweep_below(tmp_path)  # a kill may also fall into the write of a record
     assert not any(name.endswith(".tmp") for name in os.listdir(tmp_path))
 

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 import mmaudio
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import DTYPES, torch_dtype
-from mmaudio.checkpoints.export import convert, describe, find_weights, write_export
+from mmaudio.checkpoints.export import convert, find_weights, weights_metadata, write_export
 from mmaudio.checkpoints.load import load_checkpoint, load_weights, read_record
-from mmaudio.checkpoints.run_files import WeightsRecord, record_path
+from mmaudio.checkpoints.run_files import WeightsRecord, record_beside
 from mmaudio.files.checksums import DamagedFileError, content_id
 
 RECORD = WeightsRecord("nano_44k", "44k", 2.0, "lite", 7, "1e5", final_cond="extended", dropped=("clip", "text"), freeze=("a.*",))
@@ -31,14 +31,14 @@ WEIGHTS = {
 
 
 def exported(path: Path, dtype: str = "fp32", record: WeightsRecord = RECORD) -> Path:
-    write_export(path, convert(WEIGHTS, torch_dtype(dtype)), describe(record, WEIGHTS, dtype))
+    write_export(path, convert(WEIGHTS, torch_dtype(dtype)), weights_metadata(record, WEIGHTS, dtype))
     return path
 
 
 def told_of(path: Path) -> dict[str, object]:
     """What a file says of itself, read as a stranger would."""
     if path.suffix == ".pth":
-        return json.loads(record_path(path).read_text())
+        return json.loads(record_beside(path).read_text())
     with safe_open(path, framework="pt") as file:
         strings = file.metadata()
     texts = ("variant", "mode", "backend", "exp_id", "final_cond", "dtype", "format", "checksum")
@@ -91,7 +91,7 @@ def test_tensors_come_back(tmp_path, suffix, dtype):
 
 def test_from_one_format_to_the_other_and_back(tmp_path):
     first = exported(tmp_path / "first.safetensors")
-    write_export(tmp_path / "second.pth", convert(load_weights(first), torch.float32), describe(RECORD, WEIGHTS, "fp32"))
+    write_export(tmp_path / "second.pth", convert(load_weights(first), torch.float32), weights_metadata(RECORD, WEIGHTS, "fp32"))
     write_export(tmp_path / "third.safetensors", convert(load_weights(tmp_path / "second.pth"), torch.float32), {})
     assert (tmp_path / "second.pth").stat().st_size < 10_000, "every tensor is saved by itself, not with the file it was read from"
     third = load_weights(tmp_path / "third.safetensors")
@@ -159,7 +159,7 @@ def test_metadata_of_another_program_is_no_record(tmp_path):
     path = tmp_path / "some.safetensors"
     save_file(WEIGHTS, path, {"format": "pt", "step": "about ten"})
     assert read_record(path) is None
-    record_path(path).write_text(
+    record_beside(path).write_text(
         json.dumps({"variant": "x", "mode": "16k", "duration_s": 1.0, "backend": "lite", "step": 1, "exp_id": "y"})
     )
     with pytest.raises(UserError, match=r"some\.safetensors\.json is no readable record"):
@@ -181,8 +181,8 @@ def test_weights_alone_are_no_checkpoint(tmp_path):
 
 def test_a_record_from_before_a_field_was_added(tmp_path):
     path = exported(tmp_path / "some.pth")
-    old = json.loads(record_path(path).read_text())
-    record_path(path).write_text(json.dumps({name: old[name] for name in list(old)[:7]}))
+    old = json.loads(record_beside(path).read_text())
+    record_beside(path).write_text(json.dumps({name: old[name] for name in list(old)[:7]}))
     assert read_record(path) == WeightsRecord("nano_44k", "44k", 2.0, "lite", 7, "1e5")
 
 

@@ -13,7 +13,7 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints import save as saving
 from mmaudio.checkpoints.load import foreign_record, load_checkpoint, load_weights, newest_checkpoint, read_record
-from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord, record_path
+from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord, record_beside
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
 from mmaudio.files.checksums import DamagedFileError
 from mmaudio.settings.schema import LONGEST_OF_A_RUN
@@ -101,7 +101,7 @@ def test_nothing_usable_is_no_new_start(files):
 def test_what_is_no_damage_is_never_skipped(files, monkeypatch):
     save_checkpoint(files, state(1), record(1))
     save_checkpoint(files, state(2), record(2))
-    path = record_path(files.checkpoint_last)
+    path = record_beside(files.checkpoint_last)
     whole = path.read_text()
     path.write_text(whole.replace('"format_version": 1', '"format_version": 99'))
     with pytest.raises(UserError, match="format version 99"):
@@ -153,7 +153,7 @@ def test_files_of_others_get_names_of_their_own(files, caplog):
     save_file(files.checkpoint_shadow, state(2).entries(), record(2, "another"))
     files.weights_last.write_text("mine")
     files.weights_shadow.mkdir()
-    record_path(files.weights_last).write_text("my notes")
+    record_beside(files.weights_last).write_text("my notes")
     published = files.checkpoint_last.read_bytes()
     for step in (4, 5, 6):
         save_checkpoint(files, state(step), record(step), keep=1 + step % 2)
@@ -212,7 +212,7 @@ def test_files_that_would_run_code_are_refused(tmp_path):
 
 def test_another_format_version_is_refused(files):
     save_checkpoint(files, state(1), record(1))
-    path = record_path(files.checkpoint_last)
+    path = record_beside(files.checkpoint_last)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
     with pytest.raises(UserError, match="format version 99; this mmaudio reads 1"):
         load_checkpoint(files.checkpoint_last)
@@ -317,7 +317,7 @@ def test_a_record_says_which_file_it_was_written_for(files, caplog):
     paths = (files.weights_last, files.weights_shadow, files.checkpoint_last, files.checkpoint_shadow)
     assert [foreign_record(path) for path in paths] == [None] * 4
     put(files.weights_last, state(3, 3.0).weights)
-    beside = record_path(files.weights_last)
+    beside = record_beside(files.weights_last)
     sentence = f"{beside} was not written for the last_try_last.pth that is there now: one of the two was replaced; put the right one back"
     with pytest.raises(UserError) as caught:
         load_weights(files.weights_last)
@@ -339,7 +339,7 @@ def test_a_checkpoint_of_another_step_is_gone_on_with_and_that_is_said(files, ca
     for _ in range(2):
         assert newest_checkpoint(files).state.steps_done == 3
     assert [line.message.split(":")[0] for line in caplog.records] == [
-        f"{record_path(files.checkpoint_last)} was not written for the {files.checkpoint_last.name} that is there now"
+        f"{record_beside(files.checkpoint_last)} was not written for the {files.checkpoint_last.name} that is there now"
     ]
 
 
@@ -378,4 +378,4 @@ def test_the_longest_name_of_a_run_s_file_leaves_room_for_it(tmp_path):
     paths += [files.weights_copy(steps), files.checkpoint_copy(steps), tmp_path / f"{exp_id}_ema_sigma{0.0123456:g}_step{steps}.pth"]
     assert len(paths) == 9
     for path in (*paths, *(path.with_name(f"{path.stem}_export.pth") for path in paths)):
-        record_path(path).touch()  # raises OSError for a name that no file may have
+        record_beside(path).touch()  # raises OSError for a name that no file may have

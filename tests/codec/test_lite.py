@@ -25,7 +25,7 @@ def bounces_of(material):
     return next(bounces for bounces in drawn if bounces.ball.material == material)
 
 
-@pytest.fixture(params=[(mode, material) for mode in MODES for material in MATERIALS], ids="-".join)
+@pytest.fixture(scope="module", params=[(mode, material) for mode in MODES for material in MATERIALS], ids="-".join)
 def round_trip(request):
     mode, material = request.param
     rate_hz, channels = MODES[mode].rate_hz, MODES[mode].latent_channels

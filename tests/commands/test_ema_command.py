@@ -1,9 +1,7 @@
 """`mmaudio ema` on a run that train.py left: what it writes, what it prints, and what it says of mistakes."""
 
 import json
-import runpy
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +12,9 @@ from PIL import Image
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.generate.model import ModelChoice, load_model
 from mmaudio.trainer.tracker import read_metrics
-from tests.conftest import own_handlers
+from tests.conftest import train_in_process
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ("num_iterations=4", "ema.checkpoint_every=2", "learning_rate=1e-3", "exp_id=birds", "validate_first=False")
 
 
@@ -25,12 +22,7 @@ SETTINGS = ("num_iterations=4", "ema.checkpoint_every=2", "learning_rate=1e-3", 
 def trained(tmp_path_factory) -> Path:
     """A folder in which train.py has made the run output/birds, with snapshots of steps 2 and 4."""
     folder = write_tiny_data(tmp_path_factory.mktemp("work"))
-    with own_handlers(), pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["train.py", *TINY, *SETTINGS, *data_overrides(folder)])
-        with pytest.raises(SystemExit) as leave:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-    assert leave.value.code == 0
+    train_in_process(folder, *TINY, *SETTINGS, *data_overrides(folder))
     return folder
 
 

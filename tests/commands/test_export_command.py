@@ -10,7 +10,7 @@ import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.load import load_weights, read_record
-from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord, record_path
+from mmaudio.checkpoints.run_files import RunFiles, RunState, WeightsRecord, record_beside
 from mmaudio.checkpoints.save import save_checkpoint, save_file, save_weights
 from mmaudio.commands.weights import _export_action
 from mmaudio.network import build_network
@@ -165,7 +165,7 @@ def test_a_backend_that_nothing_knows_is_refused(run):
 
 def test_a_run_that_trained_on_after_its_averages_is_asked_about(run):
     for name, step in (("birds_ema_final.pth", 3), ("birds_last.pth", 7)):
-        beside = record_path(run / name)
+        beside = record_beside(run / name)
         beside.write_text(json.dumps(json.loads(beside.read_text()) | {"step": step}))
     want = "birds_ema_final.pth is of step 3 and birds_last.pth of step 7; say which is meant: --weights ema or --weights last"
     assert sentences_of("birds") == [want]
@@ -179,5 +179,5 @@ def test_bad_weights_are_sentences(run):
     assert sentences_of(run)[0].startswith("birds/birds_ema_final.pth is no readable weights file: ")
     torch.save(some_weights(1) | {"latent_std": torch.full((1, 1, 20), float("inf"))}, path)
     assert sentences_of(run)[0].startswith("birds/birds_ema_final.pth holds numbers that are not finite, the first in latent_std")
-    record_path(path).write_text("{}")
+    record_beside(path).write_text("{}")
     assert sentences_of(run)[0].startswith("birds/birds_ema_final.pth.json is no readable record")

@@ -28,7 +28,7 @@ def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     sync = manifest("synchformer_audio") | manifest("synchformer_compare") | manifest("synchformer_visual")
     return {
-        "passt": write_state(folder / "passt.pt", shapes_of(passt.build_network())),
+        "passt": write_state(folder / "passt.pt", shapes_of(passt.build_passt())),
         "clap_laion": write_clap(folder / "clap.pt"),
         "roberta_tokenizer": write_tokenizer(folder / "tokens"),
         "synchformer": write_state(folder / "sync.pth", sync),

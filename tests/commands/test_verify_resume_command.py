@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.checkpoints.difference import TOLERANCE, compare, named_tensors, verdict
+from mmaudio.checkpoints.difference import TOLERANCE, compare_runs, tensors_by_path, verdict
 from mmaudio.checkpoints.run_files import RunFiles
 from mmaudio.commands import verify_resume as runs
 from mmaudio.commands.verify_resume import EXP_ID, TrainCommand, end_all, train_words
@@ -54,7 +54,7 @@ def test_a_killed_run_ends_as_a_straight_one(words, straight, tmp_path):
     for path in (files.checkpoint_last, files.checkpoint_last.with_name(f"{files.checkpoint_last.name}.json"), files.ema_final):
         path.unlink()  # the shadow is of step 2, as a kill in the middle leaves it
     train_here(words, killed)
-    found = compare(straight, killed, EXP_ID)
+    found = compare_runs(straight, killed, EXP_ID)
     assert found.first is None and found.num_tensors > 300
     assert verdict(found, 0.0) == f"none of the {found.num_tensors} tensors differs"
 
@@ -68,17 +68,17 @@ def test_the_tensor_that_differs_is_named(straight, tmp_path):
     largest = weight.abs().max()
     weight[0, 0] += 0.5 * largest
     torch.save(content, path)
-    found = compare(straight, changed, EXP_ID)
+    found = compare_runs(straight, changed, EXP_ID)
     assert found.first.name == "checkpoint: weights/clip_input_proj.0.weight" and found.num_differing == 1
     assert found.first.largest == pytest.approx(float(0.5 * largest)) and 0.3 < found.first.relative <= 0.5
     told = verdict(found, 0.0)
     assert told.startswith("checkpoint: weights/clip_input_proj.0.weight is the first of 1 of") and "largest difference" in told
-    assert compare(straight, changed, EXP_ID, tolerance=0.6).first is None
-    assert compare(straight, changed, EXP_ID, tolerance=TOLERANCE).first is not None
+    assert compare_runs(straight, changed, EXP_ID, tolerance=0.6).first is None
+    assert compare_runs(straight, changed, EXP_ID, tolerance=TOLERANCE).first is not None
 
 
 def test_optimizer_and_averages_are_compared_and_names_too(straight):
-    names = set(named_tensors(torch.load(RunFiles(straight, EXP_ID).checkpoint_last, weights_only=True), ""))
+    names = set(tensors_by_path(torch.load(RunFiles(straight, EXP_ID).checkpoint_last, weights_only=True), ""))
     assert {name.split("/")[0] for name in names} >= {"weights", "optimizer", "ema"}
 
 
@@ -87,12 +87,12 @@ def test_shapes_missing_tensors_and_signs_of_zero(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         torch.save({"weights": entry}, RunFiles(folder, EXP_ID).checkpoint_last)
-    signs, shapes = compare(tmp_path / "a", tmp_path / "b", EXP_ID), compare(tmp_path / "a", tmp_path / "c", EXP_ID)
+    signs, shapes = compare_runs(tmp_path / "a", tmp_path / "b", EXP_ID), compare_runs(tmp_path / "a", tmp_path / "c", EXP_ID)
     assert signs.num_differing == 2 and signs.first.name.endswith("weights/x"), "bit for bit, and y is not there"
-    assert "only in one of the two" in compare(tmp_path / "b", tmp_path / "a", EXP_ID, tolerance=1.0).first.told
+    assert "only in one of the two" in compare_runs(tmp_path / "b", tmp_path / "a", EXP_ID, tolerance=1.0).first.told
     assert "(2,) in one and (3,) in the other" in shapes.first.told
     with pytest.raises(UserError, match="no file at"):
-        compare(tmp_path / "a", tmp_path / "d", EXP_ID)
+        compare_runs(tmp_path / "a", tmp_path / "d", EXP_ID)
 
 
 def test_what_train_is_asked_for():

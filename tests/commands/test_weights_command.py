@@ -2,9 +2,7 @@
 
 import hashlib
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -140,9 +138,7 @@ def test_mistakes_are_sentences(run_command, place, words, sentence):
 
 
 def test_export_is_handed_on(run_command, monkeypatch):
-    export = ModuleType("mmaudio.commands.weights")
-    export.main = lambda argv: print("export", argv) or 0
-    monkeypatch.setitem(sys.modules, "mmaudio.commands.weights", export)
+    monkeypatch.setattr("mmaudio.commands.weights._export_action", lambda argv: print("export", argv) or 0)
     ended = run_command("weights", "export", "--weights", "w.pth", "--help")
     assert ended.out == "export ['--weights', 'w.pth', '--help']\n"
 

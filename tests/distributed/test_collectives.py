@@ -118,7 +118,8 @@ def test_too_many_tasks_for_the_devices(environment, monkeypatch):
 
 JOIN = """
 import torch, torch.distributed as dist
-from mmaudio.distributed.collectives import process_group, read_ranks
+from mmaudio.distributed.collectives import process_group
+from mmaudio.distributed.ranks import read_ranks
 ranks, total = read_ranks(), torch.ones(1)
 with process_group(ranks, torch.device("cpu")) as store:
     dist.all_reduce(total)

@@ -15,7 +15,7 @@ from mmaudio.media.sample_marks import read_sample_mark
 from tests.trainer.tiny_stores import tiny_settings
 
 
-def solver_of(folder, rank=0):
+def trainer_of(folder, rank=0):
     return SimpleNamespace(settings=tiny_settings(folder, "x"), device=torch.device("cpu"), ranks=Ranks(rank, 2))
 
 
@@ -27,9 +27,9 @@ def loads(monkeypatch):
 
 
 def test_it_is_loaded_once(tmp_path, loads):
-    backend, solver = LazyBackend(), solver_of(tmp_path)
+    backend, trainer = LazyBackend(), trainer_of(tmp_path)
     assert loads == []
-    assert [backend.here(solver), backend.everywhere(solver), backend.here(solver)] == [1, 1, 1]
+    assert [backend.here(trainer), backend.everywhere(trainer), backend.here(trainer)] == [1, 1, 1]
     assert len(loads) == 1
 
 
@@ -37,23 +37,23 @@ def test_it_is_tried_again_where_it_could_not_be_loaded(tmp_path, monkeypatch, l
     def fail(*_):
         raise UserError("no ears")
 
-    backend, solver = LazyBackend(), solver_of(tmp_path)
+    backend, trainer = LazyBackend(), trainer_of(tmp_path)
     with monkeypatch.context() as deaf:
         deaf.setattr("mmaudio.evaluation.training_stages.Backend.load", fail)
         for load in (backend.here, backend.everywhere):
             with pytest.raises(UserError, match="no ears"):
-                load(solver)
-    assert backend.here(solver) == 1
+                load(trainer)
+    assert backend.here(trainer) == 1
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_where_another_rank_has_none_all_are_told(tmp_path, monkeypatch, loads, rank):
-    backend, solver = LazyBackend(), solver_of(tmp_path, rank)
+    backend, trainer = LazyBackend(), trainer_of(tmp_path, rank)
     with monkeypatch.context() as two:
         two.setattr("mmaudio.distributed.collectives.gather_objects", lambda mine: [mine, ["the other has no ears"]])
         with pytest.raises(UserError, match="the other has no ears"):
-            backend.everywhere(solver)
-    assert backend.here(solver) == 1
+            backend.everywhere(trainer)
+    assert backend.here(trainer) == 1
 
 
 @pytest.mark.parametrize("name", ["real", "000000002"])

@@ -94,6 +94,7 @@ def last_line(ended):
     return ended.out.rstrip().rsplit("\n", 1)[-1]
 
 
+@pytest.mark.slow
 def test_without_what_sounds_it_training_goes_on_and_says_what_is_not_done(run_script, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words, run = words_for(data, *DEAF), tmp_path / "output/deaf"

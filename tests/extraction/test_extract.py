@@ -60,6 +60,7 @@ def test_ids_captions_and_features_survive(run_script, videos, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["some.name", "some.name.json", "some.name.tsv"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_two_processes_and_ends_the_same(run_script, videos, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert extract(run_script, videos, whole).code == 0
@@ -218,6 +219,7 @@ def test_two_additions_to_one_store_do_not_lose_rows(run_script, videos, tmp_pat
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_processes_give_up_together(run_script, videos, tmp_path):
     shutil.copytree(videos / "clips", tmp_path / "clips")
     shutil.copy(videos / "set.tsv", tmp_path / "set.tsv")

@@ -121,7 +121,7 @@ STAGES = {
     "rows under way": lambda patch: dies_at(patch, RowWriter, "keep", 4),
     "rows final": lambda patch: patch.setattr(extraction, "_do_captions", dies),
     "captions under way": dies_in_captions,
-    "captions done": lambda patch: patch.setattr(extraction, "finish", dies),
+    "captions done": lambda patch: patch.setattr(extraction, "finish_store", dies),
     "gaps being closed": lambda patch: dies_at(patch, finish, "close_gaps", 2),
     "gaps closed": lambda patch: patch.setattr(finish, "_put_texts", dies),
     "texts put": lambda patch: patch.setattr(finish, "_moments", dies),

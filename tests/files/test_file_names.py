@@ -130,7 +130,7 @@ def test_a_file_of_another_kind_is_not_replaced(tmp_path: Path, content: str) ->
 
 MEDIA = re.compile(r"\.(flac|wav|mp4|mp3)\b|suffix\b")
 OF_AN_ID = re.compile(r"(?<![a-z_])(job\.name|clip_?id|name_id|row_id|clip|ids?|ids\[.*\]|row\[.id.\])(?![a-z_])")
-OF_OUR_OWN = {"media/example_files.py", "report/media_folder.py"}  # files called by an example, or by their place on a page
+OF_OUR_OWN = {"media/synthetic.py", "report/media_copies.py"}  # files called by an example, or by their place on a page
 
 
 def _unnamed(tree: ast.AST) -> list[str]:
@@ -151,7 +151,7 @@ def test_no_file_is_called_by_an_id_but_through_one_function() -> None:
     sources = {str(path.relative_to(ROOT / "mmaudio")): path for path in (ROOT / "mmaudio").rglob("*.py")}
     found = {name: _unnamed(ast.parse(path.read_text())) for name, path in sources.items() if name not in OF_OUR_OWN}
     assert {name: places for name, places in found.items() if places} == {
-        "base/config_files.py": ["folder / group / f\"{name.removesuffix('.yaml')}.yaml\""],  # names of config files
+        "settings/config_files.py": ["folder / group / f\"{name.removesuffix('.yaml')}.yaml\""],  # names of config files
         "metrics/av_bench.py": ["chosen / (flat_names[clip_id] + path.suffix.lower())"],  # names of its own, taken back to ids
     }
 

@@ -11,7 +11,7 @@ import torch
 from mmaudio.media.device_resize import Cut, PictureLayout, Planes, resize, rgb_of, scene_frames, sync_frames, taps_of
 from mmaudio.media.frame_streams import scene_frame, sync_frame
 from mmaudio.media.mp4 import write_video
-from mmaudio.media.yuv_video import copy_planes_, has_planes, layout_of, planes_of
+from mmaudio.media.yuv_video import copy_planes_, has_planes, picture_layout, planes_of
 from tests.media.test_real_media import VIDEO
 
 BT709, NOT_TOLD, BT601, SMPTE240M, BT2020, RESERVED = 1, 2, 6, 7, 9, 3  # colour matrix codes of ITU-T H.273
@@ -58,9 +58,9 @@ def host_rgb(frame):
 
 
 def planes_from(frames, scene_index, sync_index):
-    assert len({layout_of(frame) for frame in frames}) == 1
+    assert len({picture_layout(frame) for frame in frames}) == 1
     packed = torch.stack([planes_of(frame) for frame in frames])
-    return Planes(packed, layout_of(frames[0]), torch.tensor(scene_index), torch.tensor(sync_index))
+    return Planes(packed, picture_layout(frames[0]), torch.tensor(scene_index), torch.tensor(sync_index))
 
 
 def assert_alike(got, want):
@@ -86,20 +86,20 @@ def test_every_triple_of_levels(matrix, pix_fmt):
         packed = np.concatenate([luma.ravel(), blue.ravel(), red.ravel()])
         frame = av.VideoFrame.from_ndarray(packed.reshape(768, 512), format=pix_fmt)
         frame.colorspace = matrix
-        assert torch.equal(rgb_of(planes_of(frame)[None], layout_of(frame))[0], host_rgb(frame))
+        assert torch.equal(rgb_of(planes_of(frame)[None], picture_layout(frame))[0], host_rgb(frame))
 
 
 @pytest.mark.parametrize("matrix", [BT709, NOT_TOLD, BT601, SMPTE240M, BT2020])
 @pytest.mark.parametrize("value_range", [0, LIMITED, FULL])
 def test_matrices_and_ranges(matrix, value_range):
     frame = made_frame(256, 256, matrix=matrix, value_range=value_range)
-    assert torch.equal(rgb_of(planes_of(frame)[None], layout_of(frame))[0], host_rgb(frame))
+    assert torch.equal(rgb_of(planes_of(frame)[None], picture_layout(frame))[0], host_rgb(frame))
 
 
 @pytest.mark.parametrize("width", [2, 14, 46, 62, 94, 1918])
 def test_last_columns(width):
     frame = made_frame(6, width)
-    assert torch.equal(rgb_of(planes_of(frame)[None], layout_of(frame))[0], host_rgb(frame))
+    assert torch.equal(rgb_of(planes_of(frame)[None], picture_layout(frame))[0], host_rgb(frame))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_last_columns(width):
 )
 def test_encoded_clips(tmp_path, height, width, matrix, pix_fmt):
     frames = decoded(write_clip(tmp_path / "a.mp4", 3, height, width, matrix=matrix, pix_fmt=pix_fmt))
-    assert len(frames) == 3 and frames[0].colorspace == matrix and layout_of(frames[0]).is_full_range == (pix_fmt == "yuvj420p")
+    assert len(frames) == 3 and frames[0].colorspace == matrix and picture_layout(frames[0]).is_full_range == (pix_fmt == "yuvj420p")
     assert_as_on_the_host(frames)
 
 

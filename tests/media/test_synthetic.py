@@ -15,7 +15,7 @@ from mmaudio.media.synthetic import (
     SIZES,
     Ball,
     Bounces,
-    describe,
+    clip_facts,
     draw_bounces,
     render_frame,
     render_frames,
@@ -90,7 +90,7 @@ def test_the_ball_is_on_the_floor_at_every_impact_and_only_then(bounces):
 @pytest.mark.parametrize("bounces", CLIPS, ids=lambda bounces: bounces.ball.caption)
 def test_every_impact_is_heard_where_it_is_seen(bounces):
     sound = np.abs(render_sound(bounces, RATE_HZ))
-    heard = describe(bounces)["impacts_s"]
+    heard = clip_facts(bounces)["impacts_s"]
     assert heard == [round(t, 4) for t in bounces.impacts_s if t < bounces.duration_s]
     assert not sound[: round(bounces.impacts_s[0] * RATE_HZ)].any()
     window = RATE_HZ // 50

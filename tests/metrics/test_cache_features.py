@@ -18,7 +18,7 @@ from mmaudio.files.locks import hold_target
 from mmaudio.metrics.extractors import available as table
 from mmaudio.metrics.extractors import cache_update as parts
 from mmaudio.metrics.extractors.cache_features import extract_features
-from mmaudio.metrics.extractors.cache_update import read_record
+from mmaudio.metrics.extractors.cache_update import read_cache_record
 from mmaudio.metrics.feature_cache import foreign_features, read_features, remove_features, write_features
 from tests.conftest import ROOT
 from tests.metrics.toy_extractor import STEMS, ToyJudge, toys, write_sounds
@@ -56,7 +56,7 @@ def test_features_of_any_id_are_kept_by_it(toy):
     ids = all_ids(toy)
     (sound,) = write_sounds(toy / "sounds", ["x"]).values()
     assert extract(toy, dict.fromkeys(ids, sound)) == {}
-    assert set(read_features(toy / "cache", STEMS[0])) == set(ids) == set(read_record(toy / "cache")[STEMS[0]].stamps)
+    assert set(read_features(toy / "cache", STEMS[0])) == set(ids) == set(read_cache_record(toy / "cache")[STEMS[0]].stamps)
     assert sorted(path.name for path in toy.iterdir()) == [".weights.pt.checksum.json", "cache", "sounds", "weights.pt"]
     assert len(list((toy / "cache").rglob("*"))) == 3
 
@@ -173,7 +173,7 @@ def test_an_interrupted_run_goes_on(toy, monkeypatch):
     monkeypatch.setattr(ToyJudge, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         extract(toy, items)
-    assert read_record(toy / "cache")[STEMS[0]].stamps == {}
+    assert read_cache_record(toy / "cache")[STEMS[0]].stamps == {}
     soundfile.write(items[IDS[0]], np.linspace(-0.5, 0.5, 8000), 8000)
     assert extract(toy, items) == {} and len(seen) == 4 + 4  # the changed one, the lost one, and two that were not reached
     got = read_features(toy / "cache", STEMS[0])
@@ -219,7 +219,7 @@ def test_a_record_and_parts_of_others_are_not_touched(toy):
     content = json.loads(record.read_text())
     assert content.pop("mark")["of"] == "cache"
     record.write_text(json.dumps(content))  # as 0.1.0 wrote it
-    assert read_record(toy / "cache")[STEMS[0]].stamps.keys() == set(IDS), "it can be read"
+    assert read_cache_record(toy / "cache")[STEMS[0]].stamps.keys() == set(IDS), "it can be read"
     with pytest.raises(UserError, match=r"cache\.json was not made by this program .* move it aside: mv"):
         extract(toy, items)
     (toy / "cache").rename(toy / "moved")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.metrics.comparison import compare
+from mmaudio.metrics.comparison import compare_scores
 
 NUM = 60
 
@@ -20,7 +20,7 @@ def result(shift=0.0, **values):
 
 
 def rows(a, b):
-    return {row.name: row for row in compare(a, b)}
+    return {row.name: row for row in compare_scores(a, b)}
 
 
 def test_a_difference_that_all_clips_share_has_an_interval_of_its_own_though_clips_vary():
@@ -41,7 +41,7 @@ def test_the_interval_is_of_paired_differences_and_comes_of_the_seed():
     low, high = rows(a, b)["onset_f1"].interval
     half = 1.96 * noise.std(ddof=1) / np.sqrt(NUM)
     assert (low, high) == (pytest.approx(noise.mean() - half, abs=0.006), pytest.approx(noise.mean() + half, abs=0.006))
-    assert compare(a, b) == compare(a, b)
+    assert compare_scores(a, b) == compare_scores(a, b)
 
 
 def test_numbers_that_are_not_there_are_said():
@@ -60,7 +60,7 @@ def test_every_field_of_unlike_protocols_is_named_with_both_values():
     a, b = result(), result()
     b["protocol"] |= {"seed": 7, "metrics": {"onset_f1": 2}, "rate_hz": 16000}
     with pytest.raises(UserError) as refused:
-        compare(a, b)
+        compare_scores(a, b)
     assert refused.value.sentences == (
         "seed is 0 in the first result and 7 in the second; evaluate both alike to compare them",
         "metrics.onset_f1 is 1 in the first result and 2 in the second; evaluate both alike to compare them",
@@ -73,4 +73,4 @@ def test_a_file_of_something_else_is_refused(part):
     a, b = result(), result()
     del b[part]
     with pytest.raises(UserError, match=f"the second result has no {part}.*evaluate anew"):
-        compare(a, b)
+        compare_scores(a, b)

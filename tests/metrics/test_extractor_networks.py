@@ -124,12 +124,12 @@ def test_captions_end_to_end(weights, clap_file, tmp_path):
 
 @pytest.fixture(scope="module")
 def passt_file(weights):
-    return write_state(weights / "passt.pt", shapes_of(passt.build_network()))
+    return write_state(weights / "passt.pt", shapes_of(passt.build_passt()))
 
 
 def test_passt_is_built_in_silence_and_leaves_no_trace(capfd, passt_file):
     before = torch.get_rng_state()
-    network = passt.build_network()
+    network = passt.build_passt()
     assert torch.equal(torch.get_rng_state(), before) and capfd.readouterr() == ("", "")
     assert len(shapes_of(network)) == 159 and sum(tensor.numel() for tensor in network.parameters()) == 86_153_758
     state = torch.load(passt_file, weights_only=True)

@@ -12,7 +12,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.media.audio import MediaError, Sound
 from mmaudio.metrics.extractors import JUDGES, extractors_for, waves
 from mmaudio.metrics.extractors import available as requirements
-from mmaudio.metrics.extractors.available import check_requirements, needed_weights
+from mmaudio.metrics.extractors.available import check_requirements, weights_needed
 from mmaudio.metrics.extractors.clap import fill_ten_seconds
 from mmaudio.metrics.extractors.waves import first_samples, read_centred, read_exactly, resample_default
 from mmaudio.metrics.feature_cache import CACHE_FILES
@@ -24,7 +24,7 @@ def test_the_table_agrees_with_caches_and_the_catalogue():
     stems = [stem for judge in JUDGES.values() for stem in judge.stems]
     assert len(stems) == len(set(stems)) and set(stems) <= set(CACHE_FILES)
     assert {name: judge.name for name, judge in JUDGES.items()} == {name: name for name in JUDGES}
-    assert set(needed_weights(JUDGES.values())) <= set(CATALOGUE)
+    assert set(weights_needed(JUDGES.values())) <= set(CATALOGUE)
 
 
 def test_judges_for_stems():

@@ -48,7 +48,7 @@ class ToyJudge(FeatureExtractor):
 
 def toys(*, kind: str = SOUND, **more) -> dict[str, FeatureExtractor]:
     stems = STEMS if kind == SOUND else ("clap_laion_text",)
-    toy = ToyJudge("toy", kind, stems, ("passt",), "none", **more)
+    toy = ToyJudge("toy", kind, stems, ("passt",), "none", ("none", "none"), **more)
     return {toy.name: toy}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mmaudio.base.errors import UserError
 from mmaudio.report.collect import SCORES_PATTERNS
-from mmaudio.report.run_results import FoundRun, find_scores, heading, labels_of, read_all_scores, read_record, what_is_scored
+from mmaudio.report.run_results import FoundRun, find_scores, heading, labels_of, read_all_scores, read_run_record, what_is_scored
 from tests.report.pages import row, scores, write_scores
 
 
@@ -63,16 +63,16 @@ def test_a_file_that_is_no_scores_is_left_out_with_a_note(tmp_path):
 
 def test_a_record_has_what_is_there(tmp_path):
     run(tmp_path / "a", "scores.json")
-    record = read_record("a", tmp_path / "a" / "metrics.jsonl", tmp_path / "a" / "ema_sweep.json")
+    record = read_run_record("a", tmp_path / "a" / "metrics.jsonl", tmp_path / "a" / "ema_sweep.json")
     assert (record.label, record.metrics_log, record.sweep) == ("a", None, None)
     told = {"sigmas": [0.1], "losses": [1.0], "fit_errors": [0.0], "best": {"sigma": 0.1, "loss": 1.0}, "live": None}
     (tmp_path / "a" / "ema_sweep.json").write_text(json.dumps(told))
-    assert read_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json").sweep == told
+    assert read_run_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json").sweep == told
     live = {"file": "x", "step": None, "loss": None}
     wrong = [{"sigmas": ["<b>"]}, {"losses": []}, {"best": {"sigma": "x", "loss": 1.0}}, {"live": live | {"step": "x"}}, {"sigmas": [0]}]
     for content in ([], *(told | each for each in wrong)):
         (tmp_path / "a" / "ema_sweep.json").write_text(json.dumps(content))
         with pytest.raises(UserError, match="is no sweep over averages"):
-            read_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json")
+            read_run_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json")
     (tmp_path / "a" / "ema_sweep.json").write_text(json.dumps(told | {"live": live}))
-    assert read_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json").sweep is not None
+    assert read_run_record("a", tmp_path / "none", tmp_path / "a" / "ema_sweep.json").sweep is not None

@@ -4,7 +4,9 @@ import pytest
 
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.evaluation.evaluated_model import weights_of
-from mmaudio.runs.saved_settings import read_settings, settings_of_run
+from mmaudio.runs.saved_settings import completed_by_run, read_settings
+from mmaudio.settings.compose import settings_from
+from mmaudio.settings.schema import EvalSettings
 
 HANDED_OVER = """
 exp_id: ${oc.env:HOME}
@@ -27,7 +29,7 @@ def run_dir(tmp_path, monkeypatch):
 def test_references_are_text(run_dir):
     problems = Problems()
     trained = read_settings(run_dir, problems)
-    evaluated = settings_of_run(run_dir, {"exp_id": "birds", "dataset": None}, [], problems)
+    evaluated = settings_from(EvalSettings, completed_by_run(run_dir, {"exp_id": "birds", "dataset": None}, []), problems)
     assert problems.sentences == []
     assert trained.exp_id == "${oc.env:HOME}"
     for settings in (trained, evaluated):
@@ -52,7 +54,7 @@ def test_a_run_reads_no_files_of_another_folder(run_dir):
     folder.mkdir()
     (run_dir / "x_ema_final.pth").write_bytes(b"")
     (folder / "config.yaml").write_text("exp_id: ../x\nmodel: nano_16k\n")
-    settings = settings_of_run(folder, {"exp_id": "run"}, [], Problems())
+    settings = settings_from(EvalSettings, completed_by_run(folder, {"exp_id": "run"}, []), Problems())
     with pytest.raises(UserError, match=r"exp_id in .* is '\.\./x'; want a plain name"):
         weights_of(settings, folder)
 

@@ -8,7 +8,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.settings import schema as settings
+from mmaudio.settings import compose
 from mmaudio.settings.compose import read_command
 from mmaudio.settings.config_files import check_config_files, read_plain
 from mmaudio.settings.schema import EvalSettings, TrainSettings
@@ -31,7 +31,7 @@ def refusals(words: list[str], monkeypatch, *, cls=TrainSettings, name="train_co
     def no_compose(*_: object) -> None:
         raise AssertionError("Hydra was asked to compose")
 
-    monkeypatch.setattr(settings, "_compose", no_compose)
+    monkeypatch.setattr(compose, "_compose", no_compose)
     with pytest.raises(UserError) as caught:
         read_command(words, cls, CONFIG, name, lambda _: "signed", Problems())
     return list(caught.value.sentences)

@@ -1,14 +1,17 @@
 """Settings: the yaml files against the dataclasses, and command lines against what they mean."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import hydra
 import pytest
 from omegaconf import OmegaConf
 
 from mmaudio.base.errors import Problems
 from mmaudio.checkpoints.run_files import RunFiles
 from mmaudio.runs.folder import SCORES_ENDING
+from mmaudio.settings import compose as compose_module
 from mmaudio.settings.compose import WITHOUT_EFFECT, ComposedCommand, read_command, settings_from
 from mmaudio.settings.conversion import build_settings, dotted_keys, field_types, setting
 from mmaudio.settings.data_sources import LONGEST_OF_A_SET, PRESETS, SOURCE_KEYS_WITHOUT_EFFECT, SourceSettings
@@ -248,10 +251,37 @@ def test_flags_and_settings_in_any_order():
     assert command.argv == ["--cfg", "job", "--resolve", "seed=1", "exp_id='x'"]
 
 
-def test_only_the_first_process_writes_hydras_record():
-    problems = Problems()
-    other = read_command(["exp_id=x"], TrainSettings, CONFIG, "train_config", lambda settings: "signed", problems, is_first=False)
-    assert other.argv[-1] == "hydra.output_subdir=null"
+RECORDED = (
+    ["exp_id=x", "seed=1"],
+    ["debug=True", "example_train=True", "device=cpu"],
+    ["data.train=[mine]", "data.mine.tsv=m.tsv", "data.mine.memmap_dir=m", "exp_id=it's"],
+    ["exp_id=1e5", "hydra.output_subdir=here", "+data.a.tsv=b", "ema.enable=False"],
+)
+
+
+@pytest.mark.parametrize("words", RECORDED)
+def test_the_record_is_as_hydra_itself_writes_it(words, tmp_path, monkeypatch):
+    command, _ = understand(*words, f"hydra.run.dir={tmp_path}/ours")
+    command.write_record()
+    monkeypatch.setattr(sys, "argv", ["train.py", *command.argv, f"hydra.run.dir={tmp_path}/hydras"])
+    hydra.main(version_base="1.3", config_path=str(CONFIG), config_name="train_config")(lambda _: None)()
+    for name in ("config.yaml", "overrides.yaml"):
+        ours, hydras = (next((tmp_path / folder).glob(f"*/{name}")).read_text() for folder in ("ours", "hydras"))
+        assert ours == hydras
+
+
+def test_a_command_is_composed_once_and_built_once(monkeypatch):
+    calls = []
+    for module, name in ((compose_module, "compose"), (compose_module, "build_settings")):
+        monkeypatch.setattr(module, name, counted(getattr(module, name), calls))
+    understand("debug=True", "example_train=True")
+    assert sorted(calls) == ["build_settings", "compose"]
+    understand_evaluation("exp_id=x")
+    assert sorted(calls) == ["build_settings", "build_settings", "compose", "compose"]
+
+
+def counted(function, calls):
+    return lambda *args, **kwargs: calls.append(function.__name__) or function(*args, **kwargs)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.store import record_path, table_path
-from mmaudio.store.compare import Comparison, errors_of, limits_of, relative_error, shift_of
+from mmaudio.store.compare import RowComparison, errors_of, limits_of, relative_error, shift_of
 from mmaudio.store.row_check import Encoded, check_sample, check_words, draw_rows
 from mmaudio.store.verify import verify_store
 from tests.store.examples import features, forget_record, index_of, make_store, text_of
@@ -197,7 +197,7 @@ def rows_of(num_rows, kind="video"):
 
 
 def compared(stored, found, sampled=None, limits=None):
-    comparison = Comparison(stored.__getitem__, len(stored), sampled or range(len(stored)), limits or limits_of({}))
+    comparison = RowComparison(stored.__getitem__, len(stored), sampled or range(len(stored)), limits or limits_of({}))
     findings = [comparison.compare(row, found[row]) for row in (sampled or range(len(stored)))]
     return [finding for finding in findings if finding is not None]
 

@@ -15,9 +15,9 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.distributed.collectives import barrier, broadcast_from_first, gather_objects, on_all_ranks, on_first_rank, process_group
 from mmaudio.distributed.ranks import read_ranks
-from mmaudio.trainer import trainer as engine
 from mmaudio.trainer.signals import StopReason
 from mmaudio.trainer.stages import PlainStage
+from mmaudio.trainer.trainer import Trainer
 from tests.trainer.line_solver import LineSolver
 from tests.trainer.test_solver import CPU, SETTINGS
 
@@ -57,28 +57,28 @@ def main() -> None:
 
         return talk(ranks.rank, pass_point)
 
-    def stopped(solver, steps_done):
+    def stopped(trainer, steps_done):
         def pass_point(here):
             if here == 7 and ranks.rank == 1:
                 signal.raise_signal(signal.SIGTERM)
-                solver.stop.look()
+                trainer.stop.look()
 
         return talk(ranks.rank, pass_point)
 
     def run(name, *stages):
-        solver = LineSolver(settings, folder / name, ranks, CPU, added=[PlainStage("evaluate", stage) for stage in stages])
-        return engine.train(solver), solver
+        trainer = Trainer(LineSolver(settings, ranks, CPU), folder / name, [PlainStage("evaluate", stage) for stage in stages])
+        return trainer.train(), trainer
 
     with process_group(ranks, CPU, datetime.timedelta(seconds=60)):
-        asked, solver = run("failing", failing)
+        asked, trainer = run("failing", failing)
         # rank 1 has nothing to do at point 4, which only the first passes
         heard = [step for step, (point, who, _) in enumerate(PLANS, 1) if point != 4 or 0 in who]
-        assert asked is StopReason.NOTHING and solver.missed.steps == {"evaluate": heard}, solver.missed
+        assert asked is StopReason.NOTHING and trainer.missed.steps == {"evaluate": heard}, trainer.missed
         _, plain = run("plain")
-        for mine, straight in zip(solver.run.network.parameters(), plain.run.network.parameters(), strict=True):
+        for mine, straight in zip(trainer.state.network.parameters(), plain.state.network.parameters(), strict=True):
             assert torch.equal(mine, straight)
-        asked, solver = run("stopped", stopped)
-        assert asked is StopReason.REQUEUE and solver.run.unfinished.names == ("evaluate",) and not solver.missed.steps
+        asked, trainer = run("stopped", stopped)
+        assert asked is StopReason.REQUEUE and trainer.state.unfinished.names == ("evaluate",) and not trainer.missed.steps
     print(f"rank {ranks.rank} is done", flush=True)
 
 

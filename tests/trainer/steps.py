@@ -12,9 +12,9 @@ import torch
 
 from mmaudio.distributed.collectives import gather_objects, process_group
 from mmaudio.distributed.ranks import read_ranks
-from mmaudio.trainer import trainer as engine
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.tracker import read_metrics
+from mmaudio.trainer.trainer import Trainer
 from tests.trainer.tiny_stores import tiny_settings
 
 
@@ -52,10 +52,10 @@ def main(data: str, out: str, changes: str) -> None:
         Path(data), "five", val=("held",), **{"batch_size": 8, "num_iterations": 5, "val_interval": 5, "log_text_interval": 1, **given}
     )
     with process_group(ranks, device):
-        solver = kind(settings, Path(out).with_suffix(""), ranks, device)
-        engine.train(solver)
-        weights = {name: tensor.clone() for name, tensor in solver.whole_network().state_dict().items()}
-        noted = gather_objects(solver.noted)
+        trainer = Trainer(kind(settings, ranks, device), Path(out).with_suffix(""))
+        trainer.train()
+        weights = {name: tensor.clone() for name, tensor in trainer.whole_network().state_dict().items()}
+        noted = gather_objects(trainer.solver.noted)
     if ranks.is_first:
         lines = read_metrics(Path(out).with_suffix(""))
         torch.save({"weights": weights, "noted": list(chain.from_iterable(noted)), "metrics": lines}, out)

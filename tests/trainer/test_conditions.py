@@ -23,12 +23,26 @@ def base(tmp_path_factory) -> TrainSettings:
     folder = tmp_path_factory.mktemp("data")
     write_tiny_store(folder, "birds", "video", 6, mode="44k")
     changes = {"model": "nano_44k", "linear_warmup_steps": 0, "null_condition_probability": 0.5, "ema": EmaSettings(enable=False)}
-    return tiny_settings(folder, NAME, ("birds",), ("birds",), num_iterations=3, **changes)
+    return tiny_settings(folder, NAME, ("birds",), ("birds",), num_iterations=3, validate_first=False, **changes)
 
 
 def trained(settings: TrainSettings, folder: Path) -> dict[str, torch.Tensor]:
     assert train(settings, folder, Ranks(), torch.device("cpu"))
     return torch.load(folder / f"{NAME}_last.pth", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def default(base, tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
+    """The weights of a run with these settings, and its folder."""
+    folder = tmp_path_factory.mktemp("default")
+    return trained(base, folder), folder
+
+
+@pytest.fixture(scope="module")
+def extended(base, tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
+    """The same of a run whose final layer is told of sync."""
+    folder = tmp_path_factory.mktemp("extended")
+    return trained(replace(base, final_cond="extended"), folder), folder
 
 
 def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
@@ -46,16 +60,14 @@ def test_v2_trains_as_v1_does(base, tmp_path, null_sampling):
     assert any(name.startswith("valid/") for name in last)
 
 
-def test_how_nulls_are_drawn_matters_and_joint_is_the_default(base, tmp_path):
-    default = trained(base, tmp_path / "default")
-    assert differing(default, trained(replace(base, null_sampling="joint"), tmp_path / "joint")) == []
-    assert differing(default, trained(replace(base, null_sampling="independent"), tmp_path / "independent"))
+def test_how_nulls_are_drawn_matters_and_joint_is_the_default(base, default, tmp_path):
+    assert differing(default[0], trained(replace(base, null_sampling="joint"), tmp_path / "joint")) == []
+    assert differing(default[0], trained(replace(base, null_sampling="independent"), tmp_path / "independent"))
 
 
-def test_the_final_layer_is_recorded(base, tmp_path):
-    default = trained(base, tmp_path / "global")
-    assert differing(default, trained(replace(base, final_cond="extended"), tmp_path / "extended"))
-    records = [json.loads((tmp_path / name / f"{NAME}_last.pth.json").read_text()) for name in ("global", "extended")]
+def test_the_final_layer_is_recorded(default, extended):
+    assert differing(default[0], extended[0])
+    records = [json.loads((folder / f"{NAME}_last.pth.json").read_text()) for _, folder in (default, extended)]
     assert [record["final_cond"] for record in records] == ["global", "extended"]
 
 
@@ -79,14 +91,13 @@ def test_an_unknown_condition_is_refused(base, tmp_path):
     assert "drop_conditions names 'snyc' (did you mean 'sync'?); known are clip, sync, text" in "\n".join(problems.sentences)
 
 
-def test_a_run_does_not_go_on_with_other_conditions(base, tmp_path):
-    trained(base, tmp_path)
+def test_a_run_does_not_go_on_with_other_conditions(base, default):
     for key, change, words in (
         ("final_cond", {"final_cond": "extended"}, "with final_cond=global, not final_cond=extended"),
         ("dropped", {"drop_conditions": ("sync", "clip")}, "with drop_conditions=[], not drop_conditions=[clip,sync]"),
     ):
         problems = Problems()
-        check_training(replace(base, num_iterations=4, **change), tmp_path, Ranks(), problems)
+        check_training(replace(base, num_iterations=4, **change), default[1], Ranks(), problems)
         assert any(words in sentence for sentence in problems.sentences), key
 
 
@@ -99,9 +110,8 @@ def test_neither_does_another_run_from_its_checkpoint(base, tmp_path):
     assert any(f"{checkpoint} {want}" in sentence for sentence in problems.sentences)
 
 
-def test_weights_of_another_final_layer_are_refused(base, tmp_path):
-    trained(replace(base, final_cond="extended"), tmp_path / "one")
-    weights = str(tmp_path / "one" / f"{NAME}_last.pth")
+def test_weights_of_another_final_layer_are_refused(base, extended, tmp_path):
+    weights = str(extended[1] / f"{NAME}_last.pth")
     problems = Problems()
-    check_training(replace(base, weights=weights), tmp_path / "two", Ranks(), problems)
+    check_training(replace(base, weights=weights), tmp_path, Ranks(), problems)
     assert [s for s in problems.sentences if "was trained with final_cond=extended; add final_cond=extended" in s]

@@ -11,10 +11,10 @@ import torch.distributed as dist
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.load import load_checkpoint
 from mmaudio.distributed.ranks import Ranks
-from mmaudio.trainer import trainer as engine
 from mmaudio.trainer.signals import StopReason
 from mmaudio.trainer.stages import Missed, PlainStage
 from mmaudio.trainer.tracker import append_metrics, read_metrics
+from mmaudio.trainer.trainer import Trainer
 from tests.conftest import ROOT, torchrun
 from tests.trainer.line_solver import LineSolver
 from tests.trainer.test_solver import CPU, SETTINGS, logged
@@ -33,11 +33,11 @@ EVERY_STEP = replace(SETTINGS, num_iterations=len(ERRORS) + 1, eval_interval=1, 
 
 
 def train(folder, function, settings=EVERY_STEP):
-    solver = LineSolver(settings, folder, Ranks(), CPU, added=[PlainStage("evaluate", function, ("points",))])
-    return engine.train(solver), solver.missed.steps
+    trainer = Trainer(LineSolver(settings, Ranks(), CPU), folder, [PlainStage("evaluate", function, ("points",))])
+    return trainer.train(), trainer.missed.steps
 
 
-def fail_in_turn(solver, steps_done):
+def fail_in_turn(trainer, steps_done):
     torch.randn(7)  # nor does what it draws matter
     if steps_done <= len(ERRORS):
         raise ERRORS[steps_done - 1]
@@ -74,16 +74,16 @@ def test_the_end_of_a_process_ends_the_training(tmp_path, error):
 
 def test_a_validation_that_fails_ends_the_training(tmp_path):
     class Failing(LineSolver):
-        def valid(self, steps_done):
+        def valid(self, objective, steps_done, progress):
             raise ValueError("no such row")
 
     with pytest.raises(ValueError, match="no such row"):
-        engine.train(Failing(replace(SETTINGS, val_interval=4), tmp_path, Ranks(), CPU))
+        Trainer(Failing(replace(SETTINGS, val_interval=4), Ranks(), CPU), tmp_path).train()
 
 
 def test_what_was_missed_is_known_to_the_run_that_goes_on_until_it_is_made_up_for(tmp_path):
     def at(steps, *, fails):
-        def stage(solver, steps_done):
+        def stage(trainer, steps_done):
             if fails:
                 raise UserError("no")
             return {"points": 1.0}
@@ -111,6 +111,7 @@ def test_missed_stages_as_the_metrics_have_them(tmp_path):
     assert found.steps == {"evaluate": [1, 3]} and found.words() == "evaluate after 1, 3 iterations"
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_on_some_processes_keeps_nobody_waiting():
     ended = torchrun(ROOT / "tests/trainer/failing_stage.py", PYTHONPATH=str(ROOT))
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from mmaudio.base.errors import Problems
-from mmaudio.checkpoints.export import convert, describe, write_export
+from mmaudio.checkpoints.export import convert, weights_metadata, write_export
 from mmaudio.checkpoints.load import load_weights, read_record
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.settings.schema import TrainSettings
 from mmaudio.trainer.checks import check_training
 from mmaudio.trainer.flow_solver import FlowSolver
 from mmaudio.trainer.tracker import read_metrics
+from mmaudio.trainer.trainer import Trainer
 from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
@@ -39,7 +40,7 @@ def first(base, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("first")
     run(replace(base, exp_id="first", data=replace(base.data, train=("birds",)), learning_rate=1e-2), folder)
     weights, record = load_weights(folder / "first_last.pth"), read_record(folder / "first_last.pth")
-    write_export(folder / "first.safetensors", convert(weights, torch.float32), describe(record, weights, "fp32"))
+    write_export(folder / "first.safetensors", convert(weights, torch.float32), weights_metadata(record, weights, "fp32"))
     return folder
 
 
@@ -47,7 +48,7 @@ def first(base, tmp_path_factory) -> Path:
 def test_nothing_but_the_weights_is_taken_over(base, first, tmp_path, name):
     settings = replace(base, weights=str(first / name))
     assert problems_of(settings, tmp_path) == []
-    begun = FlowSolver(settings, tmp_path, Ranks(), torch.device("cpu")).run
+    begun = Trainer(FlowSolver(settings, Ranks(), torch.device("cpu")), tmp_path).state
     weights = torch.load(first / "first_last.pth", weights_only=True)
     assert [name for name, tensor in begun.network.state_dict().items() if not torch.equal(tensor, weights[name])] == []
     assert begun.steps_done == 0

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmaudio.base.errors import Problems, UserError
-from mmaudio.checkpoints.run_files import RunFiles, record_path
+from mmaudio.checkpoints.run_files import RunFiles, record_beside
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.network import build_network
 from mmaudio.settings.schema import EmaSettings, TrainSettings
@@ -146,8 +146,8 @@ def straight(base, tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
     """The weights a run began with, and the folder of the run."""
     folder, begun = tmp_path_factory.mktemp("straight"), {}
 
-    def look(solver, steps_done):
-        begun.update({name: tensor.clone() for name, tensor in solver.run.network.state_dict().items()})
+    def look(trainer, steps_done):
+        begun.update({name: tensor.clone() for name, tensor in trainer.state.network.state_dict().items()})
         return {}
 
     run(replace(base, log_extra_interval=100), folder, generate=look)
@@ -169,11 +169,11 @@ def test_frozen_ones_stay_and_others_move(base, straight):
     trained = [name for name in NAMES if not is_frozen(name)]
     assert list(checkpoint["optimizer"]["state"]) == list(range(len(trained)))
     assert [state["exp_avg"].shape for state in checkpoint["optimizer"]["state"].values()] == [begun[name].shape for name in trained]
-    assert json.loads(record_path(files.checkpoint_last).read_text())["freeze"] == list(FREEZE)
+    assert json.loads(record_beside(files.checkpoint_last).read_text())["freeze"] == list(FREEZE)
 
 
 def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
-    def stop(solver, steps_done):
+    def stop(trainer, steps_done):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 

@@ -15,20 +15,17 @@ from tests.flow.test_golden_training import SETTINGS, case  # noqa: F401 - a fix
 def test_four_golden_steps(case, scaled):  # noqa: F811
     network, batch, draws, golden = case
     optimizer = build_optimizer(network, learning_rate=1e-3, weight_decay=1e-2, amp=True)
-    descent, schedule = OptimizerStep(network, optimizer, 1.0, scaled=scaled), Schedule("constant", 1e-3, 2, (), 0.1, 4)
+    optimizer_step, schedule = OptimizerStep(network, optimizer, 1.0, scaled=scaled), Schedule("constant", 1e-3, 2, (), 0.1, 4)
     trained = [p for p in network.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in trained]
     for step in range(4):
         set_lr_(optimizer, schedule.learning_rate(step))
         assert schedule.learning_rate(step) == pytest.approx(golden["steps_lr"][step], rel=1e-12)
-        losses = []
-
-        def loss_of():
-            losses.append(flow_loss(network, batch, draws, SETTINGS).loss_b.mean())  # noqa: B023 - called at once
-            return losses[-1]  # noqa: B023
-
-        grad_norm = descent.step([loss_of]).grad_norm
-        assert losses[0].item() == pytest.approx(golden["steps_loss"][step], rel=1e-3)
+        optimizer_step.zero_grad()
+        loss = flow_loss(network, batch, draws, SETTINGS).loss_b.mean()
+        optimizer_step.backward(loss)
+        grad_norm = optimizer_step.step().grad_norm
+        assert loss.item() == pytest.approx(golden["steps_loss"][step], rel=1e-3)
         assert grad_norm.item() == pytest.approx(golden["steps_grad_norm"][step], rel=1e-3)
         if step in (0, 3):
             moved = [(p.detach() - s).norm().item() for p, s in zip(trained, start, strict=True)]

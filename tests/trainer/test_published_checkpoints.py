@@ -21,6 +21,7 @@ from mmaudio.trainer.lr_schedule import Schedule
 from mmaudio.trainer.optimizer import set_lr_
 from mmaudio.trainer.tracker import read_metrics
 from mmaudio.trainer.train_state import TrainState
+from mmaudio.trainer.trainer import Trainer
 from tests.trainer.tiny_runs import train
 from tests.trainer.tiny_stores import tiny_settings, write_tiny_data
 
@@ -107,7 +108,7 @@ def published(tmp_path_factory) -> tuple[Published, Path]:
 
 
 def built(settings: TrainSettings, folder: Path) -> TrainState:
-    return FlowSolver(settings, folder, Ranks(), torch.device("cpu")).run
+    return Trainer(FlowSolver(settings, Ranks(), torch.device("cpu")), folder).state
 
 
 def test_theirs_is_taken_up_as_it_was_left(base, published, tmp_path):

@@ -12,10 +12,10 @@ from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.load import load_checkpoint
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.settings.schema import EmaSettings, SolverSettings, StageSettings, TrainSettings, ValidSettings
-from mmaudio.trainer import trainer as engine
 from mmaudio.trainer.signals import StopReason
 from mmaudio.trainer.solver import Solver, solver_class
 from mmaudio.trainer.tracker import read_metrics
+from mmaudio.trainer.trainer import Trainer
 from tests.trainer.line_solver import LineSolver
 
 CPU = torch.device("cpu")
@@ -35,8 +35,8 @@ SETTINGS = TrainSettings(
 )
 
 
-def built(folder: Path, kind: type[LineSolver] = LineSolver, **changes: object) -> LineSolver:
-    return kind(replace(SETTINGS, **changes), folder, Ranks(), CPU)
+def built(folder: Path, kind: type[LineSolver] = LineSolver, **changes: object) -> Trainer:
+    return Trainer(kind(replace(SETTINGS, **changes), Ranks(), CPU), folder)
 
 
 def logged(folder: Path, name: str) -> list[int]:
@@ -44,26 +44,26 @@ def logged(folder: Path, name: str) -> list[int]:
 
 
 def test_ten_lines_learn_save_and_go_on(tmp_path):
-    assert engine.train(built(tmp_path, num_iterations=60)) is StopReason.NOTHING
+    assert built(tmp_path, num_iterations=60).train() is StopReason.NOTHING
     weights = torch.load(tmp_path / "line_last.pth", weights_only=True)
     assert weights["weight"].item() == pytest.approx(3.0, abs=0.2)
     assert {path.name for path in tmp_path.glob("*.pth")} == {"line_last.pth", "line_ckpt_last.pth", "line_ema_final.pth"}
     straight = load_checkpoint(tmp_path / "line_ckpt_last.pth")
     other = tmp_path / "other"
-    engine.train(built(other, num_iterations=25))
-    engine.train(built(other, num_iterations=60))
+    built(other, num_iterations=25).train()
+    built(other, num_iterations=60).train()
     for name, tensor in load_checkpoint(other / "line_ckpt_last.pth").weights.items():
         assert torch.equal(tensor, straight.weights[name])
 
 
 def test_stages_are_due_by_epochs_or_by_iterations(tmp_path):
     by_epochs = {"updates_per_epoch": 3, "valid": ValidSettings(every=2, max_rows=None), "validate_first": False}
-    engine.train(built(tmp_path / "epochs", **by_epochs))
+    built(tmp_path / "epochs", **by_epochs).train()
     assert logged(tmp_path / "epochs", "valid/loss") == [6, 12]
-    engine.train(built(tmp_path / "steps", val_interval=5))
+    built(tmp_path / "steps", val_interval=5).train()
     assert logged(tmp_path / "steps", "valid/loss") == [0, 5, 10, 12]
     with pytest.raises(UserError, match="give updates_per_epoch=N"):
-        engine.train(built(tmp_path / "unknown", valid=ValidSettings(every=2)))
+        built(tmp_path / "unknown", valid=ValidSettings(every=2)).train()
 
 
 class StagedSolver(LineSolver):
@@ -71,7 +71,7 @@ class StagedSolver(LineSolver):
 
     def stages(self):
         self.made = []
-        return {"valid": self.valid, "evaluate": self.score, "generate": self.sample}
+        return {"evaluate": self.score, "generate": self.sample}
 
     def score(self, steps_done):
         return {"points": float(steps_done)}
@@ -82,32 +82,32 @@ class StagedSolver(LineSolver):
 
 def test_evaluate_and_generate_have_their_own_times(tmp_path):
     every = {"evaluate": StageSettings(every=2), "generate": StageSettings(every=3), "updates_per_epoch": 2}
-    engine.train(built(tmp_path, StagedSolver, **every))
+    built(tmp_path, StagedSolver, **every).train()
     assert (logged(tmp_path, "evaluate/points"), logged(tmp_path, "generate/made")) == ([4, 8, 12], [0, 6, 12])
 
 
 @pytest.mark.parametrize(("stage", "name"), [("valid", "valid/loss"), ("evaluate", "evaluate/points"), ("generate", "generate/made")])
 def test_one_stage_alone(tmp_path, stage, name):
-    engine.train(built(tmp_path, StagedSolver, num_iterations=5))
+    built(tmp_path, StagedSolver, num_iterations=5).train()
     before = (tmp_path / "line_ckpt_last.pth").read_bytes()
-    engine.train(built(tmp_path, StagedSolver, execute_only=stage))
+    built(tmp_path, StagedSolver, execute_only=stage).train()
     assert logged(tmp_path, name)[-1:] == [5]
     assert (tmp_path / "line_ckpt_last.pth").read_bytes() == before
 
 
 def test_training_alone_and_a_stage_there_is_not(tmp_path):
-    engine.train(built(tmp_path, StagedSolver, execute_only="train", val_interval=2))
+    built(tmp_path, StagedSolver, execute_only="train", val_interval=2).train()
     assert logged(tmp_path, "valid/loss") == []
     assert logged(tmp_path, "train/loss") == [4, 8, 12]
     with pytest.raises(UserError, match="execute_only is 'generate', and this run has no such stage; it has train, valid"):
-        engine.train(built(tmp_path, execute_only="generate"))
+        built(tmp_path, execute_only="generate").train()
 
 
 def test_validation_has_a_bound(tmp_path):
     whole, bound = (built(tmp_path / str(most), valid=ValidSettings(max_rows=most)) for most in (None, 4))
     beats = []
-    bound.beat = lambda what, steps_done: beats.append(what)
-    assert bound.valid(0)["loss"] != whole.valid(0)["loss"]
+    bound.solver.beat = lambda what, steps_done: beats.append(what)
+    assert bound.validate(0)["loss"] != whole.validate(0)["loss"]
     assert beats == ["valid"]
 
 
@@ -143,18 +143,18 @@ class CountingSolver(LineSolver):
 
 
 def test_a_task_keeps_what_it_registers(tmp_path):
-    engine.train(built(tmp_path, CountingSolver))
+    built(tmp_path, CountingSolver).train()
     state = load_checkpoint(tmp_path / "line_ckpt_last.pth")
     assert state.extra["counter"] == {"count": 12}
     assert set(torch.load(tmp_path / "line_ema_final.pth", weights_only=True)) == {"weight"}
     again = built(tmp_path, CountingSolver, num_iterations=14)
-    assert again.counter.count == 12
-    engine.train(again)
+    assert again.solver.counter.count == 12
+    again.train()
     assert load_checkpoint(tmp_path / "line_ckpt_last.pth").extra["counter"] == {"count": 14}
 
 
 def test_the_best_weights_are_kept(tmp_path):
-    engine.train(built(tmp_path, num_iterations=40, val_interval=10))
+    built(tmp_path, num_iterations=40, val_interval=10).train()
     losses = {line["steps_done"]: line["valid/loss"] for line in read_metrics(tmp_path) if "valid/loss" in line}
     best = min(losses, key=losses.get)
     kept = {"value": losses[best], "steps_done": best, "metric": "valid/loss"}
@@ -187,9 +187,9 @@ def test_a_signal_ends_the_run_after_the_step_and_cannot_interrupt_the_save(tmp_
     outside = []
     before = signal.signal(signal.SIGTERM, lambda *_: outside.append(1))
     terminal = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where nohup runs the tests
-    solver = built(tmp_path, StoppedSolver, solver=SolverSettings(options={"slope": 3.0, "signal": int(number)}))
+    trainer = built(tmp_path, StoppedSolver, solver=SolverSettings(options={"slope": 3.0, "signal": int(number)}))
     try:
-        assert engine.train(solver) is asked
+        assert trainer.train() is asked
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGHUP, terminal)
@@ -217,11 +217,11 @@ class LeavingStage:
     def __init__(self):
         self.calls = []
 
-    def __call__(self, solver, steps_done):
+    def __call__(self, trainer, steps_done):
         self.calls.append(steps_done)
         if len(self.calls) == 2:
             signal.raise_signal(signal.SIGTERM)
-        solver.stop.look()
+        trainer.stop.look()
         return {"points": float(steps_done)}
 
 
@@ -229,8 +229,7 @@ def test_a_stage_that_ends_early_is_done_by_the_run_that_goes_on(tmp_path):
     stage, words = LeavingStage(), {"eval_interval": 6, "best_metric": "evaluate/points"}
 
     def run():
-        solver = LineSolver(replace(SETTINGS, **words), tmp_path, Ranks(), CPU, added=[stage])
-        return engine.train(solver)
+        return Trainer(LineSolver(replace(SETTINGS, **words), Ranks(), CPU), tmp_path, [stage]).train()
 
     assert run() is StopReason.REQUEUE
     assert (stage.calls, logged(tmp_path, "evaluate/points")) == ([6, 12], [6])
@@ -244,7 +243,7 @@ def test_a_stage_that_ends_early_is_done_by_the_run_that_goes_on(tmp_path):
 
 
 def test_debug_saves_nothing_at_the_end(tmp_path):
-    engine.train(built(tmp_path, debug=True))
+    built(tmp_path, debug=True).train()
     assert not (tmp_path / "line_ckpt_last.pth").exists()
 
 
@@ -265,9 +264,9 @@ class LazySolver(LineSolver):
 
 
 def test_what_a_task_may_give_and_what_not(tmp_path):
-    engine.train(built(tmp_path / "list", ListSolver, val_interval=6))
+    built(tmp_path / "list", ListSolver, val_interval=6).train()
     with pytest.raises(UserError, match=r"WrongSolver\.loss gives a Tensor; want Loss\(one loss per row"):
-        engine.train(built(tmp_path / "wrong", WrongSolver))
+        built(tmp_path / "wrong", WrongSolver).train()
     with pytest.raises(UserError, match="LazySolver', which has no loss; a task says build_network, build_batches, loss"):
         solver_class("tests.trainer.test_solver.LazySolver")
 

@@ -1,7 +1,7 @@
 """train.py as a user meets it: own data, mistakes, processes."""
 
 import json
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,11 +13,10 @@ import train
 from mmaudio.base.errors import UserError
 from mmaudio.runs.folder import lock_run
 from mmaudio.trainer.tracker import read_metrics
-from tests.conftest import own_handlers
+from tests.conftest import ROOT, own_handlers, torchrun, train_in_process
 from tests.trainer.tiny_stores import TINY, data_overrides, write_tiny_data, write_tiny_store
 
-ROOT = Path(__file__).resolve().parents[2]
-SHORT = ("num_iterations=2", "log_text_interval=1", "val_interval=1")
+SHORT = ("num_iterations=2", "log_text_interval=1", "val_interval=2")
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +32,26 @@ def command(monkeypatch, tmp_path):
     def call(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["train.py", *words])
         try:
-            return train.main()
+            return train.main(words)
         except SystemExit as leave:
             return int(leave.code or 0)
 
     with own_handlers():
         yield call
+
+
+@pytest.fixture(scope="module")
+def two_steps(data, tmp_path_factory) -> Path:
+    """A folder with a finished run of two iterations, output/x."""
+    folder = tmp_path_factory.mktemp("two_steps")
+    train_in_process(folder, *TINY, *data_overrides(data), *SHORT, "exp_id=x")
+    return folder
+
+
+@pytest.fixture
+def begun(two_steps, tmp_path) -> None:
+    """That run is in the working folder of the command."""
+    shutil.copytree(two_steps / "output", tmp_path / "output")
 
 
 def sentences_of(command, *words: str) -> list[str]:
@@ -54,7 +67,7 @@ def mistakes_of(command, *words: str) -> list[str]:
 
 
 def test_own_data_on_the_command_line(command, data, tmp_path):
-    assert command(*TINY, *data_overrides(data), *SHORT, "exp_id=1e5") == 0
+    assert command(*TINY, *data_overrides(data), *SHORT, "val_interval=1", "exp_id=1e5") == 0
     folder = tmp_path / "output" / "1e5"
     assert OmegaConf.load(folder / "config.yaml").exp_id == "1e5"
     told = json.loads((folder / "1e5_ema_final.pth.json").read_text())
@@ -118,7 +131,7 @@ def averaged(data, tmp_path_factory) -> Path:
     """The folder of a run that keeps one average, updated at every second iteration."""
     folder = tmp_path_factory.mktemp("averaged")
     words = ["ema.sigma_rels=[0.1]", "ema.update_every=2", "exp_id=x", "val_interval=0"]
-    subprocess.run([sys.executable, ROOT / "train.py", *TINY, *data_overrides(data), *SHORT[:2], *words], cwd=folder, check=True)
+    train_in_process(folder, *TINY, *data_overrides(data), *SHORT[:2], *words)
     return folder / "output" / "x"
 
 
@@ -169,9 +182,8 @@ def test_a_run_can_be_listened_to(command, data):
     assert read_metrics(Path("output/x"))[-1].keys() == {"steps_done", "valid/loss", "valid/binned_loss"}
 
 
-def test_one_job_at_a_time_in_a_folder(command, data, capfd):
+def test_one_job_at_a_time_in_a_folder(command, data, begun, capfd):
     words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x")
-    assert command(*words) == 0
     before = {path: path.stat().st_mtime_ns for path in Path("output/x").glob("x_*.pth")}
     with lock_run(Path("output/x"), holds=True):
         capfd.readouterr()
@@ -182,20 +194,18 @@ def test_one_job_at_a_time_in_a_folder(command, data, capfd):
     assert command(*words, "num_iterations=4") == 0
 
 
-def test_the_same_command_goes_on_whatever_it_began_with(command, data):
+def test_the_same_command_goes_on_whatever_it_began_with(command, data, begun):
     words = (*TINY, *data_overrides(data), *SHORT)
-    assert command(*words, "exp_id=first") == 0
-    begun = (*words, "exp_id=second", "checkpoint=output/first/first_ckpt_last.pth")
-    assert command(*begun, "num_iterations=3") == 0
-    assert command(*begun, "num_iterations=4") == 0
+    again = (*words, "exp_id=second", "checkpoint=output/x/x_ckpt_last.pth")
+    assert command(*again, "num_iterations=3") == 0
+    assert command(*again, "num_iterations=4") == 0
     assert torch.load("output/second/second_ckpt_last.pth", weights_only=True)["it"] == 4
-    (sentence,) = sentences_of(command, *words, "exp_id=first", "checkpoint=output/second/second_ckpt_last.pth")
-    assert sentence.startswith("output/first holds a run of its own, at 2 iterations, which checkpoint=output/second/")
+    (sentence,) = sentences_of(command, *words, "exp_id=x", "checkpoint=output/second/second_ckpt_last.pth")
+    assert sentence.startswith("output/x holds a run of its own, at 2 iterations, which checkpoint=output/second/")
 
 
-def test_files_that_only_describe_a_run_do_not_stop_it(command, data):
+def test_files_that_only_describe_a_run_do_not_stop_it(command, data, begun):
     words = (*TINY, *data_overrides(data), *SHORT, "exp_id=x")
-    assert command(*words) == 0
     Path("output/x/signature.json").write_text("")
     assert command(*words, "num_iterations=3") == 0
     Path("output/x/x_ckpt_last.pth.json").write_text("{")
@@ -315,16 +325,12 @@ def test_showing_the_configuration_needs_no_data(command, capsys):
     assert list(Path().iterdir()) == []
 
 
-def torchrun(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py")]
-    return subprocess.run([*launcher, *words], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-
-
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(command, data, tmp_path):
     words = (*TINY, *data_overrides(data), "num_iterations=4", "log_text_interval=1", "val_interval=2", "learning_rate=1e-3")
     words += ("freeze=['joint_blocks.0.*']",)
     assert command(*words, "exp_id=one") == 0
-    result = torchrun(tmp_path, *words, "exp_id=two")
+    result = torchrun(ROOT / "train.py", *words, "exp_id=two", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     one, two = (read_metrics(tmp_path / "output" / name) for name in ("one", "two"))
     assert len(one) == len(two) == 7
@@ -338,8 +344,9 @@ def test_two_processes_train_as_one_does(command, data, tmp_path):
     assert [name for name in alone if name.startswith("joint_blocks.0.") and not torch.equal(alone[name], together[name])] == []
 
 
+@pytest.mark.slow
 def test_two_processes_tell_a_mistake_once(tmp_path):
-    result = torchrun(tmp_path, "batchsize=3", "device=cpu")
+    result = torchrun(ROOT / "train.py", "batchsize=3", "device=cpu", cwd=tmp_path)
     assert result.returncode != 0
     assert result.stderr.count("unknown setting batchsize (did you mean 'batch_size'?)") == 1
     assert result.stderr.count("missing stores") == 1

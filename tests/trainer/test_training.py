@@ -79,7 +79,7 @@ def test_metrics_of_a_run(straight):
 
 
 def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
-    def stop(solver, steps_done):
+    def stop(trainer, steps_done):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
@@ -91,7 +91,7 @@ def test_stopped_and_resumed_equals_straight(base, straight, tmp_path):
 
 
 def test_a_crash_saves_nothing_and_the_run_goes_on_from_before(base, straight, tmp_path):
-    def crash(solver, steps_done):
+    def crash(trainer, steps_done):
         raise KeyboardInterrupt  # no mere error ends a run here
 
     with pytest.raises(KeyboardInterrupt):
@@ -114,9 +114,9 @@ def test_a_finished_run_stays_as_it_is(base, straight):
 
 
 def test_a_number_that_is_none_stops_before_the_step(base, tmp_path):
-    def poison(solver, steps_done):
+    def poison(trainer, steps_done):
         with torch.no_grad():
-            solver.run.network.final_layer.conv.bias[0] = float("nan")
+            trainer.state.network.final_layer.conv.bias[0] = float("nan")
         return {}
 
     with pytest.raises(NonFiniteError, match=r"the loss of iteration 5 is not finite; rows: \w+/\w+-\d"):
@@ -143,8 +143,8 @@ def test_weights_start_anew_and_a_checkpoint_goes_on(base, straight, tmp_path):
     start = torch.load(straight / f"{NAME}_last.pth", weights_only=True)
     steps = {}
 
-    def look(solver, steps_done):
-        steps[steps_done] = {name: tensor.clone() for name, tensor in solver.run.network.state_dict().items()}
+    def look(trainer, steps_done):
+        steps[steps_done] = {name: tensor.clone() for name, tensor in trainer.state.network.state_dict().items()}
         return {}
 
     tuned = replace(base, weights=str(straight / f"{NAME}_last.pth"), num_iterations=1, learning_rate=1e-12, eval_interval=1)
@@ -159,7 +159,7 @@ def test_weights_start_anew_and_a_checkpoint_goes_on(base, straight, tmp_path):
 def test_previews_come_first_and_at_their_interval(base, tmp_path):
     seen = []
 
-    def preview(solver, steps_done):
+    def preview(trainer, steps_done):
         seen.append(steps_done)
         return {}
 
@@ -179,7 +179,7 @@ def test_a_skipped_checkpoint_is_told(base, tmp_path, caplog):
 
 
 def test_the_last_averages_are_of_the_last_iteration(base, tmp_path):
-    def stop(solver, steps_done):
+    def stop(trainer, steps_done):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 

@@ -61,24 +61,17 @@ class FeatureExtractor:
 
 _EXTRA = "evaluate"
 _SYNCHFORMER = ("synchformer",)
-_OF_ALL, _OF_SOUND = ("read", "load"), ("read_sound", "load_sound")
-_OF_TEXT, _OF_VIDEO = ("read_text", "load_text"), ("read_video", "load_video")
+_PASST = ("read_passt_sound", "load_passt_sound")
+_CLAP_SOUND, _CLAP_TEXT = ("read_clap_sound", "load_clap_sound"), ("read_clap_text", "load_clap_text")
+_SYNC_SOUND, _SYNC_VIDEO = ("read_sync_sound", "load_sync_sound"), ("read_sync_video", "load_sync_video")
 _ROWS = (
-    FeatureExtractor("passt", SOUND, ("passt_features_embed", "passt_logits"), ("passt",), "passt", _OF_ALL, "hear21passt", _EXTRA),
-    FeatureExtractor("clap_laion_audio", SOUND, ("clap_laion_audio",), ("clap_laion",), "clap", _OF_SOUND, "transformers", _EXTRA),
+    FeatureExtractor("passt", SOUND, ("passt_features_embed", "passt_logits"), ("passt",), "passt", _PASST, "hear21passt", _EXTRA),
+    FeatureExtractor("clap_laion_audio", SOUND, ("clap_laion_audio",), ("clap_laion",), "clap", _CLAP_SOUND, "transformers", _EXTRA),
     FeatureExtractor(
-        "clap_laion_text", TEXT, ("clap_laion_text",), ("clap_laion", "roberta_tokenizer"), "clap", _OF_TEXT, "transformers", _EXTRA
+        "clap_laion_text", TEXT, ("clap_laion_text",), ("clap_laion", "roberta_tokenizer"), "clap", _CLAP_TEXT, "transformers", _EXTRA
     ),
-    FeatureExtractor(
-        "synchformer_audio",
-        SOUND,
-        ("synchformer_audio",),
-        _SYNCHFORMER,
-        "sync",
-        _OF_SOUND,
-        min_duration_s=MIN_DURATION_S,
-    ),
-    FeatureExtractor("synchformer_video", VIDEO, ("synchformer_video",), _SYNCHFORMER, "sync", _OF_VIDEO, min_duration_s=MIN_DURATION_S),
+    FeatureExtractor("synchformer_audio", SOUND, ("synchformer_audio",), _SYNCHFORMER, "sync", _SYNC_SOUND, min_duration_s=MIN_DURATION_S),
+    FeatureExtractor("synchformer_video", VIDEO, ("synchformer_video",), _SYNCHFORMER, "sync", _SYNC_VIDEO, min_duration_s=MIN_DURATION_S),
 )
 JUDGES: Mapping[str, FeatureExtractor] = MappingProxyType({row.name: row for row in _ROWS})
 
@@ -97,7 +90,7 @@ def missing_package(judge: FeatureExtractor) -> str | None:
     return f"the judge {judge.name} needs the package {judge.package}, which is not installed; `pip install 'mmaudio[{judge.extra}]'`"
 
 
-def needed_weights(judges: Iterable[FeatureExtractor]) -> tuple[str, ...]:
+def weights_needed(judges: Iterable[FeatureExtractor]) -> tuple[str, ...]:
     """Names of the weights that judges load, each once."""
     return tuple(dict.fromkeys(name for judge in judges for name in judge.weights))
 
@@ -110,6 +103,6 @@ def check_requirements(judges: Iterable[FeatureExtractor], places: Mapping[str, 
             problems.add(sentence)
         if duration_s < judge.min_duration_s:
             problems.add(f"the judge {judge.name} takes at least {judge.min_duration_s} s; the duration is {duration_s:g} s")
-    for name in needed_weights(judges):
+    for name in weights_needed(judges):
         problems.check(partial(check_place, name, places.get(name)))
     problems.raise_any()

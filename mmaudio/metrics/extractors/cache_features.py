@@ -15,8 +15,8 @@ from mmaudio.distributed.collectives import barrier, first_holds, gather_objects
 from mmaudio.files.tensor_files import all_finite
 from mmaudio.media.audio import MediaError
 from mmaudio.media.prefetch import prefetch_files
-from mmaudio.metrics.extractors.available import TEXT, Encode, FeatureExtractor, check_requirements, extractors_for, needed_weights
-from mmaudio.metrics.extractors.cache_update import PartWriter, Source, Work, begin, finish, made_of
+from mmaudio.metrics.extractors.available import TEXT, Encode, FeatureExtractor, check_requirements, extractors_for, weights_needed
+from mmaudio.metrics.extractors.cache_update import PartWriter, Source, Work, begin_caches, finish_caches, made_of
 from mmaudio.metrics.feature_cache import RECORD_FILE
 from mmaudio.weights import checksum, locate
 
@@ -75,9 +75,9 @@ def extract_features(
     judges, places = _judges(stems, items), places or {}
     check_requirements(judges, places, duration_s)
     how = _How(items, cache_dir, duration_s, device, batch_size, places, rank, beat)
-    weights = on_first_rank(lambda: {name: checksum(locate(name, places.get(name))) for name in needed_weights(judges)})
+    weights = on_first_rank(lambda: {name: checksum(locate(name, places.get(name))) for name in weights_needed(judges)})
     with first_holds(cache_dir / RECORD_FILE, f"features in {cache_dir}", waits=True):
-        works = on_first_rank(lambda: [begin(judge, made_of(judge, weights, duration_s), items, cache_dir) for judge in judges])
+        works = on_first_rank(lambda: [begin_caches(judge, made_of(judge, weights, duration_s), items, cache_dir) for judge in judges])
         failures, problem = _run_all(works, how, world_size)
         told = gather_objects((failures, problem))
         for _, found in told:
@@ -91,7 +91,7 @@ def extract_features(
 
 def _finish_all(works: Sequence[Work], cache_dir: Path) -> None:
     for work in works:
-        finish(work, cache_dir)
+        finish_caches(work, cache_dir)
 
 
 def _judges(stems: Collection[str], items: Mapping[str, Source]) -> tuple[FeatureExtractor, ...]:

@@ -56,7 +56,7 @@ def made_of(judge: FeatureExtractor, weights: Mapping[str, str], duration_s: flo
     return {"judge": judge.name, "version": judge.version, "weights": own, **length}
 
 
-def stamp(source: Path | str) -> str:
+def source_stamp(source: Path | str) -> str:
     """What tells whether a source is still the one it was: of a caption its hash, of a file its size and time of change."""
     if isinstance(source, str):
         return text_hash([source])
@@ -67,7 +67,7 @@ def stamp(source: Path | str) -> str:
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
-def read_record(cache_dir: Path) -> dict[str, Entry]:
+def read_cache_record(cache_dir: Path) -> dict[str, Entry]:
     """Stem → entry; none where there is no record. Raises: UserError for a record of another version, or none of ours."""
     path = cache_dir / RECORD_FILE
     if not path.is_file():
@@ -82,7 +82,7 @@ def read_record(cache_dir: Path) -> dict[str, Entry]:
     raise UserError(f"{path} {found}; remove that folder, or name another one for the features")
 
 
-def write_record(cache_dir: Path, record: Mapping[str, Entry]) -> None:
+def write_cache_record(cache_dir: Path, record: Mapping[str, Entry]) -> None:
     """Write the record, atomically."""
     stems = {stem: {"made_of": entry.made_of, "stamps": entry.stamps} for stem, entry in sorted(record.items())}
     write_json(cache_dir / RECORD_FILE, {MARK_KEY: record_mark(cache_dir), "format": FORMAT, "stems": stems})
@@ -185,13 +185,13 @@ class Work:
     ids: list[str]
 
 
-def begin(judge: FeatureExtractor, now: MadeOf, items: Mapping[str, Source], cache_dir: Path) -> Work:
+def begin_caches(judge: FeatureExtractor, now: MadeOf, items: Mapping[str, Source], cache_dir: Path) -> Work:
     """What is left to do, after features that were made otherwise, or nobody knows how, are dropped.
 
     A cache file that this program did not make is moved aside. Raises: UserError for a record that is damaged, or not ours.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
-    record = read_record(cache_dir)
+    record = read_cache_record(cache_dir)
     if is_foreign_record(cache_dir):
         raise foreign(cache_dir, "name another folder for the features", found=cache_dir / RECORD_FILE)
     for stem in judge.stems:
@@ -202,8 +202,8 @@ def begin(judge: FeatureExtractor, now: MadeOf, items: Mapping[str, Source], cac
             log.info("features in %s were made otherwise (%s) and are made anew", path, _difference(entry.made_of, now))
         if entry is None or entry.made_of != now or not path.exists():
             record[stem] = Entry(now)
-    write_record(cache_dir, record)
-    marks = {clip_id: stamp(source) for clip_id, source in items.items()}
+    write_cache_record(cache_dir, record)
+    marks = {clip_id: source_stamp(source) for clip_id, source in items.items()}
     in_files = [record[stem].stamps for stem in judge.stems]
     in_parts = [part.stamps for part in read_parts(cache_dir, judge.name, now)]
 
@@ -217,7 +217,7 @@ def _difference(before: MadeOf, now: MadeOf) -> str:
     return ", ".join(f"{key} {before.get(key)!r}, now {now[key]!r}" for key in now if before.get(key) != now[key])
 
 
-def finish(work: Work, cache_dir: Path) -> None:
+def finish_caches(work: Work, cache_dir: Path) -> None:
     """Bring the parts into the cache files and the record up to date, and remove them. Features of files that changed go;
     those of ids that were not asked for stay.
 
@@ -227,7 +227,7 @@ def finish(work: Work, cache_dir: Path) -> None:
     def is_wanted(clip_id: str, mark: str) -> bool:
         return work.marks.get(clip_id, mark) == mark
 
-    record = read_record(cache_dir)
+    record = read_cache_record(cache_dir)
     parts = read_parts(cache_dir, work.judge.name, work.made_of)
     for stem in work.judge.stems:
         entry = record[stem]
@@ -243,5 +243,5 @@ def finish(work: Work, cache_dir: Path) -> None:
             stamps.update(new)
         write_features(cache_dir, stem, features, features_mark(cache_path(cache_dir, stem)))
         record[stem] = Entry(work.made_of, stamps)
-    write_record(cache_dir, record)
+    write_cache_record(cache_dir, record)
     remove_parts(cache_dir, work.judge.name)

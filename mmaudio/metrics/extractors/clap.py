@@ -183,12 +183,12 @@ class ClapSound:
         return {"clap_laion_audio": F.normalize(embeddings, dim=-1)}
 
 
-def read_sound(path: Path, duration_s: float) -> Tensor:
+def read_clap_sound(path: Path, duration_s: float) -> Tensor:
     """(samples,) of a file's sound at 48 kHz. Raises: MediaError."""
     return read_centred(path, RATE_HZ, duration_s)
 
 
-def load_sound(places: Mapping[str, str | Path], device: torch.device) -> ClapSound:
+def load_clap_sound(places: Mapping[str, str | Path], device: torch.device) -> ClapSound:
     """The sound branch on a device. Raises: UserError for weights that are missing, torn or of another network."""
     return ClapSound(load_branch(read_published(locate("clap_laion", places.get("clap_laion"))), AUDIO), device)
 
@@ -233,12 +233,12 @@ def read_tokenizer(folder: Path) -> Any:
     raise UserError(f"{folder} holds no tokenizer of RoBERTa with {NUM_TOKENS} tokens; fetch it: `mmaudio weights fetch roberta_tokenizer`")
 
 
-def read_text(caption: str, duration_s: float) -> str:  # noqa: ARG001 - a caption lasts no time
+def read_clap_text(caption: str, duration_s: float) -> str:  # noqa: ARG001 - a caption lasts no time
     """A caption, as it is."""
     return caption
 
 
-def load_text(places: Mapping[str, str | Path], device: torch.device) -> ClapText:
+def load_clap_text(places: Mapping[str, str | Path], device: torch.device) -> ClapText:
     """The text branch on a device. Raises: UserError for weights that are missing, torn or of another network."""
     path, folder = (locate(name, places.get(name)) for name in ("clap_laion", "roberta_tokenizer"))
     return ClapText(load_branch(read_published(path), TEXT), read_tokenizer(folder), device)

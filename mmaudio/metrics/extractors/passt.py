@@ -50,7 +50,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def build_network() -> nn.Module:
+def build_passt() -> nn.Module:
     """The package's network with random weights, on the CPU: spectrograms (n, 1, 128, frames) → logits (n, 527), features (n, 768)."""
     with _quiet():
         from hear21passt.models.passt import get_model
@@ -74,7 +74,7 @@ class Passt:
         """Raises: UserError naming the first tensors that are missing, unknown or of another shape."""
         from hear21passt.wrapper import PasstBasicWrapper
 
-        network = build_network()
+        network = build_passt()
         if wrong := mismatches(state, shapes_of(network)):
             raise refusal(wrong, "PaSST")
         assign_(network, state)
@@ -89,11 +89,11 @@ class Passt:
         return {"passt_logits": both[:, :NUM_CLASSES], "passt_features_embed": both[:, NUM_CLASSES:]}
 
 
-def read(path: Path, duration_s: float) -> Tensor:
+def read_passt_sound(path: Path, duration_s: float) -> Tensor:
     """(samples,) of a file's sound at 32 kHz. Raises: MediaError."""
     return read_centred(path, RATE_HZ, duration_s)
 
 
-def load(places: Mapping[str, str | Path], device: torch.device) -> Passt:
+def load_passt_sound(places: Mapping[str, str | Path], device: torch.device) -> Passt:
     """PaSST on a device. Raises: UserError for weights that are missing, torn or of another network."""
     return Passt(read_state_dict(locate("passt", places.get("passt"))), device)

@@ -28,12 +28,12 @@ class SyncSound:
         return {"synchformer_audio": self.network(torch.stack(list(waves)).to(self.device)).float()}
 
 
-def read_sound(path: Path, duration_s: float) -> Tensor:
+def read_sync_sound(path: Path, duration_s: float) -> Tensor:
     """Exactly int(16000 · duration) samples of a file's sound. Raises: MediaError, also for a shorter one."""
     return read_exactly(path, RATE_HZ, duration_s)
 
 
-def load_sound(places: Mapping[str, str | Path], device: torch.device) -> SyncSound:
+def load_sync_sound(places: Mapping[str, str | Path], device: torch.device) -> SyncSound:
     """The sound branch on a device. Raises: UserError for weights that are missing, torn or of another network."""
     state = read_state_dict(locate("synchformer", places.get("synchformer")))
     return SyncSound(load_synchformer_audio(state), device)
@@ -58,7 +58,7 @@ class SyncVideo:
         return {"synchformer_video": by_segment(vectors)}
 
 
-def read_video(path: Path, duration_s: float) -> Tensor:
+def read_sync_video(path: Path, duration_s: float) -> Tensor:
     """The first int(25 · duration) frames of the synchronisation stream: (frames, 3, 224, 224) uint8.
 
     Raises: MediaError for a file that is missing, damaged, without picture, or shorter.
@@ -72,7 +72,7 @@ def read_video(path: Path, duration_s: float) -> Tensor:
     return picture.sync.frames_u8
 
 
-def load_video(places: Mapping[str, str | Path], device: torch.device) -> SyncVideo:
+def load_sync_video(places: Mapping[str, str | Path], device: torch.device) -> SyncVideo:
     """The visual branch on a device. Raises: UserError for weights that are missing, torn or of another network."""
     state = read_state_dict(locate("synchformer", places.get("synchformer")))
     return SyncVideo(load_synchformer(state), device)
