@@ -38,14 +38,17 @@ GUIDANCE = 2.0
 ROWS_ON_THE_WAY = 16  # held-out rows that are sounded and scored while training
 MMAUDIO = "-m mmaudio"
 KIB_PER_GB = 1e9 / 1024
+COUNTS = ("num_train", "num_heldout", "num_audio")  # of the learning set: how much there is to learn from
 
 
 def _scores(name: str) -> Path:
     return RUN / f"scores_{name}.json"
 
 
-def commands(num_iterations: int) -> dict[str, str]:
+def commands(options: argparse.Namespace) -> dict[str, str]:
     """Every stage's name and command, in order, as a user would type it after `python`."""
+    num_iterations = options.num_iterations
+    media = " ".join(f"--{name} {getattr(options, name)}" for name in COUNTS)
     lite = f"--device cpu --backend lite --duration {DURATION_S}"
     sources = " ".join(
         f"data.{name}.tsv={STORES}/{name}.tsv data.{name}.memmap_dir={STORES}/{name}"
@@ -69,7 +72,7 @@ def commands(num_iterations: int) -> dict[str, str]:
         return f"{MMAUDIO} evaluate --generated {RUN}/samples/{name} {real} --output {_scores(name)}"
 
     return {
-        "make_media": f"{MMAUDIO} example media --learning_set {DATA}",
+        "make_media": f"{MMAUDIO} example media --learning_set {DATA} {media}",
         "partition": f"{MMAUDIO} partition --data_dir {DATA}/audio --output_dir {STORES}/clips.tsv --clip_length {CLIP_LENGTH_S}",
         "extract_audio": f"{MMAUDIO} extract audio --data_dir {DATA}/audio --captions_tsv {DATA}/audio.tsv"
         f" --clips_tsv {STORES}/clips.tsv --latent_dir {STORES}/audio-parts --output_dir {STORES}/learn_audio {lite}",
@@ -164,13 +167,16 @@ def main(argv: Sequence[str]) -> int:
         return make_media(argv[1:])
     parser: argparse.ArgumentParser = options_parser("mmaudio example", "The whole way on made-up data.", "mmaudio example")
     parser.add_argument("--num_iterations", type=int, default=1200, help="training steps (default 1200)")
+    for name in COUNTS:
+        count = getattr(LearningSet, name)
+        parser.add_argument(f"--{name}", type=int, default=count, help=f"media of the learning set (default {count})")
     problems = Problems()
     options = parse_options(parser, argv, problems)
     problems.raise_any()
     start_logging()
     with hold_target(RUN.with_name(f"{EXP_ID}-command"), "the example"):
         _begin_run()
-        wall_s = {name: _run(name, command) for name, command in commands(options.num_iterations).items()}
+        wall_s = {name: _run(name, command) for name, command in commands(options).items()}
         summary = summarise(wall_s, RUN / "report" / "index.html")
         write_json(RUN / "summary.json", summary)
         write_record(RUN / RECORD_FILE, KIND, EXP_ID, {"state": "complete"})

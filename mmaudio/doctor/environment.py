@@ -38,10 +38,10 @@ def print_section(title: str, lines: Iterable[tuple[str, str]]) -> None:
     print(flush=True)
 
 
-def print_missing(sentences: Sequence[str]) -> int:
-    """Print what is missing, all at once, each with what to do about it; the exit code."""
+def print_missing(sentences: Sequence[str], nothing: str = "nothing is missing") -> int:
+    """Print what is missing, all at once, each with what to do about it; the exit code. `nothing`: what to print where there is none."""
     if not sentences:
-        print("nothing is missing", flush=True)
+        print(nothing, flush=True)
         return 0
     print(f"missing or wrong: {len(sentences)}")
     for number, sentence in enumerate(sentences, 1):
@@ -135,9 +135,11 @@ def find_gpu(name: str) -> Gpu:
     return GPUS[name]
 
 
-# ---- Packages that are not installed, by the metadata of this one; none of them is imported
+# ---- Packages that are not installed, by the metadata of this one (none is imported), and files of its own that are not there
 
 _NAME = "mmaudio"
+_CONFIG_FILES = ("base_config.yaml", "train_config.yaml", "eval_config.yaml", "data/base.yaml", "eval_data/base.yaml", "solver/flow.yaml")
+_PAGE_FILES = ("page.html", "page.css", "player.js", "list.js", "samples.html")
 
 
 def missing_packages(extra: str = "") -> list[str]:
@@ -161,6 +163,16 @@ def missing_packages(extra: str = "") -> list[str]:
         elif not each.specifier.contains(found, prereleases=True):
             sentences.append(f"the package {each.name} is {found}; want {each.specifier}: `{command}`, or `make setup`, installs it")
     return sentences
+
+
+def missing_files() -> list[str]:
+    """A sentence for each file that this system comes with and that is not where it is installed: settings, and parts of the page."""
+    from mmaudio.settings.compose import CONFIG_DIR  # which imports packages
+
+    package = Path(__file__).resolve().parents[1]
+    wanted = [*(CONFIG_DIR / name for name in _CONFIG_FILES), *(package / "report" / "assets" / name for name in _PAGE_FILES)]
+    command = f"pip install --force-reinstall --no-deps {_NAME}"
+    return [f"{path} is not there, a file of this program; `{command}` installs it anew" for path in wanted if not path.is_file()]
 
 
 def extras() -> tuple[str, ...]:

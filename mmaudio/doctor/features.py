@@ -9,7 +9,7 @@ from pathlib import Path
 from mmaudio.base.errors import Problems
 from mmaudio.base.options import options_parser, parse_options
 from mmaudio.base.specs import MODES
-from mmaudio.doctor.environment import extras, free_disk, missing_packages, print_missing, print_section, quantity
+from mmaudio.doctor.environment import extras, free_disk, missing_files, missing_packages, print_missing, print_section, quantity
 from mmaudio.features.backend_plan import add_backend_options, read_places
 from mmaudio.media.containers import missing_codecs
 from mmaudio.metrics.extractors.available import extractors_for
@@ -119,6 +119,13 @@ def check_codecs(problems: Problems) -> None:
         problems.add(f"PyAV's FFmpeg has no {', '.join(lacking)}; install its wheel anew: `pip install --force-reinstall --no-deps av`")
 
 
+def check_installation(problems: Problems) -> None:
+    """Add a sentence for each file of this program that is not there, and for codecs that are not."""
+    for sentence in missing_files():
+        problems.add(sentence)
+    check_codecs(problems)
+
+
 OUTPUTS = {"extract": "training/example_output", "generate": "output/generated", "evaluate": "output"}
 
 
@@ -159,7 +166,7 @@ def main(topic: str, argv: Sequence[str]) -> int:
     for sentence in plan.sentences:
         problems.add(sentence)
     problems.check(lambda: pick_device(options.device, Ranks()))
-    check_codecs(problems)
+    check_installation(problems)
     if names:
         print_section("weights", weight_lines(names, places))
         check_backend_weights(names, places, problems)
@@ -176,9 +183,10 @@ def overview() -> int:
     problems = Problems()
     print_section("this machine", machine_lines(Path("output")))
     print_section("weights of the pretrained backend", weight_lines(tuple(CATALOGUE), {}))
-    if names := extras():
-        told = {name: missing_packages(name) for name in names}
+    told = {name: missing_packages(name) for name in extras()}
+    if told:
         print_section("extras", ((name, "; ".join(lacking) or "installed") for name, lacking in told.items()))
-    check_codecs(problems)
+    check_installation(problems)
     print("for a command that is planned: mmaudio doctor train|extract|generate|evaluate\n")
-    return print_missing(problems.sentences)
+    has_all = not any(told.values()) and all(state(row, _HERE) not in (MISSING, WRONG) for row in CATALOGUE.values())
+    return print_missing(problems.sentences, "nothing is missing" if has_all else "nothing that all commands need is missing")
