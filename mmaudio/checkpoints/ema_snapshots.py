@@ -4,7 +4,6 @@ Snapshots have a published format, and a folder of them may be named by several 
 they are. What the record does not list is not the run's: it is neither averaged nor moved nor removed.
 """
 
-import json
 import logging
 import math
 import os
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.posthoc_ema import Fit, Profile, check_sigma, fit_profile
-from mmaudio.files.atomic import atomic_path, scratch_folder, text_hash, write_json
+from mmaudio.files.atomic import atomic_path, parse_json, scratch_folder, text_hash, write_json
 from mmaudio.files.checksums import DamagedFileError
 from mmaudio.files.ownership import MARK_KEY, aside_path, fits, foreign, mark_of, move_aside, read_mark
 from mmaudio.files.tensor_files import read_tensor_file
@@ -103,7 +102,7 @@ def recorded_snapshots(folder: Path) -> dict[str, list[str]] | None:
     mark = read_mark(path)
     if mark is None or mark.get("kind") != _KIND:
         return None
-    files = json.loads(path.read_text(encoding="utf-8")).get(_FILES)
+    files = parse_json(path.read_text(encoding="utf-8")).get(_FILES)
     return files if isinstance(files, dict) else {}
 
 

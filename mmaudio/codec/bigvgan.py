@@ -4,7 +4,6 @@ One generator for both published vocoders (codec.md section 3). It is only run h
 Axes: b batch, m mel band, f mel frame, c channel, t time step, s sample.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.specs import Mode
 from mmaudio.codec.published_weights import check_state, factored_shapes, find_factors, find_mode, plain_tensor
 from mmaudio.codec.snake import ACTIVATIONS, AntiAliased
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.tensor_files import shapes_of
 
 # ---- Sizes of a generator: the two published ones, and what a release's config.json says, whose names these are
@@ -90,7 +90,7 @@ PUBLISHED = {
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a release's config.json. Raises: UserError for a file of anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         content = None
     if not isinstance(content, dict):

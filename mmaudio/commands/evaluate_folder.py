@@ -15,6 +15,7 @@ from mmaudio.clips.clip_tables import read_captions
 from mmaudio.features.backend_plan import read_places
 from mmaudio.files.locks import hold_target
 from mmaudio.files.owned_files import check_marked, write_marked
+from mmaudio.files.ownership import at_end_of_links
 from mmaudio.metrics.feature_cache import CACHE_FILES, cache_path
 from mmaudio.metrics.registry import Metric, metrics_named
 from mmaudio.metrics.results import SCORES_KIND, headline, is_incomplete, metric_values, result
@@ -79,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     start_logging()
     with hold_target(output, f"the scores {output}"):
         scores = _score(chosen, output, metrics, duration_s, device)
-        write_marked(output, scores, SCORES_KIND, Path(options.generated).resolve().name)
+        write_marked(output, scores, SCORES_KIND, at_end_of_links(Path(options.generated)).name)
     print(f"{headline(scores)}; all in {output}")
     return EXIT_REJECTS if is_incomplete(scores, metrics.names) else 0
 
@@ -98,7 +99,7 @@ def _check(options: argparse.Namespace, output: Path, problems: Problems) -> Non
         )
     if output.suffix != ".json":
         problems.add(f"--output is {output}; want a .json file")
-    of = None if options.output else Path(options.generated).resolve().name
+    of = None if options.output else at_end_of_links(Path(options.generated)).name
     problems.check(lambda: check_marked(output, SCORES_KIND, of, "name another file: --output"))
 
 
@@ -229,7 +230,7 @@ def score_caches(argv: Sequence[str]) -> int:
     output = Path(options.output or Path(options.generated_cache) / SCORES_ENDING)
     if output.suffix != ".json":
         problems.add(f"--output is {output}; want a .json file")
-    scored = Path(options.generated_cache).resolve().name
+    scored = at_end_of_links(Path(options.generated_cache)).name
     problems.check(lambda: check_marked(output, SCORES_KIND, None if options.output else scored, "name another file: --output"))
     problems.raise_any()
     start_logging()
