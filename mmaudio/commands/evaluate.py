@@ -64,7 +64,7 @@ def _compare_action(argv: Sequence[str]) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     """Raises: UserError for a file that holds no scores."""
-    from mmaudio.metrics.results import is_result
+    from mmaudio.metrics.results import check_version, is_result
 
     if not path.is_file():
         raise UserError(f"no file at {path}; mmaudio evaluate and evaluate.py write scores")
@@ -72,6 +72,7 @@ def _read(path: Path) -> dict[str, Any]:
         scores = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         scores = None
+    check_version(scores, path)
     if not is_result(scores):
         raise UserError(f"{path} holds no scores of this version; evaluate anew")
     return dict(scores)

@@ -3,8 +3,10 @@
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from mmaudio.base.errors import UserError
 from mmaudio.files.atomic import text_hash
 from mmaudio.metrics.registry import Metric, metric_versions
 
@@ -44,6 +46,7 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 # ---- The shape of every result, whatever it was measured on; it is what files of scores hold
 
 SCORES_KIND = "scores"  # of a file that holds a result, in its mark
+FORMAT_VERSION = 1  # of the file; files of version 0.1 do not say one, and hold the same
 PROTOCOL_VERSION = 1  # raised whenever a result comes to mean something else
 
 
@@ -82,6 +85,7 @@ def result(
     """
     shared = {"version": PROTOCOL_VERSION, "metrics": metric_versions(rows), "ids_hash": text_hash(sorted(row["id"] for row in clips))}
     return {
+        "format_version": FORMAT_VERSION,
         "counts": {**counts, "paired": counts["paired"] - len(failed), "failed": len(failed)},
         "metrics": dict(metrics),
         **(sections or {}),
@@ -98,6 +102,13 @@ def number_of(told: Any) -> float | None:
     except OverflowError:  # a whole number beyond every float
         return None
     return float(told) if is_number else None
+
+
+def check_version(told: Any, path: Path) -> None:
+    """Raises: UserError for a file of scores that a later version of this program wrote."""
+    version = told.get("format_version", FORMAT_VERSION) if isinstance(told, dict) else FORMAT_VERSION
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f"{path} has format_version {version}, and this program reads up to {FORMAT_VERSION}: update mmaudio")
 
 
 def is_result(told: Any) -> bool:

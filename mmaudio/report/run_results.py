@@ -9,7 +9,7 @@ from typing import Any
 
 from mmaudio.base.errors import UserError
 from mmaudio.files.atomic import parse_json
-from mmaudio.metrics.results import number_of
+from mmaudio.metrics.results import check_version, number_of
 from mmaudio.report.content import Better, Clips, RunRecord, ScoreColumn, Value
 from mmaudio.report.metric_table import DIFFERENCE
 
@@ -32,6 +32,7 @@ def read_scores(path: Path, label: str) -> Scores:
     """Read a file that scoring wrote. Raises: UserError for any other file, and for one of before scores had `metrics`."""
     try:
         told = parse_json(path.read_text(encoding="utf-8"))
+        check_version(told, path)
         is_scores = isinstance(told["clips"], list) and isinstance(told["counts"], dict) and isinstance(told["protocol"], dict)
         if is_scores and all(isinstance(row["id"], str) for row in told["clips"]):
             if not all(isinstance(part.get("metrics"), dict) for part in (told, *told["clips"])):

@@ -19,7 +19,7 @@ def test_a_result_counts_and_says_what_it_rests_on():
     metrics = {"onset_f1": rows[0].entry(0.5, num=1), "mel_frechet": rows[1].entry(None, reason="one clip")}
     failed = [{"id": "c", "reason": "torn"}]
     told = result(rows, counts=counts, metrics=metrics, clips=[{"id": "b"}], failed=failed, sections={"more": 1}, protocol={"seed": 0})
-    assert list(told) == ["counts", "metrics", "more", "clips", "failed", "protocol"]
+    assert list(told) == ["format_version", "counts", "metrics", "more", "clips", "failed", "protocol"]
     assert (told["counts"]["paired"], told["counts"]["failed"]) == (1, 1)
     shared = told["protocol"]
     assert (shared["version"], shared["metrics"], shared["seed"]) == (PROTOCOL_VERSION, {"onset_f1": 1, "mel_frechet": 1}, 0)
