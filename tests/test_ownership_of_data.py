@@ -379,6 +379,16 @@ def test_a_place_that_is_a_link_to_nothing_is_said(run_script, videos, tmp_path)
     assert (tmp_path / "out").is_symlink() and not (tmp_path / "gone").exists()
 
 
+@pytest.mark.parametrize("name", ["s", "s.tsv", "s.json", "s.failed.tsv", "work", "."])
+def test_a_place_that_is_a_link_to_itself_is_said(run_script, videos, tmp_path, name):
+    place = tmp_path / "out" / name
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(place.name)
+    ended = extract(run_script, videos, tmp_path / "out")
+    assert (ended.code, place.is_symlink()) == (2, True)
+    assert "link" in ended.err and "Traceback" not in ended.err
+
+
 @pytest.mark.parametrize("name", ["mean.memmap", "null_text.memmap", "manifest.json", "inputs.tsv", "lock", "stop", "base.json"])
 def test_nothing_is_written_through_links_of_a_latent_dir(run_script, videos, tmp_path, name):
     (tmp_path / "work").mkdir()

@@ -143,7 +143,7 @@ def run_entry_point(main: Callable[[], int | None], speaks: Callable[[], bool] =
     raise SystemExit(code or 0)
 
 
-# ---- Some of many, by name, as sentences have them
+# ---- Some of many, by name
 
 NUM_NAMED, NUM_LISTED = 3, 16
 

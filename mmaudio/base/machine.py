@@ -16,9 +16,6 @@ def memory_bytes() -> tuple[int, int]:
     return min(known["MemTotal"], most), min(known["MemAvailable"], most)
 
 
-# ---- What the processes of a run do together, and with what of the machine; which of them this is says `launcher`
-
-
 def child_environment() -> dict[str, str]:
     """The environment for a child process on a shared machine: its idle threads sleep instead of spinning.
 

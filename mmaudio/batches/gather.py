@@ -1,4 +1,4 @@
-"""One batch into one host buffer."""
+"""One batch into one host buffer: a block of memory for all its columns, filled from stores in pieces, and used again for a later one."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,6 @@ from mmaudio.batches.batch import Batch, Selection
 from mmaudio.batches.mixture import Mixture, StoreRows, TableRows, has_column, in_pieces, num_bytes, samples_with
 from mmaudio.batches.placement import DeviceTable, Placement, join_rows
 from mmaudio.store.format import TEXT
-
-# ---- Host memory that batches are read into: one block for all columns of a batch, used again for a later one
 
 # Rows start where pages do: on AMD Zen 3 the kernel copies to addresses a few bytes beyond a page's start at a quarter of
 # the speed (docs/performance.md, "Batches"), and NumPy's large arrays start 16 bytes beyond one.

@@ -80,6 +80,8 @@ def _on_gpu(gatherer: BatchReader, selections: Iterable[Selection], room: int, d
         yield BatchOnDevice(batch, is_there)
 
 
+# ---- Batches read ahead
+
 T = TypeVar("T")
 AHEAD = 2
 DEFAULT_THREADS = 2

@@ -14,8 +14,6 @@ from mmaudio.store import Store
 from mmaudio.store.columns import carried
 from mmaudio.store.format import TEXT, TEXT_SHAPE, VIDEO_FEATURES, columns
 
-# ---- Rows of one column to be put at their places: from a store's file, or from a table in the memory of the process
-
 
 @dataclass(frozen=True)
 class StoreRows:

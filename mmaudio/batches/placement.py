@@ -1,4 +1,4 @@
-"""Disk, page cache, or tables on the device."""
+"""Where columns of stores are read from: the disk, the page cache, or tables on the training device."""
 
 import logging
 import time
@@ -19,8 +19,6 @@ from mmaudio.store.format import TEXT
 
 log = logging.getLogger(__name__)
 
-
-# ---- Columns of stores as tensors on the training device, and rows of a batch taken from them
 
 LOADED_AT_ONCE = 1 << 26  # bytes
 

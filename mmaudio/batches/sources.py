@@ -15,7 +15,7 @@ from mmaudio.settings.schema import BaseSettings
 from mmaudio.store import Store
 from mmaudio.store.format import TEXT, TEXT_SHAPE, columns, read_null_text
 
-# ---- Whether stores fit a model, and each other: every mismatch in one sentence, found before anything expensive starts
+# ---- Whether stores fit a model, and each other
 
 PUBLISHED_BACKEND = "pretrained"  # a store without a record is the published system's, which has one backend
 
@@ -122,6 +122,9 @@ def _check_together(problems: Problems, sources: Sequence[Source], *, check_back
                     f"{_called(other)} and {_called(source)} do not belong together: one was made with {what} {known},"
                     f" the other with {value}; extract one of them again"
                 )
+
+
+# ---- The stores that settings name
 
 
 def open_sources(settings: BaseSettings, names: Sequence[str], problems: Problems, *, repeats: bool = False) -> list[Source]:

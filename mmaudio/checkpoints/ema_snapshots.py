@@ -4,7 +4,6 @@ Snapshots have a published format, and a folder of them may be named by several 
 they are. What the record does not list is not the run's: it is neither averaged nor moved nor removed.
 """
 
-import json
 import logging
 import math
 import os
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.posthoc_ema import Fit, Profile, check_sigma, fit_profile
-from mmaudio.files.atomic import atomic_path, scratch_folder, text_hash, write_json
+from mmaudio.files.atomic import atomic_path, parse_json, scratch_folder, text_hash, write_json
 from mmaudio.files.checksums import DamagedFileError
 from mmaudio.files.ownership import MARK_KEY, aside_path, fits, foreign, mark_of, move_aside, read_mark
 from mmaudio.files.tensor_files import read_tensor_file
@@ -103,7 +102,7 @@ def recorded_snapshots(folder: Path) -> dict[str, list[str]] | None:
     mark = read_mark(path)
     if mark is None or mark.get("kind") != _KIND:
         return None
-    files = json.loads(path.read_text(encoding="utf-8")).get(_FILES)
+    files = parse_json(path.read_text(encoding="utf-8")).get(_FILES)
     return files if isinstance(files, dict) else {}
 
 
@@ -126,7 +125,7 @@ def archive_sums(path: Path) -> str:
     return text_hash(f"{name} {entry.file_size} {entry.CRC:08x}" for name, entry in parts)
 
 
-# ---- Stored averages of a run: their files, and the sums that make other averages of them
+# ---- Snapshots: their files, and the sums that make other averages of them
 
 CONSTANTS = ("latent_mean", "latent_std", "empty_string_feat")  # of the data: copied, never summed
 _STATE = "_extra_state"
@@ -219,7 +218,7 @@ def retire_snapshots(folder: Path, n: int) -> None:
         log.warning("moved %d EMA snapshots past update %d to %s", len(stale), n, folder / "stale")
 
 
-# ---- other averages from the stored ones
+# ---- Other averages, made of the snapshots
 
 
 @dataclass(frozen=True)
@@ -306,7 +305,7 @@ def synthesize(
     return found.sums([found.fit(sigma_rel, n)], constants)[0]
 
 
-# ---- Which stored averages of a run stay on disk: those within its budget, spread so that other averages can still be made of them
+# ---- Which snapshots stay on disk: those within the budget, spread so that other averages can still be made of them
 
 MB, GB = 10**6, 10**9
 # Kept steps are spread evenly in n to this power. Measured by the error of the fits of sigma 0.05 … 0.2 at the end of runs of

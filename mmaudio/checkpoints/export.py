@@ -22,6 +22,7 @@ from mmaudio.checkpoints.load import read_record
 from mmaudio.checkpoints.run_files import CHECKSUMS, RunFiles, WeightsRecord, as_strings, checksums_beside, record_beside
 from mmaudio.files.atomic import atomic_path, write_json
 from mmaudio.files.checksums import ENTRY, PLACEHOLDER, SAFETENSORS, state_checksum
+from mmaudio.files.ownership import at_end_of_links
 
 SUFFIXES = {"safetensors": (SAFETENSORS,), "pth": (".pth", ".pt")}  # of the formats; the first is given where none is
 STATISTICS = ("latent_mean", "latent_std")  # always float32: every latent is scaled by them
@@ -81,7 +82,7 @@ CHOICES = ("ema", "last")  # of a run's weights
 
 def run_names(folder: Path) -> list[str]:
     """The exp_ids of the runs that have weights in a folder; the one it is named after alone, if that has some."""
-    own = RunFiles(folder, folder.resolve().name)
+    own = RunFiles(folder, at_end_of_links(folder).name)
     if own.ema_final.is_file() or own.weights_last.is_file():
         return [own.exp_id]
     averaged = {path.name.removesuffix("_ema_final.pth") for path in folder.glob("*_ema_final.pth")}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.run_files import CHECKSUMS, FORMAT_VERSION, RunFiles, RunState, WeightsRecord, record_beside, record_from_strings
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.checksums import SAFETENSORS, DamagedFileError, content_id, damaged
 from mmaudio.files.tensor_files import all_finite, first_not_finite, named_tensors, read_tensor_file
 
@@ -51,7 +51,7 @@ def read_record(path: Path) -> WeightsRecord | None:
         content = _record_within(path)
         if content is None:
             place = record_beside(path)
-            content = json.loads(place.read_text(encoding="utf-8"))
+            content = parse_json(place.read_text(encoding="utf-8"))
         if content["format_version"] == FORMAT_VERSION:
             return WeightsRecord.from_plain(content)
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def foreign_record(path: Path) -> str | None:
     place, before = record_beside(path), None
     try:
         while (text := place.read_text(encoding="utf-8")) != before:  # again, if a training has replaced both meanwhile
-            content, before = json.loads(text), text
+            content, before = parse_json(text), text
             known = content.get(CHECKSUMS) if isinstance(content, dict) else None
             if not isinstance(known, list) or not path.is_file() or content_id(path) in known:
                 return None

@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.checksums import content_id
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def as_strings(content: Mapping[str, Any]) -> dict[str, str]:
 def record_from_strings(strings: Mapping[str, str]) -> dict[str, Any]:
     """The JSON values of a record among strings that `as_strings` made. Raises: ValueError for a string that is none."""
     known = {field.name: field.type for field in fields(WeightsRecord)}
-    return {name: text if known[name] is str else json.loads(text) for name, text in strings.items() if name in known}
+    return {name: text if known[name] is str else parse_json(text) for name, text in strings.items() if name in known}
 
 
 def record_beside(path: Path) -> Path:

@@ -20,14 +20,14 @@ from torch import Tensor
 from mmaudio.base.errors import UserError
 from mmaudio.checkpoints.load import load_checkpoint, read_record
 from mmaudio.checkpoints.run_files import CHECKSUMS, RunFiles, RunState, WeightsRecord, checksums_beside, record_beside
-from mmaudio.files.atomic import at_end_of_links, atomic_path, scratch_folder, sync_file, write_json, write_text
+from mmaudio.files.atomic import atomic_path, parse_json, scratch_folder, sync_file, write_json, write_text
 from mmaudio.files.checksums import content_id
-from mmaudio.files.ownership import aside_path, foreign
+from mmaudio.files.ownership import aside_path, at_end_of_links, foreign
 
 log = logging.getLogger(__name__)
 
 
-# ---- Saving beside training: copies of live tensors in host memory, and a thread that writes them while training goes on
+# ---- Saving beside training: copies in host memory, and a thread that writes them
 
 _Kind = tuple[torch.Size, torch.dtype, bool]  # of a buffer: the last is whether it is pinned
 
@@ -172,9 +172,9 @@ def check_own(path: Path, exp_id: str, advice: str = "name another file") -> Non
 def _is_own_record(path: Path, exp_id: str) -> bool:
     """Whether what lies at the place of a file's record is one of this run, be its file there or not."""
     try:
-        content = json.loads(record_beside(path).read_text(encoding="utf-8"))
+        content = parse_json(record_beside(path).read_text(encoding="utf-8"))
         return WeightsRecord.from_plain(content).exp_id == exp_id
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -231,7 +231,7 @@ def _move(path: Path, target: Path, note: Mapping[str, Any] | None = None) -> No
 def _moved_record(text: str, target: Path, note: Mapping[str, Any]) -> str:
     """A record with a note, and for the moment before its file is moved, with the checksum of the file that it will lie beside."""
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError:
         return text
     if not isinstance(content, dict):
@@ -308,7 +308,7 @@ def _shift_shadow(files: RunFiles, never_remove: Collection[int]) -> None:
 def _shifted(files: RunFiles) -> list[Path]:
     """The checkpoints that were shadows once, oldest first."""
     own = [path for path in files.checkpoint_copies() if is_own(path, files.exp_id)]  # others are not ours to remove
-    return [path for path in own if json.loads(record_beside(path).read_text(encoding="utf-8")).get(_SHIFTED)]
+    return [path for path in own if parse_json(record_beside(path).read_text(encoding="utf-8")).get(_SHIFTED)]
 
 
 def _remove(path: Path, exp_id: str) -> None:

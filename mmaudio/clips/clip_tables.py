@@ -48,7 +48,7 @@ def read_rejects(path: Path) -> list[Reject]:
     return [Reject(*row) for row in read_columns(path, _COLUMNS)]
 
 
-# ---- Tables of what to train on: clips of audio files, videos, and their captions. Ids and captions are text, always
+# ---- Clips of audio files, videos, and their captions; ids and captions are text, always
 
 _CLIP_COLUMNS = ("id", "name", "start_sample", "end_sample")
 _MOST_DIGITS = 18  # more samples than a file can count
@@ -156,7 +156,7 @@ def read_videos(path: Path, *, of_store: bool = False) -> list[VideoItem]:
     return videos
 
 
-# ---- Tables a user hands to a command: which clip has which caption
+# ---- Captions that a user hands to a command
 
 CAPTION_COLUMNS = ("label", "caption")
 

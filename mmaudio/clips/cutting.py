@@ -125,7 +125,7 @@ def plan_clips(num_samples: int, rate_hz: int, cutting: Cutting = PUBLISHED) -> 
     return ClipPlan(num_clips, room // (num_clips - 1) if num_clips > 1 else 0, lengths.clip)
 
 
-# ---- Cuts the recordings of a folder into clips. Only their headers are read, in threads: the time goes into waiting for storage
+# ---- The recordings of a folder; only their headers are read, in threads: the time goes into waiting for storage
 
 MOST_WORKERS = 16
 _FILES_AT_ONCE = 64  # that a thread is handed, so that handing over costs little

@@ -4,7 +4,6 @@ One generator for both published vocoders (codec.md section 3). It is only run h
 Axes: b batch, m mel band, f mel frame, c channel, t time step, s sample.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,9 +16,10 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.specs import Mode
 from mmaudio.codec.published_weights import check_state, factored_shapes, find_factors, find_mode, plain_tensor
 from mmaudio.codec.snake import ACTIVATIONS, AntiAliased
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.tensor_files import shapes_of
 
-# ---- Sizes of a BigVGAN generator: the two published ones, and what a release's config.json says. Names are those of that file
+# ---- Sizes of a generator: the two published ones, and what a release's config.json says, whose names these are
 
 UNSTATED = {"use_tanh_at_final": True, "use_bias_at_final": True}  # what a config.json means that does not say
 
@@ -90,7 +90,7 @@ PUBLISHED = {
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a release's config.json. Raises: UserError for a file of anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         content = None
     if not isinstance(content, dict):
@@ -130,6 +130,8 @@ def vocoder_settings(mode: Mode, config: Mapping[str, Any] | None) -> VocoderSet
         raise UserError(*wrong)
     return replace(published, **given)
 
+
+# ---- The network
 
 END_KERNEL = 7  # of the first and the last convolution
 CONTAINER = "generator"  # under this name a published file holds the tensors

@@ -47,7 +47,7 @@ def check_state(
     raise refusal(wrong, f"the {mode} {kind}", advice)
 
 
-# ---- Weight-normalised convolutions as files hold them, folded into plain weights (Salimans and Kingma 2016, arXiv 1602.07868, eq. 2)
+# ---- Weight-normalised convolutions folded into plain weights (Salimans and Kingma 2016, arXiv 1602.07868, eq. 2)
 
 PLAIN = ".weight"
 

@@ -14,7 +14,7 @@ from mmaudio.codec.mp_layers import AttnBlock1d, Downsample1d, MPConv1d, ResnetB
 from mmaudio.codec.published_weights import Float32Values, check_state, find_mode
 from mmaudio.files.tensor_files import shapes_of
 
-# ---- What the VAE subtracts from each mel band and divides it by: the mean and deviation of log-mel over its training data
+# ---- What is subtracted from each mel band and what it is divided by: mean and deviation of log-mel over the training data
 
 # Lowest band first; log10 mel for 16k, natural for 44k.
 _MEAN_16K = """
@@ -59,6 +59,8 @@ def mel_statistics(mode: str) -> tuple[Tensor, Tensor]:
     mean, std = (torch.tensor([float(word) for word in text.split()])[None, :, None] for text in _TEXTS[mode])
     return mean, std
 
+
+# ---- The network
 
 HIDDEN_WIDTH = {"16k": 384, "44k": 512}
 LEVEL_MULTIPLES = (1, 2, 4)  # of the hidden width; level 0 has one time step per mel frame, the others one per latent

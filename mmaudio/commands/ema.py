@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mmaudio.trainer.ema_sweep import RunAverages
 
 
-# ---- What the actions of `mmaudio ema` share: the run, which of its snapshots, and averages of them
-
 ACTIONS = {"synthesize": "write the averaged weights of one length", "sweep": "find the length with the least validation loss"}
 STEP_HELP = """which stored step (default: the newest). Steps count EMA updates, one for each training iteration from ema.start on: step N
 is the average after iteration ema.start + N, whatever ema.update_every is. Files <profile>.<N>.pt in ema_ckpts say which are stored"""
@@ -66,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     return {"synthesize": _synthesize_action, "sweep": _sweep_action}[action](words)
 
 
-# ---- `mmaudio ema sweep`: averages of many lengths, scored on the validation rows of the run; table, picture and JSON
+# ---- `mmaudio ema sweep`: averages of many lengths, scored on the validation rows of the run
 
 PICTURE_FILE = "ema_sweep.png"
 _KIND = "sweep"

@@ -1,7 +1,6 @@
 """`mmaudio evaluate`: numbers of a run or a model (key=value), of a folder of sounds (options), or of two results (`compare`)."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.options import options_parser, parse_options
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.owned_files import check_marked, write_marked
 from mmaudio.settings.compose import CONFIG_DIR
 
@@ -64,15 +64,17 @@ def _compare_action(argv: Sequence[str]) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     """Raises: UserError for a file that holds no scores."""
+    from mmaudio.metrics.results import is_result
+
     if not path.is_file():
         raise UserError(f"no file at {path}; mmaudio evaluate and evaluate.py write scores")
     try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        scores = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         scores = None
-    if not isinstance(scores, dict) or not {"metrics", "clips", "protocol"} <= scores.keys():
+    if not is_result(scores):
         raise UserError(f"{path} holds no scores of this version; evaluate anew")
-    return scores
+    return dict(scores)
 
 
 def _without(scores: dict[str, Any], passed: Sequence[str], other: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`mmaudio evaluate --generated …`: numbers for a folder of generated sounds, against the real ones."""
+"""`mmaudio evaluate --generated …`: numbers for a folder of generated sounds, or of cached features, against the real ones."""
 
 import argparse
 import os
@@ -15,6 +15,7 @@ from mmaudio.clips.clip_tables import read_captions
 from mmaudio.features.backend_plan import read_places
 from mmaudio.files.locks import hold_target
 from mmaudio.files.owned_files import check_marked, write_marked
+from mmaudio.files.ownership import at_end_of_links
 from mmaudio.metrics.feature_cache import CACHE_FILES, cache_path
 from mmaudio.metrics.registry import Metric, metrics_named
 from mmaudio.metrics.results import SCORES_KIND, headline, is_incomplete, metric_values, result
@@ -28,100 +29,11 @@ if TYPE_CHECKING:
     from mmaudio.settings.schema import MetricsSettings
 
 
-# ---- `mmaudio evaluate --generated_cache …`: numbers from two folders of av-bench's features, without any sound
-
-_WEIGHTS = "synchformer"  # all that cached features need of weights
-
-
-def _caches_parser() -> argparse.ArgumentParser:
-    example = "mmaudio evaluate --generated_cache results/vggsound/cache --reference_cache eval-cache/vggsound-test --output scores.json"
-    about = "Score cached features of generated sounds against those of the real ones; the files are av-bench's, whoever made them."
-    parser = options_parser("mmaudio evaluate", about, example)
-    parser.add_argument("--generated_cache", required=True, help="folder of features of the generated sounds")
-    parser.add_argument("--reference_cache", required=True, help="folder of features of the real clips")
-    parser.add_argument("--metrics", default="av_bench", help="names and groups, between commas (default: all that the files allow)")
-    parser.add_argument("--unpaired", action="store_true", help="the two sides are of different clips: no metric of pairs")
-    parser.add_argument("--clean_names", action="store_true", help="rename ids by their length, as av-bench does")
-    parser.add_argument("--min_coverage", type=float, default=0.5, help="share of the reference that has to be there (default 0.5)")
-    parser.add_argument("--place", action="append", default=[], metavar=f"{_WEIGHTS}=PATH", help="weights for DeSync (default: fetched)")
-    parser.add_argument("--device", default="auto", help="for DeSync: cuda, cpu or auto (default auto)")
-    parser.add_argument("--output", default=None, help="JSON file of the scores (default: output_metrics.json in the generated cache)")
-    return parser
-
-
-def score_caches(argv: Sequence[str]) -> int:
-    problems = Problems()
-    options = parse_options(_caches_parser(), argv, problems)
-    rows = metrics_named([name.strip() for name in options.metrics.split(",") if name.strip()], problems)
-    for row in rows:
-        if row.is_embedded:
-            problems.add(f"{row.name} is told from sounds, not from features; give --generated FOLDER for it")
-    for name in ("generated_cache", "reference_cache"):
-        if not Path(getattr(options, name)).is_dir():
-            problems.add(f"--{name} is {getattr(options, name)}, which is not a folder")
-    if not 0 <= options.min_coverage <= 1:
-        problems.add(f"--min_coverage is {options.min_coverage}; want a share between 0 and 1")
-    places = problems.check(lambda: read_places(options.place, "--place")) or {}
-    for name in places.keys() - {_WEIGHTS}:
-        problems.add(f"--place names {name!r}, and of cached features only DeSync loads weights; want {_WEIGHTS}=PATH")
-    output = Path(options.output or Path(options.generated_cache) / SCORES_ENDING)
-    if output.suffix != ".json":
-        problems.add(f"--output is {output}; want a .json file")
-    scored = Path(options.generated_cache).resolve().name
-    problems.check(lambda: check_marked(output, SCORES_KIND, None if options.output else scored, "name another file: --output"))
-    problems.raise_any()
-    start_logging()
-    with hold_target(output, f"the scores {output}"):
-        measured = _measure(options, [row.name for row in rows], places.get(_WEIGHTS))
-        scores = _scores(options, rows, measured)
-        write_marked(output, scores, SCORES_KIND, scored)
-    told = metric_values(scores)
-    print("\n".join(f"{name:<20} {value:.6g}" for name, value in told.items()) or "nothing can be told")
-    missing, strangers = measured.counts["missing_ids"], measured.counts["unexpected_ids"]
-    for ids, what in ((missing, "of the reference are not there"), (strangers, "are in no reference")):
-        if ids and not options.unpaired:
-            print(f"{len(ids)} clips {what}: {named(ids)}")
-    pairs = "unpaired" if options.unpaired else f"{measured.counts['paired']} pairs"
-    print(f"{len(told)} of {len(rows)} metrics told, {pairs}; all in {output}")
-    names = [word.strip() for word in options.metrics.split(",")]
-    counted = {**scores, "counts": {**scores["counts"], "missing_ids": []}} if options.unpaired else scores
-    return EXIT_REJECTS if is_incomplete(counted, names) else 0
-
-
-def _measure(options: argparse.Namespace, names: Sequence[str], sync_place: str | None) -> "MeasuredMetrics":
-    from mmaudio.distributed.devices import pick_device
-    from mmaudio.distributed.ranks import Ranks
-    from mmaudio.files.tensor_files import read_state_dict
-    from mmaudio.metrics.feature_scores import measure
-    from mmaudio.weights import locate
-
-    return measure(
-        names,
-        Path(options.reference_cache),
-        Path(options.generated_cache),
-        paired=not options.unpaired,
-        min_coverage=0.0 if options.unpaired else options.min_coverage,
-        device=str(pick_device(options.device, Ranks())),
-        sync_weights=lambda: read_state_dict(locate(_WEIGHTS, sync_place)),
-        clean_names=options.clean_names,
-    )
-
-
-def _scores(options: argparse.Namespace, rows: Sequence[Metric], measured: "MeasuredMetrics") -> dict[str, Any]:
-    """As all files of scores are, but for what only sounds tell."""
-    from mmaudio.weights.verification import read_fingerprint
-
-    reference = Path(options.reference_cache)
-    stems = [stem for stem in CACHE_FILES if any(stem in row.reference_stems for row in rows) and cache_path(reference, stem).is_file()]
-    ids = sorted({name for by_id in measured.per_clip.values() for name in by_id})
-    clips = [{"id": name, "metrics": {metric: by_id.get(name) for metric, by_id in measured.per_clip.items()}} for name in ids]
-    protocol = {
-        "engine": "own",
-        "judges": {f"reference/{stem}": f"sha256:{read_fingerprint(cache_path(reference, stem)).sha256}" for stem in stems},
-        "paired": not options.unpaired,
-        "clean_names": options.clean_names,
-    }
-    return result(rows, counts=measured.counts, metrics=measured.values, clips=clips, protocol=protocol)
+HELP = """usage: mmaudio evaluate KEY=VALUE …             sample a whole set and score it, as evaluate.py does
+       mmaudio evaluate --generated DIR …       score a folder of sounds (mmaudio evaluate --help has the options)
+       mmaudio evaluate --generated_cache DIR … score cached features of av-bench (--generated_cache --help)
+       mmaudio evaluate compare A.json B.json   hold two files of scores side by side
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     start_logging()
     with hold_target(output, f"the scores {output}"):
         scores = _score(chosen, output, metrics, duration_s, device)
-        write_marked(output, scores, SCORES_KIND, Path(options.generated).resolve().name)
+        write_marked(output, scores, SCORES_KIND, at_end_of_links(Path(options.generated)).name)
     print(f"{headline(scores)}; all in {output}")
     return EXIT_REJECTS if is_incomplete(scores, metrics.names) else 0
 
@@ -187,7 +99,7 @@ def _check(options: argparse.Namespace, output: Path, problems: Problems) -> Non
         )
     if output.suffix != ".json":
         problems.add(f"--output is {output}; want a .json file")
-    of = None if options.output else Path(options.generated).resolve().name
+    of = None if options.output else at_end_of_links(Path(options.generated)).name
     problems.check(lambda: check_marked(output, SCORES_KIND, of, "name another file: --output"))
 
 
@@ -279,10 +191,97 @@ def _score(chosen: "EvalSet", output: Path, metrics: "MetricsSettings", duration
     return score_set(chosen, Path(chosen.name), ScoringJob.by(terms, metrics, device, made, places=metrics.places), Ranks())
 
 
-# ---- `mmaudio evaluate`: numbers of a run or a model (key=value), of a folder of sounds (options), or of two results (`compare`)
+# ---- `mmaudio evaluate --generated_cache …`: numbers from two folders of av-bench's features, without any sound
 
-HELP = """usage: mmaudio evaluate KEY=VALUE …             sample a whole set and score it, as evaluate.py does
-       mmaudio evaluate --generated DIR …       score a folder of sounds (mmaudio evaluate --help has the options)
-       mmaudio evaluate --generated_cache DIR … score cached features of av-bench (--generated_cache --help)
-       mmaudio evaluate compare A.json B.json   hold two files of scores side by side
-"""
+_WEIGHTS = "synchformer"  # all that cached features need of weights
+
+
+def _caches_parser() -> argparse.ArgumentParser:
+    example = "mmaudio evaluate --generated_cache results/vggsound/cache --reference_cache eval-cache/vggsound-test --output scores.json"
+    about = "Score cached features of generated sounds against those of the real ones; the files are av-bench's, whoever made them."
+    parser = options_parser("mmaudio evaluate", about, example)
+    parser.add_argument("--generated_cache", required=True, help="folder of features of the generated sounds")
+    parser.add_argument("--reference_cache", required=True, help="folder of features of the real clips")
+    parser.add_argument("--metrics", default="av_bench", help="names and groups, between commas (default: all that the files allow)")
+    parser.add_argument("--unpaired", action="store_true", help="the two sides are of different clips: no metric of pairs")
+    parser.add_argument("--clean_names", action="store_true", help="rename ids by their length, as av-bench does")
+    parser.add_argument("--min_coverage", type=float, default=0.5, help="share of the reference that has to be there (default 0.5)")
+    parser.add_argument("--place", action="append", default=[], metavar=f"{_WEIGHTS}=PATH", help="weights for DeSync (default: fetched)")
+    parser.add_argument("--device", default="auto", help="for DeSync: cuda, cpu or auto (default auto)")
+    parser.add_argument("--output", default=None, help="JSON file of the scores (default: output_metrics.json in the generated cache)")
+    return parser
+
+
+def score_caches(argv: Sequence[str]) -> int:
+    problems = Problems()
+    options = parse_options(_caches_parser(), argv, problems)
+    rows = metrics_named([name.strip() for name in options.metrics.split(",") if name.strip()], problems)
+    for row in rows:
+        if row.is_embedded:
+            problems.add(f"{row.name} is told from sounds, not from features; give --generated FOLDER for it")
+    for name in ("generated_cache", "reference_cache"):
+        if not Path(getattr(options, name)).is_dir():
+            problems.add(f"--{name} is {getattr(options, name)}, which is not a folder")
+    if not 0 <= options.min_coverage <= 1:
+        problems.add(f"--min_coverage is {options.min_coverage}; want a share between 0 and 1")
+    places = problems.check(lambda: read_places(options.place, "--place")) or {}
+    for name in places.keys() - {_WEIGHTS}:
+        problems.add(f"--place names {name!r}, and of cached features only DeSync loads weights; want {_WEIGHTS}=PATH")
+    output = Path(options.output or Path(options.generated_cache) / SCORES_ENDING)
+    if output.suffix != ".json":
+        problems.add(f"--output is {output}; want a .json file")
+    scored = at_end_of_links(Path(options.generated_cache)).name
+    problems.check(lambda: check_marked(output, SCORES_KIND, None if options.output else scored, "name another file: --output"))
+    problems.raise_any()
+    start_logging()
+    with hold_target(output, f"the scores {output}"):
+        measured = _measure(options, [row.name for row in rows], places.get(_WEIGHTS))
+        scores = _scores(options, rows, measured)
+        write_marked(output, scores, SCORES_KIND, scored)
+    told = metric_values(scores)
+    print("\n".join(f"{name:<20} {value:.6g}" for name, value in told.items()) or "nothing can be told")
+    missing, strangers = measured.counts["missing_ids"], measured.counts["unexpected_ids"]
+    for ids, what in ((missing, "of the reference are not there"), (strangers, "are in no reference")):
+        if ids and not options.unpaired:
+            print(f"{len(ids)} clips {what}: {named(ids)}")
+    pairs = "unpaired" if options.unpaired else f"{measured.counts['paired']} pairs"
+    print(f"{len(told)} of {len(rows)} metrics told, {pairs}; all in {output}")
+    names = [word.strip() for word in options.metrics.split(",")]
+    counted = {**scores, "counts": {**scores["counts"], "missing_ids": []}} if options.unpaired else scores
+    return EXIT_REJECTS if is_incomplete(counted, names) else 0
+
+
+def _measure(options: argparse.Namespace, names: Sequence[str], sync_place: str | None) -> "MeasuredMetrics":
+    from mmaudio.distributed.devices import pick_device
+    from mmaudio.distributed.ranks import Ranks
+    from mmaudio.files.tensor_files import read_state_dict
+    from mmaudio.metrics.feature_scores import measure
+    from mmaudio.weights import locate
+
+    return measure(
+        names,
+        Path(options.reference_cache),
+        Path(options.generated_cache),
+        paired=not options.unpaired,
+        min_coverage=0.0 if options.unpaired else options.min_coverage,
+        device=str(pick_device(options.device, Ranks())),
+        sync_weights=lambda: read_state_dict(locate(_WEIGHTS, sync_place)),
+        clean_names=options.clean_names,
+    )
+
+
+def _scores(options: argparse.Namespace, rows: Sequence[Metric], measured: "MeasuredMetrics") -> dict[str, Any]:
+    """As all files of scores are, but for what only sounds tell."""
+    from mmaudio.weights.verification import read_fingerprint
+
+    reference = Path(options.reference_cache)
+    stems = [stem for stem in CACHE_FILES if any(stem in row.reference_stems for row in rows) and cache_path(reference, stem).is_file()]
+    ids = sorted({name for by_id in measured.per_clip.values() for name in by_id})
+    clips = [{"id": name, "metrics": {metric: by_id.get(name) for metric, by_id in measured.per_clip.items()}} for name in ids]
+    protocol = {
+        "engine": "own",
+        "judges": {f"reference/{stem}": f"sha256:{read_fingerprint(cache_path(reference, stem)).sha256}" for stem in stems},
+        "paired": not options.unpaired,
+        "clean_names": options.clean_names,
+    }
+    return result(rows, counts=measured.counts, metrics=measured.values, clips=clips, protocol=protocol)

@@ -18,10 +18,10 @@ from typing import Any
 from mmaudio.base.errors import Problems, UserError
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
-from mmaudio.files.atomic import at_end_of_links, write_json
+from mmaudio.files.atomic import write_json
 from mmaudio.files.locks import hold_target
 from mmaudio.files.owned_files import check_made, write_record
-from mmaudio.files.ownership import MARK_KEY, aside_path, fits, mark_of, read_mark
+from mmaudio.files.ownership import MARK_KEY, aside_path, at_end_of_links, fits, mark_of, read_mark
 from mmaudio.files.tables import read_table
 from mmaudio.media.synthetic import LearningSet, make_guide_example, make_learning_set
 from mmaudio.runs.folder import METRICS_FILE

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mmaudio.generate.model import ModelChoice, ModelPlan
 
 
-# ---- The options of `mmaudio generate`, and what is wrong with them; torch is not needed to read them
+# ---- Options, and what is wrong with them; torch is not needed to read them
 
 EXAMPLE = 'mmaudio generate --video rain.mp4 --prompt "rain on a tin roof" --weights output/my_run/my_run_ema_final.pth'
 
@@ -113,6 +113,9 @@ def _check_weights(options: argparse.Namespace) -> None:
         raise UserError("which model? give --weights FILE, or --variant NAME for a published one, such as --variant small_16k")
     if options.weights is None and options.variant not in VARIANTS:
         raise UserError(f"no published model {options.variant!r}{nearest(options.variant, VARIANTS)}; known are {', '.join(VARIANTS)}")
+
+
+# ---- The command
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,10 +7,9 @@ from pathlib import Path
 from mmaudio.base.errors import Problems
 from mmaudio.base.logs import start_logging
 from mmaudio.base.options import options_parser, parse_options
+from mmaudio.files.ownership import at_end_of_links
 from mmaudio.report.collect import _found, _report
 from mmaudio.report.page_mark import check_page
-
-# ---- The options of `mmaudio report`, and what can be said of them before anything is read
 
 OF_ONE_RUN = ("samples", "reference", "scores")
 NUM_SAMPLES = 16
@@ -35,7 +34,7 @@ def _check_options(options: argparse.Namespace, runs: Sequence[Path], problems: 
     for run in runs:
         if not run.is_dir():
             problems.add(f"no run at {run}; a run's folder is output/<exp_id>")
-    if len({run.resolve() for run in runs}) < len(runs):
+    if len({at_end_of_links(run) for run in runs}) < len(runs):
         problems.add("a run is named twice; name each once")
     given = [f"--{name}" for name in OF_ONE_RUN if getattr(options, name) is not None]
     if len(runs) > 1 and given:
@@ -70,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     from mmaudio.report.page import write_page
 
     written = write_page(output, report, replaces=options.replace)
-    print(f"page: {written.index.resolve()}")
+    print(f"page: {at_end_of_links(written.index)}")
     lacking = f"; {len(written.lacks)} of the sounds and pictures are not there, and their cards say why" if written.lacks else ""
     print(f"{len(runs)} run{'s' * (len(runs) > 1)}, {written.num_samples} samples, {bytes_text(written.num_bytes)}{lacking}")
     return 0

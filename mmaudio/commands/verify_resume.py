@@ -21,7 +21,7 @@ from mmaudio.checkpoints.run_files import RunFiles
 from mmaudio.files.ownership import foreign
 from mmaudio.runs.folder import METRICS_FILE
 
-# ---- The guide's example stores, made by the guide's own commands where they are missing
+# ---- The example stores, made by the guide's own commands where they are missing
 
 STORES = Path("training/example_output/memmap")
 LITE = ("--device", "cpu", "--backend", "lite")
@@ -50,7 +50,7 @@ def make_example_stores(tell: Callable[[str], None]) -> None:
             )
 
 
-# ---- Training runs by the command line of `mmaudio train`, whole or killed in the middle
+# ---- Training runs by the command line, whole or killed in the middle
 
 EXP_ID = "verify"
 TRAIN = ("-m", "mmaudio", "train")  # after the interpreter, or after torchrun
@@ -192,6 +192,8 @@ def _descendants(pid: int) -> list[int]:
         waiting += below
     return found
 
+
+# ---- The command
 
 OUTPUT = Path("output")
 

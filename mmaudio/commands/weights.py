@@ -15,7 +15,7 @@ from mmaudio.files.checksums import SAFETENSORS, DamagedFileError
 from mmaudio.files.ownership import foreign, move_aside
 from mmaudio.weights import CATALOGUE, VARIANTS, extraction_needs, find_row, generation_needs
 
-# ---- What `mmaudio weights export` is asked for, held against what is there: the file to write, and what is known of the weights
+# ---- `mmaudio weights export`: the weights of a run as one file that says what it holds
 
 NEEDS_NO_RECORD = ("variant", "backend", "duration")  # options that say what a record would
 
@@ -77,8 +77,6 @@ def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:
     return WeightsRecord(options.variant, spec.mode, spec.duration_s, options.backend or "pretrained", step, source.stem)
 
 
-# ---- `mmaudio weights export`: the weights of a run as one file that says what it holds, for other programs and machines
-
 MB = 10**6
 
 
@@ -131,6 +129,8 @@ def _export(source: Path, output: Path, record: "WeightsRecord", dtype: str) -> 
     print(f"weights: {source} ({record.variant}, step {record.step})")
     print(f"export: {output} ({dtype}, {output.stat().st_size / MB:.1f} MB)")
 
+
+# ---- `mmaudio weights list`, `fetch` and `verify`
 
 ACTIONS = ("list", "fetch", "verify", "export")
 _EXAMPLE = "mmaudio weights fetch vae_16k synchformer\n  mmaudio weights fetch --variant small_16k\n  mmaudio weights verify output/birds"

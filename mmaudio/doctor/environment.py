@@ -16,7 +16,7 @@ from mmaudio.base.machine import memory_bytes, num_cores
 if TYPE_CHECKING:  # which packages are missing is said without any of them
     import torch
 
-# ---- How `mmaudio doctor` says what it found: sections of lines, and in the end everything that is missing
+# ---- How it is said: sections of lines, and in the end everything that is missing
 
 GB = 1e9
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -135,7 +135,7 @@ def find_gpu(name: str) -> Gpu:
     return GPUS[name]
 
 
-# ---- Which packages, as its own metadata has it, and which files of its own this system needs and lacks. Imports none of the packages
+# ---- Packages that are not installed, by the metadata of this one (none is imported), and files of its own that are not there
 
 _NAME = "mmaudio"
 _CONFIG_FILES = ("base_config.yaml", "train_config.yaml", "eval_config.yaml", "data/base.yaml", "eval_data/base.yaml", "solver/flow.yaml")

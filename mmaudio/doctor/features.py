@@ -1,4 +1,4 @@
-"""What extraction, generation and evaluation need."""
+"""What extraction, generation and evaluation need, and what of it is not here."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from mmaudio.metrics.registry import Metric, metrics_named
 from mmaudio.weights import CATALOGUE, VARIANTS, check_place, extraction_needs, generation_needs
 from mmaudio.weights.locate import MISSING, WRONG, state
 
-# ---- What planned metrics are told from, and what of it is not here: judges with their packages and weights, or the package av_bench
+# ---- What planned metrics are measured with: extractors with their packages and weights, or the package av_bench
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _told_from(row: Metric) -> str:
     return "; ".join(words)
 
 
-# ---- What a pretrained backend loads, and what of it is not here
+# ---- What a pretrained backend loads
 
 _HERE = Path()
 _UNITS = {"MB": 1e6, "GB": 1e9}
@@ -108,6 +108,9 @@ def check_backend_weights(names: Sequence[str], places: Mapping[str, str], probl
             problems.add(row.told(f"{row.path(_HERE)} ({row.size}) is missing"))
     if to_fetch > free_disk(_HERE):
         problems.add(f"the missing weights are {quantity(to_fetch, 'B')} and {quantity(free_disk(_HERE), 'B')} are free here; make room")
+
+
+# ---- The command
 
 
 def check_codecs(problems: Problems) -> None:

@@ -132,7 +132,7 @@ def disk_needs(settings: TrainSettings) -> DiskNeeds:
     return DiskNeeds(kept, checkpoint, num_snapshots, state.averages, weights, snapshots)
 
 
-# ---- A training run before it is: the device it is meant for, what it takes of it, and where that is not enough
+# ---- The checks of a planned run: its device, what it takes of it, and where that is not enough
 
 SHARE = 0.4  # of the rate of a matrix product that training reaches: 0.37 to 0.5 where it was measured (docs/performance.md)
 

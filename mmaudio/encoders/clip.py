@@ -6,7 +6,6 @@ open_clip's; modules carry the names of the file.
 Axes: n picture or caption, l token, w width.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +17,8 @@ from torch import Tensor, nn
 
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import CLIP_SIDE_PX, TEXT_TOKENS
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.tensor_files import assign_, mismatches, read_state_dict, refusal, shapes_of
-
-# ---- Captions to tokens and, in the `lite` backend, to features: CLIP's tokenizer and a fixed random vector per token
 
 
 @lru_cache(maxsize=1)
@@ -155,7 +153,7 @@ def _open_clip_model(model_cfg: Mapping[str, Any], source: str) -> Any:
 
 def _read_config(path: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
         pictures = config.get("preprocess_cfg", {})
         of_channels = [[float(value) for value in pictures.get(name, (1, 1, 1))] for name in ("mean", "std")]
         if isinstance(config["model_cfg"], Mapping) and all(len(values) == 3 for values in of_channels):

@@ -88,7 +88,7 @@ def encode_sync(frames_u8: Tensor) -> Tensor:
     return torch.cat((own, around), dim=3).flatten(3).flatten(1, 2)
 
 
-# ---- Captions to tokens and, in the `lite` backend, to features: CLIP's tokenizer and a fixed random vector per token
+# ---- Captions to features: a fixed random vector per token
 
 _TABLE_KEY = 0x7E47  # of the token vectors; changing it changes every lite feature
 

@@ -1,4 +1,4 @@
-"""A run by its own settings, or a published model."""
+"""What is evaluated: the weights of a run with its own settings, or a published model; and how it samples."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -20,8 +20,6 @@ from mmaudio.runs.signature import CONFIG_FILE
 from mmaudio.settings.config_files import read_plain
 from mmaudio.settings.schema import BaseSettings, EvalSettings
 from mmaudio.weights import VARIANTS, checksum, locate
-
-# ---- What a run's settings say of its sound: where the weights of its backend are, and how it samples
 
 
 def sampling_of(settings: BaseSettings, *, amp: bool = False) -> SampleSettings:

@@ -1,4 +1,4 @@
-"""The sound of a set, and of its reference."""
+"""The sound of a set, `<id>.flac` for every clip in a folder that says what made it, and of its reference."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from mmaudio.evaluation.owned_folders import check_samples_folder, clear_folder,
 from mmaudio.evaluation.protocol import Beat
 from mmaudio.evaluation.sets import EvalSet
 from mmaudio.features.backend import Backend
-from mmaudio.files.atomic import sweep_below, text_hash, write_json
+from mmaudio.files.atomic import parse_json, sweep_below, text_hash, write_json
 from mmaudio.files.file_names import check_distinct, file_of, ids_by_file
 from mmaudio.files.owned_files import FILES_KEY, SAMPLES_FILE, read_ids
 from mmaudio.files.ownership import MARK_KEY
@@ -34,9 +34,6 @@ from mmaudio.runs.folder import SCORES_FILE
 from mmaudio.store import record_path
 
 log = logging.getLogger(__name__)
-
-
-# ---- The sound of a set: `<id>.flac` for every clip, in a folder that says what made it, so that only the same goes on in it
 
 
 def check_samples(ids: Iterable[str]) -> None:
@@ -78,7 +75,7 @@ def _made_by(folder: Path, of: str) -> dict[str, Any] | None:
     """What made the samples of a set; None where there are none."""
     if mark_in(folder, of) is None:
         return None
-    content: dict[str, Any] = json.loads((folder / SAMPLES_FILE).read_text(encoding="utf-8"))
+    content: dict[str, Any] = parse_json((folder / SAMPLES_FILE).read_text(encoding="utf-8"))
     return {name: value for name, value in content.items() if name not in (MARK_KEY, FILES_KEY)}
 
 

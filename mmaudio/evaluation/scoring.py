@@ -75,7 +75,7 @@ def _measure(names: Sequence[str], files: FeatureFiles, scoring: ScoringJob, cho
     )
 
 
-# ---- The numbers of a folder of sounds: what needs no weights, and what rests on features, in one dictionary ready for JSON
+# ---- A folder of sounds: what needs no weights, and what rests on features, in one dictionary ready for JSON
 
 NO_SOUNDS = "no real sounds of the set are at hand; give reference=FOLDER"
 

@@ -5,7 +5,6 @@ video) and VGGSound (the official .csv without a header). Any folder with a tabl
 """
 
 import csv
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from pathlib import Path
 from mmaudio.base.errors import UserError, named
 from mmaudio.batches import Mixture
 from mmaudio.clips.clip_tables import read_captions
-from mmaudio.files.atomic import text_hash
+from mmaudio.files.atomic import parse_json, text_hash
 from mmaudio.files.file_names import check_ids
 from mmaudio.media.suffixes import SOUND_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 from mmaudio.settings.data_sources import LISTS, EvalSetSettings, SourceSettings
@@ -109,7 +108,7 @@ def _read_moviegen(given: EvalSetSettings) -> tuple[dict[str, str], dict[str, st
         raise UserError(f"no folder at {folder}")
     for path in sorted(folder.glob("*.jsonl")):
         try:
-            captions[path.stem] = str(json.loads(path.read_text(encoding="utf-8").splitlines()[0])["audio_prompt"])
+            captions[path.stem] = str(parse_json(path.read_text(encoding="utf-8").splitlines()[0])["audio_prompt"])
         except (ValueError, KeyError, IndexError, TypeError):
             left_out[path.stem] = f"{path} holds no JSON object with audio_prompt"
     videos = [path for path in Path(str(given.video_path)).glob("*") if path.suffix.lower() in VIDEO_SUFFIXES]
@@ -174,7 +173,7 @@ def entry_of(dataset: str, entries: Mapping[str, EvalSetSettings]) -> str | None
     return published if published in entries else None
 
 
-# ---- The stores of a run as sets to evaluate on: sampled from their features, scored against the real sounds of their rows
+# ---- The stores of a run as sets: sampled from their features, scored against the real sounds of their rows
 
 
 def sources_named(settings: BaseSettings, name: str) -> list[str]:

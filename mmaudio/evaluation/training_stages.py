@@ -1,4 +1,4 @@
-"""Sound and scores while a run trains."""
+"""Sound and scores while a run trains: the stages `evaluate` and `generate`."""
 
 import logging
 from contextlib import closing
@@ -42,7 +42,7 @@ from mmaudio.trainer.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
-# ---- What turns the latents of a run into sound while it trains: loaded once, for previews and evaluations alike
+# ---- The backend, loaded once for previews and evaluations alike
 
 
 class LazyBackend:
@@ -63,7 +63,7 @@ class LazyBackend:
         return on_all_ranks(lambda: self.here(trainer))
 
 
-# ---- Evaluation while a run trains: held-out rows sounded and scored between steps, and the test data after the last one
+# ---- Evaluation: held-out rows sounded and scored between steps
 
 
 class EvaluateStage:
@@ -130,7 +130,7 @@ def wants_test(kind: type[Solver], settings: TrainSettings) -> bool:
     return bool(has_test) and issubclass(kind, FlowSolver) and not settings.only_stage()
 
 
-# ---- What training lets a person hear of itself: a row, held-out if there are such, as the network sounds it then, and as it is
+# ---- Previews: a row, held-out if there are such, as the network sounds it then, and as it is
 
 _REAL = "real"
 DISTANCE = "latent_distance"  # from the row's own latents, in standard deviations of theirs
@@ -184,6 +184,9 @@ def _write(backend: Backend, folder: Path, batch: Batch, latent_bnc: Tensor, of:
         wave = backend.decode(latent_bnc)[0].cpu()
     add_ids(folder, ids_by_file(batch.ids, ".flac"))
     write_flac(path, wave.numpy(), backend.spec.rate_hz, sample_mark(of, id=batch.ids[0]))
+
+
+# ---- What is added to a training run
 
 
 def training_stages(kind: type[Solver], settings: TrainSettings) -> list[Stage]:

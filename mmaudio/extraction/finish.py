@@ -62,6 +62,8 @@ def extract_captions(job: Job, captions: Sequence[str], done: Progress, backend:
                     raise UserError(f"the text feature of caption {captions[number]!r}: {error}; {advice}") from None
 
 
+# ---- Finished rows to a store
+
 ROWS_AT_ONCE = 4096
 
 

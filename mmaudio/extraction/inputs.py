@@ -155,7 +155,7 @@ def find_videos(data_dir: Path, tsv: Path, *, of_store: bool = False) -> Inputs:
     return finder.found("video")
 
 
-# ---- Whether a file is still the one that was read: its length and the time of its last change, noted when it is
+# ---- Whether a file is still the one that was read: its length and the time of its last change
 
 Stamp = tuple[int, int]  # bytes, and the time of the last change in nanoseconds
 GONE: Stamp = (-1, 0)  # there was no file to look at

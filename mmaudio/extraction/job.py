@@ -14,10 +14,9 @@ from mmaudio.extraction.reading import ReadingRules
 from mmaudio.extraction.store_target import StoreTarget, StoreToExtend
 from mmaudio.extraction.workspace import Manifest, Workspace, inputs_begun_with
 from mmaudio.features.backend_plan import BackendPlan
+from mmaudio.files.ownership import at_end_of_links
 from mmaudio.store.format import Layout, layout_of
 from mmaudio.store.writer import StoreRecipe
-
-# ---- An extraction checked against itself, and against what is on disk, before anything is loaded or written
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def plan_extraction(
 ) -> ExtractionPlan:
     """Raises: UserError where the pieces do not go together, or with what is on disk."""
     latent_dir, folder = Path(options.latent_dir), stage.target.folder
-    if folder.resolve() in (latent_dir.resolve(), *latent_dir.resolve().parents):
+    if at_end_of_links(folder) in (at_end_of_links(latent_dir), *at_end_of_links(latent_dir).parents):
         raise UserError(f"--latent_dir is {latent_dir}, which is the folder of the store or in it; name another")
     base = StoreToExtend.find(latent_dir, folder) if options.append else None
     if base is not None:

@@ -1,4 +1,4 @@
-"""ProgressLog: what is done, what failed, how many may, what changed since."""
+"""ProgressLog: what is done, what failed, how many may, and what changed since."""
 
 import json
 import os
@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from mmaudio.base.errors import RejectsError, UserError
 from mmaudio.extraction.inputs import GONE, UNKNOWN, Inputs, Stamp, file_stamp
-from mmaudio.files.atomic import disk_errors_told, sync_folder
+from mmaudio.files.atomic import disk_errors_told, parse_json, sync_folder
 from mmaudio.media.audio import MediaError
 from mmaudio.media.prefetch import prefetch_files
 
-# ---- Which of numbered things are done: a file a process, appended to as they finish and read together at the next start
+# ---- What is done: a file a process, appended to as rows finish, and read together at the next start
 
 MISSING, KEPT, REJECTED = 0, 1, 2
 UNMARKED = -1  # in place of a fingerprint: none was entered
@@ -111,8 +111,8 @@ class ProgressLog:
             for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # what follows the last line end is torn
                 where = f"{path}, line {number}"
                 try:
-                    yield where, json.loads(line)
-                except (ValueError, RecursionError):
+                    yield where, parse_json(line)
+                except ValueError:
                     raise _not_an_entry(where) from None
 
     def _is_entry(self, line: Any, num_things: int) -> bool:

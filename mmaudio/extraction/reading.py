@@ -64,7 +64,7 @@ def _pinning(read: FileReader) -> FileReader:
     return pinned
 
 
-# ---- Media to columns of features on the backend's device: several clips at once on a GPU, each on its own on a CPU
+# ---- Media to columns, on the backend's device: several clips at once on a GPU, each on its own on a CPU
 
 Row = dict[str, Tensor]  # column → the row's value, on the CPU
 

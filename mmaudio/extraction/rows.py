@@ -61,6 +61,8 @@ def encode_rows(
             yield Encoded(row, encode_media(backend, [media])[0] | text)
 
 
+# ---- Inputs to rows
+
 NUM_TOLD = 20  # rejects that are told as they come; the table has them all
 CLIPS_A_READING = 64  # of one file: more are read in several goes, so that memory does not grow with the file
 Found = tuple[int, Media | MediaError, Stamp]  # the number of an input, what it holds or why it cannot be used, and its file's stamp

@@ -13,6 +13,7 @@ from mmaudio.extraction.workspace import Workspace, recall_unfinished
 from mmaudio.files.atomic import check_writable
 from mmaudio.files.file_names import check_plain_name
 from mmaudio.files.owned_files import check_recorded, record_beside
+from mmaudio.files.ownership import at_end_of_links
 from mmaudio.store.columns import open_columns
 from mmaudio.store.format import TEXT_ROW, TEXT_TABLE, StoreRecord, hash_rows, null_text_path, table_path
 from mmaudio.store.reader import Store, read_rows, read_store_record
@@ -55,7 +56,7 @@ class StoreToExtend:
             return cls.open(folder)
         if set(content) != {"folder", "record"} or not isinstance(content["folder"], str):
             raise UserError(f"{path} does not say which store rows are being added to; remove {latent_dir} to start anew")
-        if content["folder"] != str(folder.resolve()):  # another's, which the manifest tells
+        if content["folder"] != str(at_end_of_links(folder)):  # another's, which the manifest tells
             return cls.open(folder)
         record, now = StoreRecord.from_json(content["record"], str(path)), read_store_record(folder)
         ids, captions = (texts[: record.num_rows] for texts in read_rows(table_path(folder), folder))
@@ -66,7 +67,7 @@ class StoreToExtend:
         return cls(folder, ids, captions, record)
 
     def remember(self, work: Workspace) -> None:
-        work.remember(_NAME, {"folder": str(self.folder.resolve()), "record": self.record.to_json()})
+        work.remember(_NAME, {"folder": str(at_end_of_links(self.folder)), "record": self.record.to_json()})
 
     def text_rows(self) -> dict[str, int]:
         """Which row of the text table each caption has (compact layout)."""
@@ -121,7 +122,7 @@ class StoreTarget:
         if folders:
             raise UserError(f"{folders[0]} is a folder, where the store {self.folder} has to write a file; name another place")
         for table in tables:
-            if table.resolve() in [path.resolve() for path in written]:
+            if at_end_of_links(table) in [at_end_of_links(path) for path in written]:
                 raise UserError(f"the store {self.folder} would replace {table}, which it is made from; {_OTHER_PLACE}")
         if not self.replace:
             self._check_owner()

@@ -19,7 +19,7 @@ import torch
 
 from mmaudio.base.errors import UserError, named
 from mmaudio.extraction.progress import ProgressLog
-from mmaudio.files.atomic import remove_leftovers, text_hash, write_json
+from mmaudio.files.atomic import parse_json, remove_leftovers, text_hash, write_json
 from mmaudio.files.locks import EXCLUSIVE, SHARED, try_lock
 from mmaudio.files.tables import read_columns, write_table
 from mmaudio.store.column_writer import ColumnWriter, column_bytes, column_path, files_of_column, reserve_columns
@@ -319,9 +319,9 @@ def _write_object(path: Path, content: Mapping[str, Any]) -> None:
 def _read_object(path: Path) -> dict[str, Any] | None:
     """What `_write_object` wrote, in this version or the one before, which wrote no checksum; None for anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         is_ours = isinstance(content, dict) and content.pop(_CHECKSUM, None) in (None, _checksum(content))
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return content if is_ours else None
 

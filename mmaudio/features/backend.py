@@ -13,7 +13,7 @@ from mmaudio.encoders import LiteText, encode_scene, encode_sync
 from mmaudio.features.backend_plan import ABILITIES, Abilities, BackendPlan
 from mmaudio.features.pretrained import load_abilities
 
-# ---- What the lite backend can do: no weights, no network, any device
+# ---- The lite backend: no weights, no network, any device
 
 
 def lite_abilities(mode: str, device: torch.device, needs: Collection[str]) -> Abilities:
@@ -30,6 +30,9 @@ def lite_abilities(mode: str, device: torch.device, needs: Collection[str]) -> A
 
     can_do = {"audio": audio, "scene": encode_scene, "sync": encode_sync, "text": LiteText(), "sound": sound}
     return Abilities(**{name: ability for name, ability in can_do.items() if name in needs})  # type: ignore[arg-type]
+
+
+# ---- Either backend
 
 
 @dataclass(frozen=True)

@@ -13,62 +13,6 @@ from mmaudio.weights import check_place
 if TYPE_CHECKING:  # help names backends without torch
     from torch import Tensor
 
-_PLACE = "NAME=PLACE"
-
-
-def add_backend_options(parser: argparse.ArgumentParser) -> None:
-    """--dtype, --pretrained, --memory_gb and --compile."""
-    parser.add_argument("--dtype", choices=list(DTYPES), default="fp32", help="arithmetic of the pretrained networks (default fp32)")
-    parser.add_argument(
-        "--pretrained",
-        metavar=_PLACE,
-        action="append",
-        default=[],
-        help="a weight of `mmaudio weights list` from a path, or from a repository OWNER/REPO[@REVISION] of the hub; repeatable",
-    )
-    parser.add_argument("--memory_gb", type=float, default=None, help="for the pretrained networks beyond their weights")
-    parser.add_argument("--compile", action="store_true", help="compile the pretrained networks (pays in long runs on a GPU)")
-
-
-def read_places(words: list[str], option: str = "--pretrained") -> dict[str, str]:
-    """Weight → place, as an option that may be repeated names them. Raises: UserError for a word that does not read NAME=PLACE."""
-    pairs = [word.partition("=") for word in words]
-    for name, _, place in pairs:
-        if not name or not place:
-            raise UserError(f"{option} is {name!r}; want {_PLACE}, such as synchformer=models/my_weights.pth")
-    return {name: place for name, _, place in pairs}
-
-
-def backend_keywords(options: argparse.Namespace) -> dict[str, Any]:
-    """Keywords of a `BackendPlan` that these options give. Raises: UserError for a word that cannot be read."""
-    return {"dtype": options.dtype, "places": read_places(options.pretrained), "memory_gb": options.memory_gb, "compiled": options.compile}
-
-
-# ---- What a run's settings say of its sound: where the weights of its backend are, and how it samples
-
-_CKPT_KEYS = {  # weight → the setting that says where it is
-    "vae_16k": "vae_16k_ckpt",
-    "vae_44k": "vae_44k_ckpt",
-    "vocoder_16k": "bigvgan_vocoder_ckpt",
-    "vocoder_44k": "bigvgan_44k_ckpt",
-    "synchformer": "synchformer_ckpt",
-    "clip": "clip_ckpt",
-}
-
-
-def places_of(settings: BaseSettings) -> dict[str, str]:
-    """Weight → where the settings say it is, for those they say anything of."""
-    default = BaseSettings()
-    return {weight: getattr(settings, key) for weight, key in _CKPT_KEYS.items() if getattr(settings, key) != getattr(default, key)}
-
-
-def backend_keywords_of_run(settings: BaseSettings) -> dict[str, Any]:
-    """Keywords of a `BackendPlan`: the pretrained weights come from where the run's settings say, if they say anything."""
-    return {"places": places_of(settings) if settings.backend == "pretrained" else {}}
-
-
-# ---- Which backend computes features, what there is to ask of it, and how it is to be loaded; checked before anything is
-
 BACKENDS = ("pretrained", "lite")
 FOR_AUDIO = ("audio", "text")  # what each stage needs of a backend
 FOR_VIDEO = ("audio", "scene", "sync", "text")
@@ -126,3 +70,59 @@ class BackendPlan:
             raise UserError(f"the memory for the pretrained networks is {self.memory_gb:g} GB; want more than 0")
         for weight, place in self.places.items():
             check_place(weight, place)
+
+
+# ---- By options
+
+_PLACE = "NAME=PLACE"
+
+
+def add_backend_options(parser: argparse.ArgumentParser) -> None:
+    """--dtype, --pretrained, --memory_gb and --compile."""
+    parser.add_argument("--dtype", choices=list(DTYPES), default="fp32", help="arithmetic of the pretrained networks (default fp32)")
+    parser.add_argument(
+        "--pretrained",
+        metavar=_PLACE,
+        action="append",
+        default=[],
+        help="a weight of `mmaudio weights list` from a path, or from a repository OWNER/REPO[@REVISION] of the hub; repeatable",
+    )
+    parser.add_argument("--memory_gb", type=float, default=None, help="for the pretrained networks beyond their weights")
+    parser.add_argument("--compile", action="store_true", help="compile the pretrained networks (pays in long runs on a GPU)")
+
+
+def read_places(words: list[str], option: str = "--pretrained") -> dict[str, str]:
+    """Weight → place, as an option that may be repeated names them. Raises: UserError for a word that does not read NAME=PLACE."""
+    pairs = [word.partition("=") for word in words]
+    for name, _, place in pairs:
+        if not name or not place:
+            raise UserError(f"{option} is {name!r}; want {_PLACE}, such as synchformer=models/my_weights.pth")
+    return {name: place for name, _, place in pairs}
+
+
+def backend_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of a `BackendPlan` that these options give. Raises: UserError for a word that cannot be read."""
+    return {"dtype": options.dtype, "places": read_places(options.pretrained), "memory_gb": options.memory_gb, "compiled": options.compile}
+
+
+# ---- By the settings of a run
+
+_CKPT_KEYS = {  # weight → the setting that says where it is
+    "vae_16k": "vae_16k_ckpt",
+    "vae_44k": "vae_44k_ckpt",
+    "vocoder_16k": "bigvgan_vocoder_ckpt",
+    "vocoder_44k": "bigvgan_44k_ckpt",
+    "synchformer": "synchformer_ckpt",
+    "clip": "clip_ckpt",
+}
+
+
+def places_of(settings: BaseSettings) -> dict[str, str]:
+    """Weight → where the settings say it is, for those they say anything of."""
+    default = BaseSettings()
+    return {weight: getattr(settings, key) for weight, key in _CKPT_KEYS.items() if getattr(settings, key) != getattr(default, key)}
+
+
+def backend_keywords_of_run(settings: BaseSettings) -> dict[str, Any]:
+    """Keywords of a `BackendPlan`: the pretrained weights come from where the run's settings say, if they say anything."""
+    return {"places": places_of(settings) if settings.backend == "pretrained" else {}}

@@ -15,7 +15,7 @@ from typing import Any
 
 from mmaudio.base.errors import UserError
 from mmaudio.files.locks import EXCLUSIVE, NoLocksError, is_free, take_lock
-from mmaudio.files.ownership import aside_path, fits, mark_of, mark_text, parse_mark
+from mmaudio.files.ownership import aside_path, at_end_of_links, fits, mark_of, mark_text, parse_mark
 
 log = logging.getLogger(__name__)
 _PREFIX, _SUFFIX = ".mmaudio-", ".tmp"  # of a temporary folder; what it holds beside what is written:
@@ -133,11 +133,6 @@ def disk_errors_told(path: Path) -> Iterator[None]:
         raise
 
 
-def at_end_of_links(path: Path) -> Path:
-    """Where a path leads to: a file or folder that is replaced is replaced there, and links to it stay links."""
-    return Path(os.path.realpath(path))
-
-
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary place to write a file to; sync and rename it onto `path` if the block succeeds, remove it if not."""
@@ -153,6 +148,14 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 exactly as given (no newline translation), atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON holds. Raises: ValueError for what is none, also where it is nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("it is nested too deep", str(text[:80]), 0) from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaudio.base.errors import UserError
 from mmaudio.files.file_names import file_name
-from mmaudio.files.ownership import foreign, mark_of, mark_text, parse_mark
+from mmaudio.files.ownership import at_end_of_links, foreign, mark_of, mark_text, parse_mark
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -77,7 +77,7 @@ def hold_target(target: Path, what: str, *, shared_by: str | None = None, waits:
         waits: wait for the end of another job, however long it takes, instead of refusing: where both make the same.
     Raises: UserError naming who holds the lock; or where a file that is not ours has the lock's name.
     """
-    real = Path(os.path.realpath(target))
+    real = at_end_of_links(target)
     path = real.with_name(file_name(f".{real.name}", ".lock"))
     is_new_folder = not path.parent.exists()
     until = time.monotonic() + PATIENCE_S

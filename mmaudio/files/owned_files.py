@@ -5,7 +5,6 @@ with one that was changed, is not removed: somebody works with it.
 """
 
 import hashlib
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -14,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmaudio.base.errors import UserError, named
-from mmaudio.files.atomic import at_end_of_links, atomic_path, write_json
+from mmaudio.files.atomic import atomic_path, parse_json, write_json
 from mmaudio.files.file_names import file_name
-from mmaudio.files.ownership import MARK_KEY, aside_path, fits, foreign, mark_of, move_aside, read_mark
+from mmaudio.files.ownership import MARK_KEY, aside_path, at_end_of_links, fits, foreign, mark_of, move_aside, read_mark
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -74,7 +73,7 @@ def check_made(path: Path, kind: str, of: str, advice: str = "") -> None:
         )
 
 
-# ---- Files that may be replaced or removed, because what they hold proves that this program wrote them
+# ---- Files that prove by what they hold that this program wrote them
 
 RECORD_ENDING = ".mark.json"
 _KIND = "file"
@@ -92,9 +91,6 @@ def file_sha256(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-# ---- JSON
-
-
 def is_marked(path: Path, kind: str, of: str | None = None) -> bool:
     """Whether a JSON file is this program's, of this kind, and of what belongs at its place.
 
@@ -107,7 +103,7 @@ def is_marked(path: Path, kind: str, of: str | None = None) -> bool:
 
 def check_marked(path: Path, kind: str, of: str | None = None, advice: str = "name another file") -> None:
     """Raises: UserError where something stands at `path` that may not be replaced, see `is_marked`."""
-    if path.exists() and not is_marked(path, kind, of):
+    if at_end_of_links(path).exists() and not is_marked(path, kind, of):
         raise foreign(path, advice)
 
 
@@ -116,9 +112,6 @@ def write_marked(path: Path, content: Mapping[str, Any], kind: str, of: str) -> 
     if path.exists() and not is_marked(path, kind):
         move_aside(path, follows_link=True)
     write_json(path, {**content, MARK_KEY: mark_of(kind, of)})
-
-
-# ---- files with a record beside them
 
 
 def record_beside(path: Path) -> Path:
@@ -143,9 +136,9 @@ def is_recorded(path: Path) -> bool:
 def check_recorded(path: Path, advice: str = "name another file") -> None:
     """Raises: UserError where `recorded_path` would replace a file, or a record, that is not what this program wrote there."""
     record, known = record_beside(path), _recorded(path)
-    if record.exists() and known is None:
+    if at_end_of_links(record).exists() and known is None:
         raise foreign(record, advice)
-    if path.exists() and not is_recorded(path):
+    if at_end_of_links(path).exists() and not is_recorded(path):
         raise foreign(path, advice if known is None else f"it was changed after this program had written it: {advice}")
 
 
@@ -177,7 +170,7 @@ def _make_way(path: Path) -> None:
         move_aside(record, follows_link=True)
 
 
-# ---- `samples.json` in a folder of samples: what made them, and the way back from the name of each file to its id
+# ---- `samples.json` in a folder of samples: what made them, and which id each file is of
 
 SAMPLES_FILE = "samples.json"
 _SAMPLES_KIND = "names of samples"  # of the mark of a file that says no more than the ids
@@ -220,7 +213,7 @@ def _is_own(folder: Path, found: Any) -> bool:
 
 
 def _place(folder: Path) -> str:
-    return folder.resolve().name
+    return at_end_of_links(folder).name
 
 
 def _tells_more(files: Mapping[str, str]) -> bool:
@@ -231,8 +224,8 @@ def _tells_more(files: Mapping[str, str]) -> bool:
 def _read_samples_file(folder: Path) -> Any:
     """What `samples.json` holds; None where there is none."""
     try:
-        return json.loads((folder / SAMPLES_FILE).read_text(encoding="utf-8"))
+        return parse_json((folder / SAMPLES_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return ""

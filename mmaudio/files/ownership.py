@@ -5,6 +5,7 @@ file, a comment in a sound or a video, a line of a page), names program, format 
 set, a run), and counts only where that fits the place it is found at.
 """
 
+import errno
 import json
 import logging
 import os
@@ -106,6 +107,21 @@ def _way_out(path: Path, advice: str, aside: Path | None = None) -> str:
     return f"{advice}, or move it aside: {command}" if advice else f"move it aside: {command}"
 
 
+def at_end_of_links(path: Path) -> Path:
+    """Where a path leads to: a file or folder that is replaced is replaced there, and links to it stay links.
+
+    Raises: UserError where links lead to one another in a circle.
+    """
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(
+                f"{path} is a link that leads back to itself, or lies below one; remove the link, or name another place"
+            ) from None
+    return Path(os.path.realpath(path))
+
+
 def aside_path(path: Path) -> Path:
     """A name beside `path` under which nothing stands yet."""
     number, aside = 1, path.with_name(f"{path.name}{_ASIDE}")
@@ -127,7 +143,7 @@ def move_aside(path: Path, why: str = "was not made by this program", *, aside: 
     """
     aside = aside or aside_path(path)
     if path.is_symlink() and follows_link:
-        real = Path(os.path.realpath(path))
+        real = at_end_of_links(path)
         kept = aside_path(real)
         os.rename(real, kept)
         os.symlink(kept, aside)

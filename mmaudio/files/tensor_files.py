@@ -39,6 +39,8 @@ def finite_rows(values: Tensor) -> Tensor:
     return torch.isfinite(flat.amin(1)) & torch.isfinite(flat.amax(1))
 
 
+# ---- What files hold
+
 # What torch and safetensors raise at bytes that are no file of theirs; reading other bytes as a pickle can fail in most of these ways
 _NOT_ITS_FORMAT = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError, SafetensorError)
 NUM_TOLD = 3  # of the tensors that do not fit

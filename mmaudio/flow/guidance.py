@@ -40,7 +40,7 @@ def guided_as_one_batch(both: Velocity, strength: float) -> Velocity:
     return velocity
 
 
-# ---- Which samples of a batch are told which condition: not those that have none, nor those that drop it for guidance
+# ---- Which samples of a batch see which condition: not those that have none, nor those that drop it for guidance
 
 NULL_SAMPLING = ("joint", "independent")
 

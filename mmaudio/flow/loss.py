@@ -64,6 +64,9 @@ def bin_by_time(loss_b: Tensor, t_b: Tensor) -> BinnedLoss:
     return BinnedLoss(zeros.index_add(0, which, loss_b.double()), zeros.index_add(0, which, torch.ones_like(loss_b, dtype=torch.float64)))
 
 
+# ---- The loss
+
+
 class VelocityNetwork(Protocol):
     """What the loss needs of a network: its normalisation, its conditions with nulls, and its velocity."""
 

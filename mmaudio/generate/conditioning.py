@@ -1,4 +1,4 @@
-"""Media read ahead and encoded, batched by shape."""
+"""The media of jobs, read ahead and encoded, batched by shape; nothing is loaded for those that cannot be read."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
-# ---- The media of jobs, read ahead: a bounded number of them in memory, and nothing loaded for those that cannot be read
 
 MOST_WORKERS = 8  # threads that read: a video of 8 s takes 60 MB until it is encoded, and there is one more than threads
 Media = SilentVideo | Still | None  # of a video, of an image, or of a prompt alone

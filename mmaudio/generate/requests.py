@@ -14,13 +14,14 @@ from typing import Any
 from mmaudio.base.errors import Problems, UserError, nearest
 from mmaudio.base.specs import AudioSpec
 from mmaudio.clips.clip_tables import read_captions
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.file_names import check_distinct, file_of, ids_by_file
 from mmaudio.files.owned_files import SAMPLES_FILE, check_can_add_ids
-from mmaudio.files.ownership import foreign_files
+from mmaudio.files.ownership import at_end_of_links, foreign_files
 from mmaudio.generate.jobs import GenerationJob
 from mmaudio.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_by_id
 
-# ---- The options of `mmaudio generate`, and what is wrong with them; torch is not needed to read them
+# ---- What options and lines may say
 
 ANY_MODE = "16k"  # every mode has the same shortest duration
 
@@ -103,7 +104,7 @@ def _job(line: str, where: str, folder: Path, prompt: str) -> GenerationJob:
 def _object(line: str, where: str) -> Mapping[str, Any]:
     """What a line says; a key whose value is null says nothing. Raises: UserError."""
     try:
-        told = json.loads(line)
+        told = parse_json(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON ({error.msg} at character {error.pos + 1})") from None
     if not isinstance(told, dict):
@@ -131,6 +132,9 @@ def name_of_prompt(prompt: str) -> str:
     """A name for the files of a prompt: letters, digits and dashes of any script, and underscores for all else."""
     name = re.sub(r"[^\w-]+", "_", prompt).strip("_").encode("utf-8", "replace")[:MOST_NAME_BYTES]
     return name.decode("utf-8", "ignore").strip("_") or "unnamed"
+
+
+# ---- The jobs that options ask for
 
 
 def jobs_asked_for(options: argparse.Namespace) -> list[GenerationJob]:
@@ -170,7 +174,7 @@ def _named(jobs: Sequence[GenerationJob]) -> list[GenerationJob]:
 def _found(words: Iterable[str], option: str, suffixes: Sequence[str], problems: Problems) -> list[Path]:
     """The files that words name, in order, each once."""
     files = [path for word in words for path in problems.check(lambda word=word: _files(word, option, suffixes)) or []]  # type: ignore[misc]
-    return list({path.resolve(): path for path in reversed(files)}.values())[::-1]
+    return list({at_end_of_links(path): path for path in reversed(files)}.values())[::-1]
 
 
 def _files(word: str, option: str, suffixes: Sequence[str]) -> list[Path]:
@@ -219,9 +223,9 @@ def check_outputs(jobs: Sequence[GenerationJob], output: Path) -> None:
         raise UserError(f"there are several files named {twice[0]!r}, whose samples would replace one another; keep one of each name")
     check_distinct((job.name for job in jobs), (".flac", ".mp4"), besides=[SAMPLES_FILE])
     check_can_add_ids(output, ids_by_file((job.name for job in jobs), ".flac"))
-    made = {file_of(output, job.name, ".mp4").resolve() for job in jobs if job.source is not None}
+    made = {at_end_of_links(file_of(output, job.name, ".mp4")) for job in jobs if job.source is not None}
     for job in jobs:
-        if job.video is not None and job.video.resolve() in made:
+        if job.video is not None and at_end_of_links(job.video) in made:
             raise UserError(
                 f"--output is {output}, where {job.video.name} would be replaced by its copy with new sound; name another folder"
             )

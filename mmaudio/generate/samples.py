@@ -26,7 +26,7 @@ from mmaudio.media.sample_marks import is_foreign_sample, sample_mark
 log = logging.getLogger(__name__)
 
 
-# ---- Which samples of an earlier call may pass for those of this one: a mark inside each sound says what made it
+# ---- Which samples of an earlier call are kept: a mark inside each says what made it
 
 
 def job_mark(job: GenerationJob, wishes: GenerationOptions) -> str:
@@ -83,6 +83,9 @@ def _comment_of(job: GenerationJob, wishes: GenerationOptions) -> str | None:
     if video is not None and not (is_whole_mp4(video) and video.stat().st_mtime_ns >= sound.stat().st_mtime_ns):
         return None  # a video older than the sound has another
     return None if video is not None and mp4_comment(video) != comment else comment
+
+
+# ---- Samples, made and written
 
 
 def make_way(path: Path, owner: str, *, replaces: bool) -> None:

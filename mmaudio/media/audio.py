@@ -17,7 +17,7 @@ import soundfile
 
 from mmaudio.files.atomic import atomic_path
 
-# ---- Opening audio files: what their headers say, and what they hold, block by block and averaged over channels
+# ---- Opening: what headers say, and what files hold, block by block and averaged over channels
 
 SHORTEST_FILE_BYTES = 16
 UNKNOWN_SAMPLES = 1 << 62  # libsndfile tells a header without a length as a number beyond this
@@ -144,6 +144,9 @@ def mono_blocks(file: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
         if not np.isfinite(mono).all():
             raise MediaError("the audio holds samples that are not finite numbers")
         yield mono
+
+
+# ---- Files read whole, and written
 
 
 def peak_of(wave: npt.NDArray[np.float32]) -> float:

@@ -14,7 +14,7 @@ import av.stream
 
 from mmaudio.media.audio import MediaError, no_regular_file
 
-# ---- What the FFmpeg that PyAV brings along can read and write of what this system meets
+# ---- What the FFmpeg that PyAV brings along can read and write
 
 READ = ("h264", "hevc", "mpeg4", "vp8", "vp9", "aac", "mp3", "flac", "opus", "vorbis", "pcm_s16le")
 WRITTEN = ("libx264", "aac")  # of the .mp4 files that are made
@@ -37,6 +37,8 @@ def _is_there(name: str, mode: str) -> bool:
         return False
     return True
 
+
+# ---- Media opened, and tracks decoded in one pass
 
 AnyStream = TypeVar("AnyStream", bound=av.stream.Stream)
 Item = TypeVar("Item")

@@ -106,7 +106,7 @@ def resize(levels_u8: Tensor, down: Taps, across: Taps) -> Tensor:
     return _levels(down.taken_apart(device) @ rows, -2, down.precision_bits).to(torch.uint8)
 
 
-# ---- Decoded pictures as they leave the decoder, and from there, on any device, the frames both encoders want
+# ---- From decoded pictures, as they leave the decoder, to the frames of both encoders
 
 PIXELS_AT_ONCE = 2**23  # of source frames: 4 frames of 1080p, for which the working memory stays below 0.5 GB
 RED_AND_BLUE_SHARE = {  # of brightness, by ITU-T H.273 table 4

@@ -20,7 +20,7 @@ from mmaudio.media.audio import MediaError
 from mmaudio.media.containers import check_sides, clock_origin_s, cut_off, picture_of
 from mmaudio.media.frame_selection import FramePicker
 
-# ---- Frames to the two sizes the encoders want (data.md section 7), uint8 in and out: (3, height, width) RGB
+# ---- Frames in the two sizes that the encoders take, uint8 in and out: (3, height, width) RGB
 
 
 def _resize(frame_u8: Tensor, height: int, width: int) -> Tensor:
@@ -42,6 +42,8 @@ def sync_frame(frame_u8: Tensor) -> Tensor:
     top, left = (round((side - SYNC_SIDE_PX) / 2) for side in size)  # halves to even, as published
     return resized[..., top : top + SYNC_SIDE_PX, left : left + SYNC_SIDE_PX]
 
+
+# ---- Decoded pictures to streams of frames
 
 QUARTER_TURN_DEG = 90
 FIRST_ROOM_FRAMES = 256  # more than the usual clip has; twice as much whenever it is full

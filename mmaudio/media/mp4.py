@@ -15,7 +15,7 @@ from mmaudio.files.atomic import atomic_path
 from mmaudio.media.audio import MediaError
 from mmaudio.media.containers import clock_origin_s, of_known_tracks, opened_media, picture_of
 
-# ---- A wave on its way into an .mp4
+# ---- A wave on its way into a file
 
 AAC_BITS_PER_S = 128_000
 AAC_FRAME_SAMPLES = 1024
@@ -202,7 +202,7 @@ def _decoded_before(next_dts: int, early: list[Packet]) -> list[Packet]:
     return early
 
 
-# ---- Pictures and sound to new video files. A video's own packets with another sound are in `muxing`, handed on from here
+# ---- Pictures and sound to a new file
 
 
 def write_video(

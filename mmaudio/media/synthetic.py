@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmaudio.base.logs import progress
-from mmaudio.files.atomic import atomic_folder, text_hash, write_text
+from mmaudio.files.atomic import atomic_folder, parse_json, text_hash, write_text
 from mmaudio.files.owned_files import check_made, write_record
 from mmaudio.files.tables import format_table
 from mmaudio.media.audio import write_flac, write_wav
@@ -260,8 +260,8 @@ def make_learning_set(folder: Path, wanted: LearningSet) -> None:
 def _made_with(record: Path) -> object:
     """The parameters of the set that a record is of; None where it is none."""
     try:
-        return json.loads(record.read_text(encoding="utf-8"))["made_with"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return parse_json(record.read_text(encoding="utf-8"))["made_with"]
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 

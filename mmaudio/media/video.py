@@ -24,7 +24,7 @@ from mmaudio.media.frame_streams import PictureTrack, Stream, scene_and_sync
 from mmaudio.media.resampling import resample
 from mmaudio.media.suffixes import AUDIO_SUFFIXES
 
-# ---- Decoded blocks of a sound track to one mono wave on the file's clock, keeping no more than is wanted
+# ---- Blocks of a sound track to one mono wave on the file's clock, keeping no more than is wanted
 
 Wave = npt.NDArray[np.float32]
 LONGEST_GAP_S = 600  # time stamps that jump further are wrong
@@ -112,6 +112,8 @@ class SoundTrack:
             raise MediaError("the sound track is empty")
         return Sound(np.concatenate(self.blocks), self.rate_hz, self.peak)
 
+
+# ---- A whole video
 
 RESAMPLER_MARGIN_S = 0.1  # longer than the filter reaches, so that the end of a cut is not heard
 

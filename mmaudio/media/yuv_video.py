@@ -18,7 +18,7 @@ from mmaudio.media.frame_selection import FramePicker
 from mmaudio.media.frame_streams import OutputStream, PictureTrack, Shown
 from mmaudio.media.video import VideoMedia, read_opened, read_video, training_pickers
 
-# ---- The planes of decoded frames, copied as they are, for the frames of which a device can do the rest (`media.planes`)
+# ---- The planes of decoded frames, copied as they are
 
 FULL_RANGE_FORMAT = "yuvj420p"
 FORMATS = ("yuv420p", FULL_RANGE_FORMAT)
@@ -71,6 +71,8 @@ def planes_of(frame: "av.VideoFrame") -> Tensor:
     copy_planes_(packed_u8, frame)
     return packed_u8
 
+
+# ---- A video, read so
 
 NewRoom = Callable[[int, int], Tensor]
 

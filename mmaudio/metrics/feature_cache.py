@@ -84,7 +84,7 @@ def cache_path(folder: Path, stem: str) -> Path:
     return folder / (stem + SUFFIX)
 
 
-# ---- Features of a folder of clips, as av-benchmark keeps them: one file for each kind, id → tensors. Read, written and checked
+# ---- The files of one folder: one for each kind, id → tensors; read, written and checked
 
 Parts = dict[str, "Tensor"]
 
@@ -198,7 +198,7 @@ def write_features(folder: Path, stem: str, features: Mapping[str, Any], mark: M
     return path
 
 
-# ---- Which files of a folder of features this program made: its record, its cache files and the parts on their way carry a mark
+# ---- What of a folder this program made: its record, its cache files and the parts on their way carry a mark
 
 RECORD_FILE = "cache.json"  # of a cache folder: what its features were made of
 PARTS_FOLDER = ".parts"  # in a cache folder, with a folder for each judge
@@ -253,7 +253,7 @@ def remove_features(folder: Path) -> None:
             emptied.rmdir()
 
 
-# ---- Two folders of cached features, and which clips are in both
+# ---- Two folders, and which clips are in both
 
 Side = Literal["reference", "predicted"]
 # How long a file's name is → the part of it that is the clip's id, by av-benchmark's rule.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mmaudio.encoders import SyncHead
 
 
-# ---- Scores of logits over classes of sound: how far two sounds are apart by them, and how distinct and varied a set is. Float64
+# ---- Logits over classes of sound: how far two sounds are apart by them, and how distinct and varied a set is. Float64
 
 SPLITS = 10
 PERMUTATION_SEED = 2020  # both are av-benchmark's
@@ -85,7 +85,7 @@ def _inception_score(log_p_nc: Floats) -> float:
     return float(np.exp((p_nc * (log_p_nc - log_mean_c)).sum(axis=1).mean()))
 
 
-# ---- By how much sound and picture are apart, told by Synchformer's comparison head from the vectors of both (av-benchmark's DeSync)
+# ---- How far sound and picture are apart in time, by Synchformer's comparison head from the vectors of both (av-benchmark's DeSync)
 
 OFFSETS_PER_S = 5  # the head's logits stand for offsets 0.2 s apart, as many before as after
 PAIRS_AT_ONCE = 16
@@ -131,6 +131,8 @@ def absolute_offsets(head: "SyncHead", video: Sequence["Tensor"], audio: Sequenc
             places.append(torch.stack(ends, dim=1).cpu().numpy())
     return np.abs(np.concatenate(places) - NUM_OFFSETS // 2) / OFFSETS_PER_S
 
+
+# ---- Every metric by its formula
 
 Interval = tuple[float, float]
 # Scores of a whole set have to be computed anew for each draw. With 512 clips and 2048 dims that takes a minute or so on two cores.

@@ -1,6 +1,7 @@
 """The file of scores: its shape, and whether two may be compared."""
 
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     return json.dumps(fields[name], ensure_ascii=False) if name in fields else ABSENT
 
 
-# ---- The shape of every result of evaluation, whatever it was measured on; it is what files of scores hold
+# ---- The shape of every result, whatever it was measured on; it is what files of scores hold
 
 SCORES_KIND = "scores"  # of a file that holds a result, in its mark
 PROTOCOL_VERSION = 1  # raised whenever a result comes to mean something else
@@ -88,6 +89,32 @@ def result(
         "failed": list(failed),
         "protocol": {**shared, **protocol},
     }
+
+
+def number_of(told: Any) -> float | None:
+    """A finite number of a JSON file, or None for anything else."""
+    try:
+        is_number = isinstance(told, int | float) and not isinstance(told, bool) and math.isfinite(told)
+    except OverflowError:  # a whole number beyond every float
+        return None
+    return float(told) if is_number else None
+
+
+def is_result(told: Any) -> bool:
+    """Whether a JSON file holds what `result` gives, as far as two are compared by it."""
+
+    def is_value(value: Any) -> bool:
+        return value is None or number_of(value) is not None
+
+    if not isinstance(told, dict) or not isinstance(told.get("protocol"), dict):
+        return False
+    metrics, clips = told.get("metrics"), told.get("clips")
+    if not isinstance(metrics, dict) or not all(isinstance(entry, dict) and is_value(entry.get("value")) for entry in metrics.values()):
+        return False
+    if not isinstance(clips, list) or not all(isinstance(row, dict) and isinstance(row.get("id"), str) for row in clips):
+        return False
+    numbers = [row.get("metrics", {}) for row in clips]
+    return all(isinstance(own, dict) and all(map(is_value, own.values())) for own in numbers)
 
 
 def metric_values(scores: Mapping[str, Any]) -> dict[str, float]:

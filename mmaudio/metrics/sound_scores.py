@@ -30,7 +30,7 @@ from mmaudio.metrics.results import counted, result
 log = logging.getLogger(__name__)
 
 
-# ---- Pairs of sounds to compare: which generated file belongs to which reference, and both as waves of one length
+# ---- Pairs of sounds: which generated file belongs to which reference, and both as waves of one length
 
 Wave = npt.NDArray[np.float32]
 SHORTEST_S = 0.2  # of a sound that can be compared
@@ -237,7 +237,7 @@ def shuffled_f1(clips: Sequence[ClipScore], tolerance_s: float, ranks: Ranks) ->
     return np.array([found[place] for place in range(num)])
 
 
-# ---- A folder of generated sounds and its references → one dictionary of numbers, ready for JSON
+# ---- A folder of sounds and its references → one dictionary of numbers, ready for JSON
 
 COMPARED_RATE_HZ = 16_000  # both sounds of a pair are brought to it
 ONE_CLIP = "only one clip was paired; it takes two to exchange their sounds and to tell an interval"

@@ -54,6 +54,9 @@ def _frozen(value: Tensor | None, shape: tuple[int, ...], fill: float, name: str
     return nn.Parameter(value.detach().float().reshape(shape).clone(), requires_grad=False)
 
 
+# ---- The network
+
+
 class FlowTransformer(nn.Module):
     """Predicts the velocity of a normalised latent. A freshly built one returns exactly zero.
 

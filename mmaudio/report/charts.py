@@ -1,12 +1,13 @@
 """Curves over steps as SVG."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+
+from mmaudio.files.atomic import parse_json
 
 WIDTH, HEIGHT = 920, 300
 LEFT, RIGHT, TOP, BOTTOM = 72, 32, 14, 40  # margins
@@ -122,7 +123,7 @@ def read_curves(path: Path) -> dict[str, Points]:
         return curves
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError:
             continue
         step = entry.get("steps_done") if isinstance(entry, dict) else None

@@ -9,9 +9,10 @@ from typing import Any
 
 from mmaudio.files.file_names import file_name
 from mmaudio.media.suffixes import AUDIO_SUFFIXES, BROWSER_VIDEO_SUFFIXES, HIDDEN_VIDEO_SUFFIXES, MORE_AUDIO_SUFFIXES, find_file
+from mmaudio.metrics.results import number_of
 from mmaudio.report.content import PageClip, PageSound
 from mmaudio.report.metric_table import in_order
-from mmaudio.report.run_results import Scores, clip_numbers, number_of
+from mmaudio.report.run_results import Scores, clip_numbers
 
 # ---- Where the sounds and the pictures of scored clips lie: as their scores say, or in folders a user names
 
@@ -127,7 +128,7 @@ def sample_of(rows: Sequence[tuple[Scores, Mapping[str, Any]]], labels: Sequence
         id=rows[0][1]["id"],
         sounds=[*([real] if real else []), *sounds],
         picture=picture.file,
-        duration_s=max((duration for duration in durations if duration), default=None),
+        duration_s=max((duration for duration in durations if duration is not None and duration > 0), default=None),
         lack=_gone(picture, "the picture") if picture.sought else "",
     )
 
@@ -145,6 +146,9 @@ def sound_labels(files: Sequence[Scores]) -> list[str]:
 def all_labels(files: Sequence[Scores]) -> list[str]:
     """Labels of all sounds, in the order of the keys that switch to them."""
     return [REAL, *sound_labels(files)]
+
+
+# ---- Which clips are shown
 
 
 def _rows(files: Sequence[Scores]) -> Rows:

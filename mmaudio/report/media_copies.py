@@ -69,8 +69,8 @@ def _read(sound: PageSound, duration_s: float | None) -> tuple[Heard | None, str
         read = read_sound(sound.file)
     except MediaError as error:
         return None, f"the sound {sound.label!r} cannot be read: {error}"
-    wave = read.wave if duration_s is None else read.wave[: round(duration_s * read.rate_hz)]
-    return Heard(wave, read.rate_hz, sound.onsets_s), ""
+    compared_s = len(read.wave) / read.rate_hz if duration_s is None else min(duration_s, len(read.wave) / read.rate_hz)
+    return Heard(read.wave[: round(compared_s * read.rate_hz)], read.rate_hz, sound.onsets_s), ""
 
 
 def _place_sound(folder: Path, copies: _Copies, place: int, sound: PageSound, heard: Heard | None) -> str | None:

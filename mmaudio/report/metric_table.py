@@ -7,7 +7,7 @@ from html import escape
 from mmaudio.metrics.results import unlike_fields
 from mmaudio.report.content import ScoreColumn, Value
 
-# ---- How metrics are called on a page, and a line on what each of them is. Units and which way is better come from the scores
+# ---- What metrics are called, and a line on what each of them is; units and which way is better come from the scores
 
 DIFFERENCE = "onset_f1_difference"
 TITLES = {
@@ -72,6 +72,8 @@ def bytes_text(num_bytes: int) -> str:
     """A size on disk, in MB."""
     return f"{num_bytes / 1e6:,.1f} MB"
 
+
+# ---- The table
 
 _ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better", "": ""}
 NOTHING = Value(None, reason="its scores do not have it")

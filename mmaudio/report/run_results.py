@@ -1,8 +1,6 @@
 """What runs left: curves, sweeps, scores."""
 
-import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -10,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import UserError
+from mmaudio.files.atomic import parse_json
+from mmaudio.metrics.results import number_of
 from mmaudio.report.content import Better, Clips, RunRecord, ScoreColumn, Value
 from mmaudio.report.metric_table import DIFFERENCE
 
@@ -28,16 +28,10 @@ class Scores:
     clips: Sequence[Mapping[str, Any]]
 
 
-def number_of(told: Any) -> float | None:
-    """A finite number, or None for anything else."""
-    is_number = isinstance(told, int | float) and not isinstance(told, bool) and math.isfinite(told)
-    return float(told) if is_number else None
-
-
 def read_scores(path: Path, label: str) -> Scores:
     """Read a file that scoring wrote. Raises: UserError for any other file, and for one of before scores had `metrics`."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_text(encoding="utf-8"))
         is_scores = isinstance(told["clips"], list) and isinstance(told["counts"], dict) and isinstance(told["protocol"], dict)
         if is_scores and all(isinstance(row["id"], str) for row in told["clips"]):
             if not all(isinstance(part.get("metrics"), dict) for part in (told, *told["clips"])):
@@ -98,6 +92,8 @@ def clip_numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
     """Metrics of one clip by name."""
     return {name: number_of(value) for name, value in row["metrics"].items()}
 
+
+# ---- Runs: their scores, curves and sweeps
 
 _MOST_IN_TITLE = 4
 _SWEEP_KEYS = {"sigmas", "losses", "fit_errors", "best", "live"}
@@ -178,7 +174,7 @@ def read_run_record(label: str, metrics_log: Path, sweep: Path) -> RunRecord:
 
 def _read_sweep(path: Path) -> Mapping[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         told = None
     if not _is_sweep(told):

@@ -1,4 +1,4 @@
-"""The sweep of averages as table, chart and picture."""
+"""A sweep over lengths of averaging: a table, the chart of its curve, and a picture."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,6 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 
 from mmaudio.report.charts import LEFT, RIGHT, WIDTH, ChartAxis, Line, framed, legend_key, marks_across, value_axis, value_rules
-
-# ---- A sweep over lengths of averaging, as a table and as the picture of its curve
 
 POOR_FIT = 0.05  # a larger fit error is marked: the average is not quite the one it stands for
 LOG_RATIO = 20  # losses that span more are drawn on a logarithmic scale

@@ -79,6 +79,8 @@ def envelope(wave: npt.ArrayLike, rate_hz: int, column_s: float) -> tuple[npt.ND
     return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
 
 
+# ---- The picture
+
 NUM_COLUMNS, WAVE_ROWS, GAP_ROWS = 800, 56, 4
 HEIGHT_PX = WAVE_ROWS + GAP_ROWS + NUM_ROWS
 RANGE_DB = 70.0

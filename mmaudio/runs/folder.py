@@ -1,6 +1,5 @@
 """A run's folder: its names, its lock, its marks."""
 
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -9,13 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mmaudio.base.errors import UserError, named
-from mmaudio.files.atomic import at_end_of_links
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.locks import EXCLUSIVE, try_lock
 from mmaudio.files.owned_files import is_marked, write_marked
-from mmaudio.files.ownership import foreign
+from mmaudio.files.ownership import at_end_of_links, foreign
 from mmaudio.runs.signature import CONFIG_FILE, SIGNATURE_FILE, run_in
-
-# ---- What the files and folders of a run are called that more than one part of the system reads or writes
 
 LOG_FILE = "train.log"
 METRICS_FILE = "metrics.jsonl"  # a line per reading of averages: `steps_done`, and values by `stage/name`
@@ -90,7 +87,7 @@ def unmark_requeue(run_dir: Path) -> None:
 def _is_of_version_before(path: Path) -> bool:
     """Whether a mark is what the version before left: the time alone."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and list(content) == ["stopped_at"]

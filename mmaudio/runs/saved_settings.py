@@ -11,8 +11,6 @@ from mmaudio.settings.compose import settings_from
 from mmaudio.settings.config_files import read_plain
 from mmaudio.settings.schema import BaseSettings, TrainSettings
 
-# ---- What is evaluated: a run of this system by its own saved settings, or a published model
-
 _NOT_OF_THE_RUN = ("exp_id", "weights", "checkpoint", "debug")
 _OF_THE_RUN = tuple(field.name for field in dataclasses.fields(BaseSettings) if field.name not in _NOT_OF_THE_RUN)
 

@@ -14,14 +14,12 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from mmaudio.files.atomic import text_hash, write_json, write_text
+from mmaudio.files.atomic import parse_json, text_hash, write_json, write_text
 from mmaudio.files.ownership import MARK_KEY, mark_of, move_aside, read_mark
 from mmaudio.settings.data_sources import DataSettings
 
 log = logging.getLogger(__name__)
 
-
-# ---- What the files and folders of a run are called that more than one part of the system reads or writes
 
 CONFIG_FILE = "config.yaml"  # the settings of the run, complete
 SIGNATURE_DIGITS = 10
@@ -65,7 +63,7 @@ def recorded_settings(run_dir: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+        return dict(parse_json(path.read_text(encoding="utf-8"))["settings"])
     except (ValueError, KeyError, TypeError):
         log.warning("%s cannot be read, so nothing says what the run was begun with", path)
         return None
@@ -122,8 +120,8 @@ def run_in(run_dir: Path) -> str | None:
 def _is_ours(path: Path) -> bool:
     """Whether a file holds what this program writes to it, with a mark or, as the version before, without."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
     is_whole = isinstance(content, dict) and isinstance(content.get("settings"), dict)
     return is_whole and bool(_SIGNATURE.fullmatch(str(content.get("signature"))))

@@ -6,7 +6,6 @@ What the page cache holds is taken first; the rest is asked for all at once, so 
 """
 
 import errno
-import json
 import os
 import weakref
 from functools import partial
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.file_names import check_plain_name
 
 # NumPy has no bfloat16, so its two bytes travel as an integer and only `widened` gives them meaning.
@@ -152,7 +152,7 @@ def open_columns(folder: Path, name: str, *, may_be_longer: bool = False) -> dic
     if not meta_path.is_file():
         raise UserError(f"store {name} has no {meta_path}; check the path, or extract the store first")
     try:
-        meta = json.loads(meta_path.read_text(encoding="utf-8"))
+        meta = parse_json(meta_path.read_text(encoding="utf-8"))
         described = {key: (_shape(entry["shape"]), entry["dtype"]) for key, entry in meta.items() if _is_tensor(entry)}
         for key in described:
             check_plain_name("a column of meta.json", key, ".memmap")  # a store holds the files of its own folder

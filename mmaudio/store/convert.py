@@ -13,6 +13,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.base.logs import progress
 from mmaudio.base.specs import CLIP_FPS, DEFAULT_DURATION_S, LATENT_DOWNSAMPLING, MIN_DURATION_S, MODES, SYNC_FPS, AudioSpec
 from mmaudio.files.atomic import check_writable
+from mmaudio.files.ownership import at_end_of_links
 from mmaudio.files.tensor_files import all_finite, finite_rows
 from mmaudio.store import format as schema
 from mmaudio.store.compare import TextsOfCaptions
@@ -32,12 +33,12 @@ def check_output(store: Store, tables: list[Path], output: Path, *, replace: boo
     Raises: UserError if `output` cannot be written, or would replace, or lie in, the store or what it is made from, or other things.
     """
     check_writable(output.parent)
-    source, target = store.memmap_dir.resolve(), output.resolve()
+    source, target = at_end_of_links(store.memmap_dir), at_end_of_links(output)
     if target == source or source in target.parents:
         raise UserError(f"the output {output} is the store itself or lies in it; name another folder")
-    read = {path.resolve() for path in (*tables, *beside(store.memmap_dir).values())}
+    read = {at_end_of_links(path) for path in (*tables, *beside(store.memmap_dir).values())}
     for path in beside(output).values():
-        if path.resolve() in read:
+        if at_end_of_links(path) in read:
             raise UserError(f"the output {output} would replace {path}, which it is made from; name another folder")
     rows, place = set(zip(store.ids, store.captions, strict=True)), "name another output"
     found = standing(output)

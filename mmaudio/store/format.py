@@ -41,8 +41,6 @@ def read_null_text(path: Path) -> Tensor:
     return content.reshape(-1, TEXT_TOKENS, TEXT_WIDTH)[0].float()
 
 
-# ---- What a store holds: its kinds, layouts, columns, the names of its files, and the record that stands beside it
-
 FORMAT_VERSION = 1
 UNFINISHED = "unfinished"  # instead of it, in the record of a store that is being written
 KINDS = ("video", "audio")

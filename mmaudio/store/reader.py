@@ -1,6 +1,5 @@
 """Reads a store, in either layout and with or without a record: opened at once, read a row at a time."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import Problems, UserError
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.tables import read_columns, read_header
 from mmaudio.store import format as schema
 from mmaudio.store.columns import Column, open_columns
@@ -243,7 +243,7 @@ def read_store_record(memmap_dir: Path) -> StoreRecord | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         raise UserError(f"{path} is not JSON; extract store {memmap_dir} again") from None
     return StoreRecord.from_json(content, str(path))

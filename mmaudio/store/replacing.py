@@ -1,6 +1,5 @@
 """What stands at the place of a store, and whether it may be replaced: only what this program made, and no rows that would be lost."""
 
-import json
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import UserError, named
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.owned_files import file_sha256
 from mmaudio.files.ownership import fits, foreign, mark_of
 from mmaudio.files.tables import table_sha256
@@ -101,8 +101,8 @@ def _own_record(folder: Path) -> dict[str, Any]:
     """The content of a record that this program wrote; nothing where there is none."""
     path = schema.record_path(folder)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
         return {}
@@ -136,7 +136,7 @@ def _is_of(folder: Path, record: StoreRecord | None, mark: Mapping[str, Any] | N
     if record is None:  # unfinished: the one before, or the new one
         return True
     try:
-        num_rows = int(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["mean"]["shape"][0])
+        num_rows = int(parse_json((folder / "meta.json").read_text(encoding="utf-8"))["mean"]["shape"][0])
     except (OSError, ValueError, LookupError, TypeError):
         return False
     return num_rows == record.num_rows or (grows and num_rows > record.num_rows)

@@ -76,6 +76,8 @@ def _read(store: Store, blocks: Sequence[tuple[str, int, int]]) -> Iterator[tupl
         yield name, start, store.read_block(name, start, stop)
 
 
+# ---- The checks
+
 NUM_NAMED = 3
 STATISTICS_ERROR = 1e-6  # of a mean or standard deviation, relative to the larger of the two
 

@@ -14,9 +14,9 @@ from torch import Tensor
 import mmaudio
 from mmaudio.base.errors import UserError
 from mmaudio.base.specs import AudioSpec
-from mmaudio.files.atomic import at_end_of_links, atomic_folder, atomic_path, remove_leftovers, scratch_folder, write_json
+from mmaudio.files.atomic import atomic_folder, atomic_path, remove_leftovers, scratch_folder, write_json
 from mmaudio.files.owned_files import file_sha256
-from mmaudio.files.ownership import move_aside
+from mmaudio.files.ownership import at_end_of_links, move_aside
 from mmaudio.files.tables import table_sha256, write_table
 from mmaudio.store import format as schema
 from mmaudio.store.column_writer import (

@@ -16,7 +16,7 @@ from mmaudio.checkpoints.save import is_own
 from mmaudio.distributed.devices import pick_device
 from mmaudio.distributed.ranks import Ranks
 from mmaudio.files.atomic import check_writable
-from mmaudio.files.ownership import foreign
+from mmaudio.files.ownership import at_end_of_links, foreign
 from mmaudio.flow import METHODS
 from mmaudio.network import CONDITION_ROWS, STALE_KEYS, VARIANTS, build_network, check_weights
 from mmaudio.runs.folder import check_folder
@@ -60,7 +60,7 @@ def _check_snapshots(settings: TrainSettings, files: RunFiles) -> None:
         check_writable(folder)
     check_owner(folder, owner)
     was_named = saved_value(files.folder, "ema.checkpoint_folder")  # the version before left no record, but the settings of the run
-    is_known = owner.is_at_home or (was_named is not None and Path(was_named).resolve() == folder.resolve())
+    is_known = owner.is_at_home or (was_named is not None and at_end_of_links(Path(was_named)) == at_end_of_links(folder))
     if not is_known and recorded_snapshots(folder) is None and (snapshots := snapshot_files(folder)):
         names = named([snapshot.path.name for snapshot in snapshots])
         raise foreign(folder, f"its EMA snapshots ({names}) may be another run's: name another ema.checkpoint_folder")
@@ -106,7 +106,7 @@ def _refuse_to_replace(path: Path, asked: RunState, own: Newest, problems: Probl
             f"checkpoint={path} stands at {asked.steps_done} iterations, but this run's own {own.path} is at"
             f" {own.state.steps_done}; leave checkpoint out to go on, or choose another exp_id"
         )
-    elif path.resolve().parent != own.path.resolve().parent:
+    elif at_end_of_links(path).parent != at_end_of_links(own.path).parent:
         problems.add(
             f"{own.path.parent} holds a run of its own, at {own.state.steps_done} iterations, which checkpoint={path} is none of;"
             " leave checkpoint out to go on, or choose another exp_id"

@@ -13,6 +13,7 @@ from mmaudio.base.specs import AudioSpec
 from mmaudio.checkpoints.ema_snapshots import CONSTANTS, SnapshotOwner
 from mmaudio.checkpoints.run_files import RunFiles, WeightsRecord
 from mmaudio.distributed.devices import allow_tf32, has_bf16_units
+from mmaudio.files.ownership import at_end_of_links
 from mmaudio.network import build_network, find_variant
 from mmaudio.runs.signature import run_id
 from mmaudio.settings.schema import BaseSettings, TrainSettings
@@ -106,7 +107,7 @@ def ema_folder(settings: TrainSettings, files: RunFiles) -> Path:
 
 def snapshot_owner(settings: TrainSettings, files: RunFiles) -> SnapshotOwner:
     """The run, as the owner of its snapshots."""
-    is_at_home = ema_folder(settings, files).resolve() == files.ema_folder.resolve()
+    is_at_home = at_end_of_links(ema_folder(settings, files)) == at_end_of_links(files.ema_folder)
     return SnapshotOwner(settings.name(), run_id(files.folder), is_at_home)
 
 

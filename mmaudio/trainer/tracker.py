@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmaudio.files.atomic import write_text
+from mmaudio.files.atomic import parse_json, write_text
 from mmaudio.files.ownership import move_aside
 from mmaudio.runs.folder import METRICS_FILE
 
@@ -27,7 +27,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """
     path = run_dir / METRICS_FILE
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
-    return [json.loads(line) for line in lines[:-1] if line]  # what follows the last line break is no whole line
+    return [parse_json(line) for line in lines[:-1] if line]  # what follows the last line break is no whole line
 
 
 def append_metrics(run_dir: Path, values: Mapping[str, float | list[float]], steps_done: int) -> None:
@@ -63,7 +63,7 @@ class Tracker:
             lines = read_metrics(self._path.parent)
             if all(isinstance(line, dict) and isinstance(line.get("steps_done"), int) for line in lines):
                 return lines
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             pass
         move_aside(self._path, follows_link=True)
         return []

@@ -1,7 +1,6 @@
 """One file over HTTP into a partial file, which a later try, or a later process, goes on from."""
 
 import http.client
-import json
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 from mmaudio import __version__
 from mmaudio.base.errors import UserError
 from mmaudio.base.logs import progress
-from mmaudio.files.atomic import write_json
+from mmaudio.files.atomic import parse_json, write_json
 from mmaudio.files.ownership import move_aside
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def _known(partial: Path) -> tuple[str, str] | None:
     if notes.is_symlink() or partial.is_symlink():
         return None
     try:
-        content = json.loads(notes.read_text())
+        content = parse_json(notes.read_text())
         of, etag = content["of"], content["etag"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmaudio.base.errors import UserError
-from mmaudio.files.atomic import at_end_of_links
 from mmaudio.files.checksums import note_verified
 from mmaudio.files.locks import weight_lock
-from mmaudio.files.ownership import move_aside
+from mmaudio.files.ownership import at_end_of_links, move_aside
 from mmaudio.weights import hub
 from mmaudio.weights.catalogue import HubSource, WeightRow
 from mmaudio.weights.download import DownloadError, Remote, discard, download

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaudio.base.errors import UserError
-from mmaudio.files.atomic import write_json
+from mmaudio.files.atomic import parse_json, write_json
 from mmaudio.files.checksums import digest_file, note_verified
 from mmaudio.weights.catalogue import CATALOGUE
 
@@ -42,7 +41,7 @@ def _record(path: Path) -> Path:
 def _read_record(path: Path) -> Fingerprint | None:
     """What is remembered of `path`, be it still so or not."""
     try:
-        return Fingerprint(**json.loads(_record(path).read_text()))
+        return Fingerprint(**parse_json(_record(path).read_text()))
     except (OSError, ValueError, TypeError):  # none, half written by something else, or of another version: computed again
         return None
 

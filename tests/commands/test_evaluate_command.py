@@ -95,6 +95,27 @@ def test_a_metric_whose_features_nobody_has_says_so(run_command, tmp_path):
     assert "not told, for the reasons in the file: FD-VGG" in ended.out
 
 
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ("protocol", [[]]),
+        ("metrics", {"onset_f1": "x"}),
+        ("metrics", {"onset_f1": {"value": "0.5"}}),
+        ("metrics", {"onset_f1": {"value": 10**400}}),
+        ("clips", "ab"),
+        ("clips", [{"id": []}]),
+        ("clips", [{"id": "a", "metrics": {"onset_f1": [1]}}]),
+    ],
+)
+def test_scores_of_another_shape_are_not_compared(run_command, tmp_path, part, content):
+    told = {"protocol": {"seed": 0}, "metrics": {"onset_f1": {"value": 0.5}}, "clips": [{"id": "a", "metrics": {"onset_f1": 0.5}}]}
+    write_json(tmp_path / "a.json", told)
+    write_json(tmp_path / "b.json", {**told, part: content})
+    assert run_command("evaluate", "compare", tmp_path / "a.json", tmp_path / "a.json").code == 0
+    ended = run_command("evaluate", "compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert (ended.code, ended.err) == (2, f"error: {tmp_path}/b.json holds no scores of this version; evaluate anew\n")
+
+
 def test_two_results_side_by_side(run_command, tmp_path):
     real = write(tmp_path / "real", "abcd")
     for name, first in (("right", 0), ("wrong", 4)):

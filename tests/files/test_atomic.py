@@ -12,6 +12,7 @@ from mmaudio.files.atomic import (
     atomic_folder,
     atomic_path,
     check_replaceable,
+    parse_json,
     remove_leftovers,
     sweep_below,
     text_hash,
@@ -203,3 +204,10 @@ def test_what_is_not_ours_may_be_moved_aside_once_the_new_folder_is_whole(tmp_pa
     assert (path / "index.html").read_text() == "new"
     assert (aside / "mine").read_text() == "mine"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["page", "page.aside"]
+
+
+def test_json_that_is_nested_too_deep_is_no_json():
+    assert parse_json('[{"a": 1}]') == [{"a": 1}]
+    for text in ("[" * 100_000, b"[" * 100_000, "["):
+        with pytest.raises(ValueError):
+            parse_json(text)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmaudio.base.errors import UserError
 from mmaudio.files.ownership import (
     archive_mark,
     aside_path,
+    at_end_of_links,
     fits,
     foreign,
     foreign_files,
@@ -100,3 +102,13 @@ def test_an_archive_carries_a_mark_and_holds_what_it_held(tmp_path: Path) -> Non
     assert archive_mark(path) is archive_mark(tmp_path) is archive_mark(tmp_path / "none") is None
     with pytest.raises(ValueError, match="no archive"):
         mark_archive_(path, mark)
+
+
+def test_links_in_a_circle_are_said(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for path in (tmp_path / "a", tmp_path / "b" / "below"):
+        with pytest.raises(UserError, match="leads back to itself"):
+            at_end_of_links(path)
+    (tmp_path / "c").symlink_to("d/e")
+    assert at_end_of_links(tmp_path / "c") == tmp_path.resolve() / "d" / "e"

@@ -11,6 +11,7 @@ from mmaudio.trainer.meters import Meters, Sum, Telemetry, eta_words
 from mmaudio.trainer.optimizer import NonFiniteError, SkippedSteps
 from mmaudio.trainer.stages import Every
 from mmaudio.trainer.tracker import Tracker, read_metrics
+from tests.conftest import draw_bar_chart
 
 CPU = torch.device("cpu")
 
@@ -103,3 +104,18 @@ def test_some_steps_may_be_left_out(caplog):
     refusals.note(torch.tensor(True), torch.ones(3), 6)
     with pytest.raises(NonFiniteError):
         refusals.look(names)
+
+
+def test_losses_by_time_are_drawn(tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    heights = [0.5, math.nan, 2.0]
+    assert [bar.get_height() for bar in draw_bar_chart(heights).axes[0].patches] == [0.5, 0.0, 2.0]
+    monkeypatch.setattr("mmaudio.trainer.tracker._bar_chart", draw_bar_chart)
+    tracker = Tracker(tmp_path, writes=True)
+    tracker.log("valid", {"loss": 1.25, "binned_loss": heights}, 3)
+    tracker.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (image,), (scalar,) = events.Images("valid/binned_loss"), events.Scalars("valid/loss")
+    assert (image.step, image.width, image.height) == (3, 500, 300)
+    assert (scalar.step, scalar.value) == (3, 1.25)

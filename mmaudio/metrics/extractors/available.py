@@ -1,4 +1,4 @@
-"""Which extractors there are, and what they need."""
+"""Which feature extractors there are: what each reads, which cache files it gives, and which package and weights it takes."""
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-
-# ---- Which judges there are: what each is given, which cache files it gives, and which package and weights it takes
 
 SOUND, VIDEO, TEXT = "sound", "video", "text"
 Encode = Callable[[Sequence[Any]], "Mapping[str, Tensor]"]  # n of what `read` gave → stem: (n, …)

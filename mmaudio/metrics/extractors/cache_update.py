@@ -1,9 +1,8 @@
-"""Only what is missing or out of date is made, in parts.
+"""Features of a folder are made where they are missing or out of date, in parts.
 
 `<cache>/.parts/<judge>/<rank>-<number>.pth` holds what it was made of, the stamps of its clips and their features by stem.
 """
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmaudio.base.errors import UserError
-from mmaudio.files.atomic import atomic_path, sweep_below, text_hash, write_json
+from mmaudio.files.atomic import atomic_path, parse_json, sweep_below, text_hash, write_json
 from mmaudio.files.ownership import MARK_KEY, foreign, mark_archive_, move_aside
 from mmaudio.files.tensor_files import read_tensor_file
 from mmaudio.metrics.extractors.available import TEXT, FeatureExtractor
@@ -35,7 +34,7 @@ from mmaudio.metrics.feature_cache import (
 log = logging.getLogger(__name__)
 
 
-# ---- What the features of a cache folder were made of: `cache.json` beside them, so that only what is missing or out of date is made anew
+# ---- `cache.json`: what the features of a folder were made of
 
 FORMAT = 1
 MadeOf = dict[str, Any]
@@ -73,7 +72,7 @@ def read_cache_record(cache_dir: Path) -> dict[str, Entry]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if content["format"] == FORMAT:
             return {stem: Entry(dict(entry["made_of"]), dict(entry["stamps"])) for stem, entry in content["stems"].items()}
         found = f"is of format {content['format']}; want {FORMAT}"
@@ -170,7 +169,7 @@ class PartWriter:
         self._begin()
 
 
-# ---- What a judge has to do for a cache folder, found before it begins, and how its parts come into the cache files in the end
+# ---- The work of an extractor for a folder, and how its parts come into the cache files in the end
 
 Source = Path | str  # a file, or a caption
 

@@ -6,7 +6,6 @@ weights both give the same embeddings of sounds and of tokens, to 2e-7 (kept as 
 hand: tensors that this model does not have are refused by name, but for the index that RoBERTa had until transformers 4.31.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -20,6 +19,7 @@ import torchaudio.functional
 from torch import Tensor, nn
 
 from mmaudio.base.errors import UserError
+from mmaudio.files.atomic import parse_json
 from mmaudio.files.tensor_files import Shapes, mismatches, named_tensors, read_tensor_file, refusal
 from mmaudio.metrics.extractors.waves import read_centred
 from mmaudio.weights import CATALOGUE, locate
@@ -136,7 +136,7 @@ def _tensor_for(name: str, own: Mapping[str, Tensor], constants: Mapping[str, Te
     return tensor.float() if tensor.is_floating_point() else tensor  # an index of places stays one of integers
 
 
-# ---- LAION-CLAP's vector of a sound, to be compared with that of a caption (Wu et al. 2023, 2211.06687)
+# ---- The vector of a sound, to be compared with that of a caption (Wu et al. 2023, 2211.06687)
 
 RATE_HZ = 48_000
 NUM_SAMPLES = 480_000  # 10 s
@@ -193,7 +193,7 @@ def load_clap_sound(places: Mapping[str, str | Path], device: torch.device) -> C
     return ClapSound(load_branch(read_published(locate("clap_laion", places.get("clap_laion"))), AUDIO), device)
 
 
-# ---- LAION-CLAP's vector of a caption, to be compared with that of a sound (Wu et al. 2023, 2211.06687)
+# ---- The vector of a caption, to be compared with that of a sound
 
 CONTEXT_TOKENS = 77  # start and end among them; a longer caption is cut, as published
 
@@ -219,7 +219,7 @@ def read_tokenizer(folder: Path) -> Any:
 
     vocabulary, merges = (folder / file for file in CATALOGUE["roberta_tokenizer"].files)
     try:
-        numbers = json.loads(vocabulary.read_text(encoding="utf-8"))
+        numbers = parse_json(vocabulary.read_text(encoding="utf-8"))
         pairs = [tuple(line.split(" ")) for line in merges.read_text(encoding="utf-8").split("\n")[1:] if line]
         fits = len(numbers) == NUM_TOKENS and [numbers[name] for name in ("<s>", "<pad>", "</s>", "<unk>")] == [0, 1, 2, 3]
         if fits and all(len(pair) == 2 for pair in pairs):

@@ -39,7 +39,7 @@ def load_sync_sound(places: Mapping[str, str | Path], device: torch.device) -> S
     return SyncSound(load_synchformer_audio(state), device)
 
 
-# ---- Synchformer's vectors of what moves and when, (segments, 8, 768), for telling how far a sound is off its picture
+# ---- Vectors of what moves and when, (segments, 8, 768)
 
 CPU_SEGMENTS, CUDA_SEGMENTS = 4, 64  # encoded at once; 105 MB each
 
