@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mmaudio.settings import compose
 from tests.conftest import ROOT
 
 SCRIPTS = ["train.py", "evaluate.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "training").glob("*.py"))]
@@ -37,11 +38,17 @@ def test_doctor_names_files_that_are_not_there(monkeypatch, tmp_path):
     from mmaudio.doctor import environment
 
     assert environment.missing_files() == []
-    monkeypatch.setattr("mmaudio.settings.compose.CONFIG_DIR", tmp_path)
+    monkeypatch.setattr(compose, "CONFIG_DIR", tmp_path)
     sentences = environment.missing_files()
     assert len(sentences) == 6 and sentences[0].startswith(
         f"{tmp_path}/base_config.yaml is not there, a file of this program; `pip install"
     )
+
+
+def test_advice_names_the_script_of_a_checkout_or_else_the_command(monkeypatch, tmp_path):
+    assert compose.program("evaluate.py", "evaluate") == "evaluate.py"
+    monkeypatch.setattr(compose, "CONFIG_DIR", tmp_path / "config")
+    assert compose.program("evaluate.py", "evaluate") == "-m mmaudio evaluate"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -172,7 +179,7 @@ def test_from_the_wheel_a_model_is_trained_and_heard(installed):
     installed.run("generate", "--weights", "output/one/one_ema_final.pth", "--device", "cpu", "--num_steps", "2", *words)
     assert len(list((installed.folder / "output/one/samples").glob("*.mp4"))) == 2
     installed.run("report", "output/one")
-    assert "<video" in (installed.folder / "output/one/report/index.html").read_text()
+    assert 'data-src="media/' in (installed.folder / "output/one/report/index.html").read_text()
     installed.check_untouched()
 
 
@@ -187,7 +194,7 @@ def test_from_the_wheel_two_processes_do_the_same(installed):
     folder = installed.folder / "output/two"
     assert (folder / "two_ema_final.pth").is_file() and json.loads((folder / "example-output_metrics.json").read_text())["metrics"]
     installed.run("evaluate", "exp_id=two", "output_name=again", "device=cpu", "metrics.names=[spectral_distance]", processes=2)
-    assert (folder / "again-output_metrics.json").is_file()
+    assert (folder / "example-again-output_metrics.json").is_file()
     installed.check_untouched()
 
 

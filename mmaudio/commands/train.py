@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmaudio.base.errors import EXIT_BUG, EXIT_REJECTS, Problems
 from mmaudio.distributed.ranks import Ranks, read_ranks, unhandled_signals, watch_launcher
-from mmaudio.settings.compose import CONFIG_DIR
+from mmaudio.settings.compose import CONFIG_DIR, program
 from mmaudio.settings.schema import TrainSettings
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _ways_to_make_up(trainer: "Trainer") -> str:
     stages = [f"execute_only={name}" for name in trainer.missed.steps if name != TEST]
     ways = [f"the same command with {' or with '.join(stages)} does it for the weights as they are now"] if stages else []
     if TEST in trainer.missed.steps:
-        ways.append(f"`python evaluate.py exp_id={trainer.settings.name()}` evaluates the test data")
+        ways.append(f"`python {program('evaluate.py', 'evaluate')} exp_id={trainer.settings.name()}` evaluates the test data")
     return "; ".join(ways)
 
 

@@ -283,3 +283,8 @@ def _config_folder() -> Path:
 
 
 CONFIG_DIR = _config_folder()
+
+
+def program(script: str, command: str) -> str:
+    """What follows `python` or `torchrun` to run a command of ours: its script, in a checkout, or else the package and its word."""
+    return script if (CONFIG_DIR.parent / script).is_file() else f"-m mmaudio {command}"

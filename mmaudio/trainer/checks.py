@@ -21,6 +21,7 @@ from mmaudio.flow import METHODS
 from mmaudio.network import CONDITION_ROWS, STALE_KEYS, VARIANTS, build_network, check_weights
 from mmaudio.runs.folder import check_folder
 from mmaudio.runs.signature import recorded_settings, saved_value
+from mmaudio.settings.compose import program
 from mmaudio.settings.data_sources import SourceSettings
 from mmaudio.settings.schema import BaseSettings, EmaSettings, TrainSettings
 from mmaudio.trainer.ema_averages import averaged_names, count_averages, snapshot_bytes
@@ -186,8 +187,8 @@ def _refuse_other_final_layer(settings: TrainSettings, path: Path) -> None:
 
 
 _EXTRACTION = {
-    "video": "torchrun --standalone training/extract_video_training_latents.py",
-    "audio": "torchrun --standalone training/extract_audio_training_latents.py",
+    "video": f"torchrun --standalone {program('training/extract_video_training_latents.py', 'extract video')}",
+    "audio": f"torchrun --standalone {program('training/extract_audio_training_latents.py', 'extract audio')}",
 }
 _DIMS = {"text_seq_len": TEXT_TOKENS, "clip_dim": CLIP_WIDTH, "sync_dim": SYNC_WIDTH, "text_dim": TEXT_WIDTH}
 

@@ -99,6 +99,16 @@ def test_a_launcher_that_is_the_first_process_of_a_container_is_known(tmp_path, 
     assert log.read_text() == "ready\nnobody said anything\n"
 
 
+@NEEDS_NAMESPACES
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["train.py", "-m mmaudio train"])
+def test_training_begins_where_torchrun_is_the_first_process_of_a_container(program):
+    launch = f"exec {sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2"
+    ended = in_a_container(f"{launch} {program} --cfg job")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("num_iterations: 300000\n") == 2 and "leaves" not in ended.stderr
+
+
 def in_a_container(command: str) -> "subprocess.CompletedProcess[str]":
     """Run a shell's words where the shell, or what takes its place, is process 1."""
     words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", command]
