@@ -1,7 +1,7 @@
 """The one shape of results: entries of metrics, counts, and what two results must share."""
 
 from mmaudio.metrics.registry import METRICS
-from mmaudio.metrics.results import PROTOCOL_VERSION, counted, headline, is_incomplete, metric_values, result
+from mmaudio.metrics.results import PROTOCOL_VERSION, counted, headline, is_incomplete, metric_values, number_of, result
 
 
 def test_an_entry_has_a_reason_where_it_has_no_value():
@@ -33,3 +33,7 @@ def test_a_result_counts_and_says_what_it_rests_on():
     assert is_incomplete(whole, ["mel_frechet"])
     assert not is_incomplete(whole, ["onset_f1"])
     assert is_incomplete({**whole, "judged": {"not_judged": {"predicted": {"b": "too short"}}}}, ["onset_f1"])
+
+
+def test_what_is_no_finite_number_is_none():
+    assert [number_of(told) for told in (1, 0.5, 10**400, float("nan"), True, "1", None, [1])] == [1.0, 0.5, *[None] * 6]
