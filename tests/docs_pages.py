@@ -17,7 +17,9 @@ from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-FENCE = re.compile(r'^(?P<why><!-- not run: .* -->\n)?```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
+FENCE = re.compile(
+    r'^(?P<why><!-- not run: [^\n]+ -->\n)?```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S
+)
 INDENTED = re.compile(r"(?:^    .*\n|^\n(?=    ))+", re.M)
 PROGRAMS = ("mmaudio", "python", "torchrun", "srun", "make")
 
@@ -33,11 +35,11 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The blocks of a page, in order; indented ones, as README.md has them, count as bash that is run elsewhere."""
+    """The blocks of a page, in order. Those of README.md are indented, and run elsewhere."""
     text = page.read_text()
-    found = [Block(each["language"], each["title"], each["text"], each["why"] is None) for each in FENCE.finditer(text)]
-    prose = FENCE.sub("", text)
-    return found + [Block("bash", None, re.sub(r"^    ", "", each.group(), flags=re.M), False) for each in INDENTED.finditer(prose)]
+    if page.name == "README.md":
+        return [Block("bash", None, re.sub(r"^    ", "", each.group(), flags=re.M), False) for each in INDENTED.finditer(text)]
+    return [Block(each["language"], each["title"], each["text"], each["why"] is None) for each in FENCE.finditer(text)]
 
 
 def commands(script: str) -> Iterator[list[str]]:

@@ -130,6 +130,7 @@ def test_options_and_settings_in_backticks_exist(page):
     sources = "".join(
         path.read_text() for path in [path for folder in ("mmaudio", "training", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     )
+    sources += "".join(f'"{word}"' for action in get_args_parser()._actions for word in action.option_strings)
     for span in spans(page):
         option = re.match(r"(--[\w-]+)(?: |=|$)", span)
         if option:

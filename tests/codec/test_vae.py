@@ -53,7 +53,6 @@ def test_golden_16k(vae):
     check_decoder(vae, "16k")
 
 
-@pytest.mark.slow
 def test_golden_44k_decoder_alone():
     vae = load_vae(vae_tensors("44k", "decoder"), "44k", with_encoder=False)
     check_decoder(vae, "44k")
