@@ -83,7 +83,7 @@ def _train(command: "ComposedCommand", ranks: Ranks) -> int:
         log.warning("%s", warning)
     with (
         process_group(ranks, device, collective_timeout(limit_s)) as store,
-        watch_ranks(ranks, store, limit_s) as pulse,
+        watch_ranks(ranks, store, limit_s) as heartbeat,
         leaving_for_requeue(run_dir) if trains else nullcontext(),
         lock_run(run_dir, holds=writes),
     ):
@@ -91,7 +91,7 @@ def _train(command: "ComposedCommand", ranks: Ranks) -> int:
             unmark_requeue(run_dir)
             record_signature(run_dir, settings)
             write_config(run_dir, settings.name(), command.saved_text())
-        return train_and_evaluate(kind, settings, run_dir, ranks, device, pulse.beat)
+        return train_and_evaluate(kind, settings, run_dir, ranks, device, heartbeat.beat)
 
 
 # ---- Training, then the evaluation of the test data; what failed on the way is said at the end

@@ -141,13 +141,13 @@ class AwakeClock:
 class Stall:
     """How long a pulse has not beaten."""
 
-    def __init__(self, pulse: Heartbeat) -> None:
-        self._pulse, self._seen, self._since_s = pulse, pulse.last, 0.0
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat, self._seen, self._since_s = heartbeat, heartbeat.last, 0.0
 
     def idle_s(self, now_s: float) -> float:
         """Seconds without a beat, as far as was looked."""
-        if self._pulse.last is not self._seen:
-            self._seen, self._since_s = self._pulse.last, now_s
+        if self._heartbeat.last is not self._seen:
+            self._seen, self._since_s = self._heartbeat.last, now_s
         return now_s - self._since_s
 
 

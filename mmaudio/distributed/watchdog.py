@@ -61,15 +61,15 @@ def watch_ranks(ranks: Ranks, store: Store | None, hang_timeout_s: float) -> Ite
         store: of the `process_group`, None for a single process.
         hang_timeout_s: how long no process at all may be without a beat.
     """
-    pulse = Heartbeat()
+    heartbeat = Heartbeat()
     if store is None:
-        with _running(_StallWatch(pulse, hang_timeout_s)):
-            yield pulse
+        with _running(_StallWatch(heartbeat, hang_timeout_s)):
+            yield heartbeat
         return
-    watch = _PeerWatch(ranks, store, pulse, hang_timeout_s)
+    watch = _RankWatch(ranks, store, heartbeat, hang_timeout_s)
     with _running(watch), _patient():
         try:
-            yield pulse
+            yield heartbeat
         except BaseException as error:
             if exit_code(error):
                 watch.fail(error)
@@ -109,10 +109,10 @@ def _patient() -> Iterator[None]:
 class _Watch(threading.Thread, ABC):
     """Looks every `TICK_S`, until it is over."""
 
-    def __init__(self, pulse: Heartbeat, hang_timeout_s: float) -> None:
+    def __init__(self, heartbeat: Heartbeat, hang_timeout_s: float) -> None:
         super().__init__(name="watch over peers", daemon=True)
-        self.pulse, self.hang_timeout_s = pulse, hang_timeout_s
-        self.clock, self.stall, self.is_over = AwakeClock(), Stall(pulse), threading.Event()
+        self.heartbeat, self.hang_timeout_s = heartbeat, hang_timeout_s
+        self.clock, self.stall, self.is_over = AwakeClock(), Stall(heartbeat), threading.Event()
         self.alone_since_s = math.inf
 
     def run(self) -> None:
@@ -143,18 +143,18 @@ class _StallWatch(_Watch):
     _told: object = None
 
     def look(self) -> None:
-        what, steps_done, _ = last = self.pulse.last
+        what, steps_done, _ = last = self.heartbeat.last
         idle_s = self.stall.idle_s(self.clock.now_s)
         if idle_s > self.hang_timeout_s and last is not self._told:
             self._told = last
             log.error("no progress for %.0f s since %s, %d steps done; this process is at\n%s", idle_s, what, steps_done, all_stacks())
 
 
-class _PeerWatch(_Watch):
+class _RankWatch(_Watch):
     """Over all processes of a job, from one of them."""
 
-    def __init__(self, ranks: Ranks, store: Store, pulse: Heartbeat, hang_timeout_s: float) -> None:
-        super().__init__(pulse, hang_timeout_s)
+    def __init__(self, ranks: Ranks, store: Store, heartbeat: Heartbeat, hang_timeout_s: float) -> None:
+        super().__init__(heartbeat, hang_timeout_s)
         self.ranks, self.has_left, self.count = ranks, False, 0
         self.board, self.threads_board = JobStatus(store, ranks.rank), JobStatus(store, ranks.rank)
         self.silences, self.first_silent_s, self.without_s = SilentRanks(), 0.0, math.inf
@@ -169,7 +169,7 @@ class _PeerWatch(_Watch):
 
     def _reading(self) -> Beat:
         self.count += 1
-        what, steps_done, _ = self.pulse.last
+        what, steps_done, _ = self.heartbeat.last
         return Beat(self.ranks.rank, self.count, what, steps_done, self.stall.idle_s(self.clock.now_s), self.has_left, self.mates)
 
     def _tell(self, board: JobStatus) -> None:

@@ -21,8 +21,8 @@ from mmaudio.weights.locate import MISSING, WRONG, state
 
 
 @dataclass(frozen=True)
-class JudgePlan:
-    """`lines`: metric and what tells it. `weights`: names of what the judges load. `sentences`: what is missing beside those."""
+class ExtractorPlan:
+    """`lines`: metric and what tells it. `weights`: names of what the extractors load. `sentences`: what is missing beside those."""
 
     lines: tuple[tuple[str, str], ...] = ()
     weights: tuple[str, ...] = ()
@@ -30,10 +30,10 @@ class JudgePlan:
     sentences: tuple[str, ...] = ()
 
 
-NO_JUDGES = JudgePlan()
+NO_EXTRACTORS = ExtractorPlan()
 
 
-def plan_judges(words: Sequence[str], engine: str, problems: Problems) -> JudgePlan:
+def plan_extractors(words: Sequence[str], engine: str, problems: Problems) -> ExtractorPlan:
     """What the metrics of these names, and groups of them, take. Names that there are none of go to `problems`."""
     rows = metrics_named(words, problems)
     if engine == "av_bench":
@@ -42,11 +42,11 @@ def plan_judges(words: Sequence[str], engine: str, problems: Problems) -> JudgeP
         missing = Problems()
         missing.check(check_av_bench)
         lines = tuple((row.name, "from sounds" if row.is_embedded else "by the package av_bench") for row in rows)
-        return JudgePlan(lines, sentences=tuple(missing.sentences))
-    judges = extractors_for(stem for row in rows for stem in _stems(row))[0]
-    weights = tuple(dict.fromkeys(name for judge in judges for name in judge.weights))
-    needs_extra = any(judge.extra is not None for judge in judges)
-    return JudgePlan(tuple((row.name, _told_from(row)) for row in rows), weights, needs_extra)
+        return ExtractorPlan(lines, sentences=tuple(missing.sentences))
+    extractors = extractors_for(stem for row in rows for stem in _stems(row))[0]
+    weights = tuple(dict.fromkeys(name for extractor in extractors for name in extractor.weights))
+    needs_extra = any(extractor.extra is not None for extractor in extractors)
+    return ExtractorPlan(tuple((row.name, _told_from(row)) for row in rows), weights, needs_extra)
 
 
 def _stems(row: Metric) -> tuple[str, ...]:
@@ -57,8 +57,8 @@ def _told_from(row: Metric) -> str:
     """In words, where the features of a metric come from."""
     if row.is_embedded:
         return "from sounds"
-    judges, others = extractors_for(_stems(row))
-    words = [f"by {judge.name}" for judge in judges]
+    extractors, others = extractors_for(_stems(row))
+    words = [f"by {extractor.name}" for extractor in extractors]
     if others:
         words.append(f"from {', '.join(others)} of av-bench's own making, for which there is no judge here")
     return "; ".join(words)
@@ -150,7 +150,7 @@ def main(topic: str, argv: Sequence[str]) -> int:
     problems = Problems()
     options = parse_options(_parser(topic), argv, problems)
     places = problems.check(lambda: read_places(options.pretrained)) or {}
-    plan = plan_judges(options.metrics, options.engine, problems) if topic == "evaluate" else NO_JUDGES
+    plan = plan_extractors(options.metrics, options.engine, problems) if topic == "evaluate" else NO_EXTRACTORS
     problems.raise_any()
     from mmaudio.distributed.devices import pick_device
     from mmaudio.distributed.ranks import Ranks

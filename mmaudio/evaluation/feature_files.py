@@ -1,4 +1,4 @@
-"""The features that metrics rest on, of the generated and of the real clips: found, or made by judges here."""
+"""The features that metrics rest on, of the generated and of the real clips: found, or made by extractors here."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,8 +45,8 @@ def check_features(metrics: MetricsSettings, chosen: EvalSet, folder: Path, made
 
 
 def _made_with(stems: Iterable[str]) -> list[str]:
-    """The cache files that judges here write where these are wanted."""
-    return [stem for judge in extractors_for(stems)[0] for stem in judge.stems]
+    """The cache files that extractors here write where these are wanted."""
+    return [stem for extractor in extractors_for(stems)[0] for stem in extractor.stems]
 
 
 class FeatureFiles:
@@ -59,7 +59,7 @@ class FeatureFiles:
         self._sounds = generated_sounds(folder, chosen.captions, only_samples=scoring.only_samples)
         self._told: dict[tuple[Side, str], str | None] = {}
         self.failed: dict[str, dict[str, str]] = {}  # side → id → why it has no features
-        self.made_by: dict[str, Any] = {}  # judge, or cache file that was there → what tells it from another
+        self.made_by: dict[str, Any] = {}  # extractor, or cache file that was there → what tells it from another
 
     def prepare(self, row: Metric) -> str | None:
         """Collective. Make the features that a metric needs; why they cannot be had, or None."""

@@ -53,7 +53,7 @@ class ScoringJob:
     device: torch.device
     reference_cache: Path  # where features of the real sounds are made, those that are nowhere else
     given_cache: Path | None = None  # where the user has such features
-    places: Mapping[str, str] = field(default_factory=dict)  # weight of a judge → where it is
+    places: Mapping[str, str] = field(default_factory=dict)  # weight of an extractor → where it is
     min_coverage: float = 0.0  # share of the set that has to have a sound
     only_samples: bool = False  # the folder is of samples made here: what else is in it is nobody's business
     batch_size: int = 16
@@ -64,7 +64,7 @@ class ScoringJob:
     def of(cls, settings: BaseSettings, backend: Backend, reference_cache: Path, beat: Beat = lambda: None) -> "ScoringJob":
         """As the settings of a run say, of sounds that a backend decodes."""
         terms = ScoringProtocol.of(settings.metrics, backend.spec.duration_s).sounded_by(backend, settings.seed)
-        places, workers = judge_places(settings), settings.num_workers
+        places, workers = extractor_places(settings), settings.num_workers
         scoring = cls.by(terms, settings.metrics, backend.device, reference_cache, places=places, num_workers=workers, beat=beat)
         return replace(scoring, only_samples=True)
 
@@ -87,8 +87,8 @@ class ScoringJob:
         return cls(terms, device, reference_cache, given, places, coverage, batch_size=size, num_workers=workers, beat=beat)
 
 
-def judge_places(settings: BaseSettings) -> dict[str, str]:
-    """Weight of a judge → where it is, as far as settings say anything of it; those of metrics come before the backend's."""
+def extractor_places(settings: BaseSettings) -> dict[str, str]:
+    """Weight of an extractor → where it is, as far as settings say anything of it; those of metrics come before the backend's."""
     return {**places_of(settings), **{name: str(place) for name, place in settings.metrics.places.items()}}
 
 
@@ -102,7 +102,7 @@ def asked_metrics(metrics: MetricsSettings) -> tuple[Metric, ...]:
 
 def check_scoring(settings: BaseSettings) -> None:
     """Raises: UserError as `check_metrics`, of the sounds that the settings of a run give."""
-    check_metrics(settings.metrics, settings.duration_s, judge_places(settings))
+    check_metrics(settings.metrics, settings.duration_s, extractor_places(settings))
 
 
 def check_metrics(metrics: MetricsSettings, duration_s: float, places: Mapping[str, str]) -> None:
@@ -119,6 +119,6 @@ def check_metrics(metrics: MetricsSettings, duration_s: float, places: Mapping[s
         if asked:
             problems.check(check_av_bench)
     else:
-        judges, _ = extractors_for(stem for row in asked if row.name in metrics.names for stem in row.predicted_stems)
-        problems.check(partial(check_requirements, judges, places, duration_s))
+        extractors, _ = extractors_for(stem for row in asked if row.name in metrics.names for stem in row.predicted_stems)
+        problems.check(partial(check_requirements, extractors, places, duration_s))
     problems.raise_any()

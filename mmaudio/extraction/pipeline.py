@@ -135,14 +135,14 @@ def _extract_rows(
 
     Raises: RejectsError if too little is left, once all that is known to fail is listed.
     """
-    num_inputs, ledger, num_captions = len(job.inputs.items), job.work.rows, _most_captions(job, base)
+    num_inputs, progress_log, num_captions = len(job.inputs.items), job.work.rows, _most_captions(job, base)
 
     def done_before() -> Progress:
         if retry_failed and job.work.stage == CLOSING:
             raise UserError(f"the rows of {job.work.folder} are final; leave --retry_failed out, and then --append what failed")
-        done = ledger.read(num_inputs, without_rejected=retry_failed)
+        done = progress_log.read(num_inputs, without_rejected=retry_failed)
         if forget_lost_rows(job, done, num_captions):
-            done = ledger.read(num_inputs, without_rejected=retry_failed)
+            done = progress_log.read(num_inputs, without_rejected=retry_failed)
         done = _without_replaced(job, done, retry_failed)
         if 0 < done.num_missing < num_inputs:
             log.info("%d of %d inputs were done before", num_inputs - done.num_missing, num_inputs)
@@ -151,7 +151,7 @@ def _extract_rows(
 
     def done_now() -> Progress:
         job.work.check_there()
-        done = ledger.read(num_inputs)
+        done = progress_log.read(num_inputs)
         _list_rejects(job, target, done)
         _check_failures(job, target, done)
         assert not done.num_missing, f"{done.num_missing} rows are missing after all were done"
@@ -161,13 +161,13 @@ def _extract_rows(
             raise RejectsError(f"{seen}; {target.failed_tsv} says why for each; the same command tries them again")
         if job.work.stage is None:
             if forget_lost_rows(job, done, num_captions):  # since they were done
-                return ledger.read(num_inputs)
+                return progress_log.read(num_inputs)
             job.work.enter(CLOSING, kept_hash=kept_hash(done))
         return done
 
     done = on_first_rank(done_before)
     for _ in range(_TRIES):
-        ledger.follow(done.latest)
+        progress_log.follow(done.latest)
         if done.num_missing:
             extract_rows(job, share_of(job.inputs, done, ranks), len(done.reasons), backend, ranks.rank)
         barrier()

@@ -37,7 +37,7 @@ class Progress:
     """What is done: a state, (things,) of MISSING, KEPT and REJECTED, and (stage, reason) of what was rejected.
 
     `stamps` (things, 2) are those of the files that what is done was made of; UNKNOWN where none was entered. `fingerprints`
-    (things, columns) are those of the rows on disk; UNMARKED where none were entered. `latest` is the time of the last ledger.
+    (things, columns) are those of the rows on disk; UNMARKED where none were entered. `latest` is the time of the last progress log.
     """
 
     states: States
@@ -56,7 +56,7 @@ class Progress:
 
 
 class ProgressLog:
-    """The ledger of one kind of thing in a folder. Each process adds to a file of its own, which it makes when it has something to say.
+    """The progress log of one kind of thing in a folder. Each process adds to a file of its own, made with its first line.
 
     Args:
         num_columns: of a row, each with a fingerprint.
@@ -70,7 +70,7 @@ class ProgressLog:
         self._latest = 0
 
     def follow(self, latest: int) -> None:
-        """Let what is added from now on count as later than the ledger of that time, also where another machine's clock is ahead."""
+        """Let what is added from now on count as later than the progress log of that time, also where another machine's clock is ahead."""
         self._latest = max(self._latest, latest)
 
     def files(self) -> list[Path]:
@@ -156,7 +156,7 @@ class ProgressLog:
             fingerprints: of what is kept, one of each column of its row on disk.
         """
         if self._file is None:
-            now = max(time.time_ns(), self._latest + 1)  # ledgers are read in order of time: what was entered last counts
+            now = max(time.time_ns(), self._latest + 1)  # progress logs are read in order of time: what was entered last counts
             path = self._folder / f"{self._name}.{now:020d}-{uuid.uuid4().hex}.jsonl"
             self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by `close`
             sync_folder(self._folder)
@@ -198,7 +198,7 @@ def _checksum(line: Mapping[str, Any]) -> int:
 
 
 def _time_of(path: Path) -> int:
-    """When a ledger was begun, in nanoseconds, by its name. Raises: UserError for a name that no extraction gives."""
+    """When a progress log was begun, in nanoseconds, by its name. Raises: UserError for a name that no extraction gives."""
     digits = path.name.split(".")[1].split("-")[0]
     if not _TIME.fullmatch(digits) or int(digits) >= _INT64:
         raise UserError(f"{path} is no ledger of an extraction; move it out of {path.parent}")

@@ -1,4 +1,4 @@
-"""From finished rows to their places on disk and the ledger, with a fingerprint of what was written there."""
+"""From finished rows to their places on disk and the progress log, with a fingerprint of what was written there."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ COMMIT_EVERY_S = 1.0  # what a kill costs at most, beyond the clips being read a
 
 
 class RowWriter:
-    """Puts rows where they belong and, once they are safe on disk, into the ledger. A context: leaving it enters the rest.
+    """Puts rows where they belong and, once they are safe on disk, into the progress log. A context: leaving it enters the rest.
 
     A thread waits for the disk meanwhile, so that the next rows are not kept waiting.
     """
 
-    def __init__(self, files: ColumnWriter, ledger: ProgressLog) -> None:
+    def __init__(self, files: ColumnWriter, progress_log: ProgressLog) -> None:
         self.num_rejected = 0
-        self._files, self._ledger = files, ledger
+        self._files, self._progress_log = files, progress_log
         self._kept: dict[int, list[int]] = {}  # number → fingerprint of each column of its row
         self._rejected: dict[int, tuple[str, str]] = {}
         self._stamps: dict[int, Stamp] = {}
@@ -41,7 +41,7 @@ class RowWriter:
                 raise
         finally:
             self._thread.shutdown()
-            self._ledger.close()
+            self._progress_log.close()
 
     def keep(self, number: int, row: Row, stamp: Stamp | None = None) -> None:
         """Take in a row of columns, on the CPU. Raises: as `ColumnWriter.write`; then it is not taken in.
@@ -79,7 +79,7 @@ class RowWriter:
 
     def _enter(self, kept: Mapping[int, Sequence[int]], rejected: Mapping[int, tuple[str, str]], stamps: Mapping[int, Stamp]) -> None:
         self._files.sync()  # first the rows, then that they are there: a power cut leaves no entry without its row
-        self._ledger.add(list(kept), rejected, stamps, fingerprints=kept)
+        self._progress_log.add(list(kept), rejected, stamps, fingerprints=kept)
 
     def _wait(self) -> None:
         if self._entering is not None:

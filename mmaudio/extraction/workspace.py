@@ -1,6 +1,6 @@
 """The folder of an extraction under way: whose it is, that one run works in it at a time, its columns, and what is done.
 
-Rows go straight to their places in columns of full size; the ledgers say which stand there. So a killed extraction goes on
+Rows go straight to their places in columns of full size; the progress logs say which stand there. So a killed extraction goes on
 with any number of processes, and does only what is missing.
 """
 

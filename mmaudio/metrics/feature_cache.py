@@ -201,7 +201,7 @@ def write_features(folder: Path, stem: str, features: Mapping[str, Any], mark: M
 # ---- What of a folder this program made: its record, its cache files and the parts on their way carry a mark
 
 RECORD_FILE = "cache.json"  # of a cache folder: what its features were made of
-PARTS_FOLDER = ".parts"  # in a cache folder, with a folder for each judge
+PARTS_FOLDER = ".parts"  # in a cache folder, with a folder for each extractor
 _KIND, _RECORD_KIND = "features", "record of features"
 
 

@@ -10,7 +10,7 @@ from mmaudio.base.errors import UserError
 from mmaudio.files.atomic import text_hash
 from mmaudio.metrics.registry import Metric, metric_versions
 
-# Parts of a protocol that have an entry for each metric or judge: of these, what several results used has to be alike.
+# Parts of a protocol that have an entry for each metric or extractor: of these, what several results used has to be alike.
 SHARED_ENTRIES = ("metrics", "judges")
 ABSENT = "not told"  # in place of the value that a protocol does not have
 

@@ -75,9 +75,9 @@ class MetricsSettings:
     reference_cache: str | None = setting(None, defines_run=False)  # of features of the real sounds; None: the set's, or made
     min_coverage: float = setting(0.5, low=0, high=1, defines_run=False)  # share of the reference that has to be scored
     tolerance_s: float = setting(0.1, above=0, defines_run=False)  # within which onsets agree
-    batch_size: int = setting(16, low=1, defines_run=False)  # clips a judge hears at once
+    batch_size: int = setting(16, low=1, defines_run=False)  # clips an extractor hears at once
     clean_names: bool = setting(False, defines_run=False)  # rename ids by their length, as av-bench does: for its old caches
-    places: Mapping[str, Any] = field(default_factory=dict, metadata={"defines_run": False})  # weight of a judge → path or repository
+    places: Mapping[str, Any] = field(default_factory=dict, metadata={"defines_run": False})  # weight of an extractor → path or repository
 
 
 # ---- Every setting of a run, as frozen dataclasses that mirror config/*.yaml, and the way from a command line to them

@@ -223,7 +223,7 @@ def test_the_protocol_tells_no_rate_that_nobody_knows(run_command, tmp_path):
 def test_features_that_are_not_ours_are_not_replaced(run_command, tmp_path):
     real, made = write(tmp_path / "real", "ab"), write(tmp_path / "made", "ab")
     words = ("--generated", made, "--reference", real, "--metrics", "av_bench,embedded", "--output", tmp_path / "out" / "s.json")
-    others = ("vggish_features.pth", "notes.txt")  # no judge here writes them
+    others = ("vggish_features.pth", "notes.txt")  # no extractor here writes them
     mine = [made / "cache" / name for name in ("passt_features_embed.pth", "passt_logits.pth", "synchformer_audio.pth", *others)]
     mine += [tmp_path / "out" / "reference-cache" / name for name in ("passt_logits.pth", "cache.json")]
     for path in mine:

@@ -1,4 +1,4 @@
-"""`mmaudio evaluate` with judges, end to end on weights of the published layouts: sounds and captions to metrics."""
+"""`mmaudio evaluate` with extractors, end to end on weights of the published layouts: sounds and captions to metrics."""
 
 import json
 
@@ -54,9 +54,9 @@ def test_judges_through_the_command(run_command, tmp_path, places):
     assert [name for name, entry in told.items() if entry["value"] is None] == ["FD-VGG"]
     assert told["KL-PASST-softmax"]["value"] > 0 and -1 < told["LAION-CLAP-Score"]["value"] < 1 and 0 <= told["DeSync"]["value"] <= 2
     assert all({"KL-PASST-softmax", "LAION-CLAP-Score", "DeSync", "onset_f1"} <= row["metrics"].keys() for row in scores["clips"])
-    judges = scores["protocol"]["judges"]
-    assert judges["predicted/passt_logits"]["weights"]["passt"].startswith("sha256:")
-    assert judges["reference/synchformer_video"].startswith("sha256:")
+    extractors = scores["protocol"]["judges"]
+    assert extractors["predicted/passt_logits"]["weights"]["passt"].startswith("sha256:")
+    assert extractors["reference/synchformer_video"].startswith("sha256:")
     again = run_command("evaluate", *words)
     assert again.code == 3
     assert json.loads((tmp_path / "scores/scores.json").read_text())["metrics"] == told  # from the caches

@@ -44,9 +44,9 @@ def main() -> int:
         ProcessId.is_seen_from = lambda self, other: self == other
     ranks = read_ranks()
     start_logging(ranks.rank)
-    with process_group(ranks, torch.device("cpu")) as store, watch_ranks(ranks, store, hang_timeout_s) as pulse:
+    with process_group(ranks, torch.device("cpu")) as store, watch_ranks(ranks, store, hang_timeout_s) as heartbeat:
         for steps_done in range(60):
-            pulse.beat("train", steps_done)
+            heartbeat.beat("train", steps_done)
             if steps_done == 3 and ranks.rank == who:
                 print(f"rank {who} does it, process {os.getpid()}", flush=True)
                 misbehave(way)

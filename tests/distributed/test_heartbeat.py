@@ -39,12 +39,12 @@ def test_a_gap_is_no_time():
 
 
 def test_a_stall_is_counted_from_the_last_beat():
-    pulse = Heartbeat()
-    stall = Stall(pulse)
+    heartbeat = Heartbeat()
+    stall = Stall(heartbeat)
     assert stall.idle_s(2.0) == 2.0
-    pulse.beat("train", 1)
+    heartbeat.beat("train", 1)
     assert [stall.idle_s(now_s) for now_s in (4.0, 6.0)] == [0.0, 2.0]
-    pulse.beat("train", 1)  # another batch of the same stage
+    heartbeat.beat("train", 1)  # another batch of the same stage
     assert stall.idle_s(8.0) == 0.0
 
 
@@ -104,17 +104,17 @@ def test_stacks_name_threads_and_places():
 
 def test_a_single_process_that_hangs_is_reported_once_and_goes_on(caplog, monkeypatch):
     monkeypatch.setattr(peers, "TICK_S", 0.05)
-    with caplog.at_level(logging.ERROR), watch_ranks(Ranks(), None, 0.2) as pulse:
-        pulse.beat("train", 7)
+    with caplog.at_level(logging.ERROR), watch_ranks(Ranks(), None, 0.2) as heartbeat:
+        heartbeat.beat("train", 7)
         time.sleep(0.8)
-        pulse.beat("train", 8)
+        heartbeat.beat("train", 8)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1 and "since train, 7 steps done" in told[0]
     assert "thread MainThread:" in told[0] and "time.sleep(0.8)" in told[0]
 
 
 def test_a_beat_costs_nothing():
-    pulse, began_s = Heartbeat(), time.perf_counter()
+    heartbeat, began_s = Heartbeat(), time.perf_counter()
     for step in range(10_000):
-        pulse.beat("train", step)
+        heartbeat.beat("train", step)
     assert time.perf_counter() - began_s < 0.5

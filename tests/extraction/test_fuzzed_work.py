@@ -47,17 +47,17 @@ def mutated(value, draw):
 def test_lines_of_a_ledger(tmp_path):
     """With their checksum, any change is noticed; without, as the version before wrote lines, all that is counted is of the right kind."""
     draw, num = random.Random(3), 6
-    with closing(ProgressLog(tmp_path, "rows", 2)) as ledger:
-        ledger.add([0, 3], {1: ("read", "no")}, {0: (10, 1), 1: (11, 1), 3: (12, 1)}, [2], {0: [1, 2], 3: [3, 4]})
-    (path,) = ledger.files()
-    line, whole = json.loads(path.read_text()), ledger.read(num)
+    with closing(ProgressLog(tmp_path, "rows", 2)) as progress_log:
+        progress_log.add([0, 3], {1: ("read", "no")}, {0: (10, 1), 1: (11, 1), 3: (12, 1)}, [2], {0: [1, 2], 3: [3, 4]})
+    (path,) = progress_log.files()
+    line, whole = json.loads(path.read_text()), progress_log.read(num)
     without = {key: value for key, value in line.items() if key != "crc32"}
     num_told = 0
     for number in range(800):
         of_before = number % 2 == 0
         path.write_text(json.dumps(mutated(without if of_before else line, draw)) + "\n")
         try:
-            found = ledger.read(num)
+            found = progress_log.read(num)
         except UserError as error:
             num_told += str(error).startswith(f"{path}, line 1 is no entry of an extraction")
             continue
@@ -76,8 +76,8 @@ def test_lines_that_are_none(tmp_path, line):
 
 
 def test_captions_are_never_rejected(tmp_path):
-    with closing(ProgressLog(tmp_path, "captions")) as ledger:
-        ledger.add([], {0: ("read", "no")})
+    with closing(ProgressLog(tmp_path, "captions")) as progress_log:
+        progress_log.add([], {0: ("read", "no")})
     with pytest.raises(UserError, match="is no entry"):
         ProgressLog(tmp_path, "captions", may_reject=False).read(1)
 

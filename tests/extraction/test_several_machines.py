@@ -133,7 +133,7 @@ def test_a_disk_without_room_is_told_before_any_work(media, whole, tmp_path):
 
 
 def test_a_disk_that_fills_up_halfway_costs_nothing_but_time(media, whole, tmp_path):
-    """The columns fit; what is left for ledgers, closing gaps and tables is little, at each amount another step fails."""
+    """The columns fit; what is left for progress logs, closing gaps and tables is little, at each amount another step fails."""
     layout = layout_of("compact", "video", AudioSpec("16k", 1.0))
     shapes = layout.shapes(NUM_FILES, NUM_CAPTIONS)
     reserved = sum(column_bytes(shape, layout.dtypes[name]) for name, shape in shapes.items() if name not in (TEXT_ROW, NULL_TEXT))

@@ -1,4 +1,4 @@
-"""Weight files of judges in the published layouts, filled with normals of their names; small on disk, for rows overlap in storage."""
+"""Weight files of extractors in the published layouts, filled with normals of their names; small on disk, for rows overlap in storage."""
 
 import json
 import zlib

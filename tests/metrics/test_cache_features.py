@@ -1,4 +1,4 @@
-"""Cache files by judges: what is made, what is made again, what fails, and what a kill leaves."""
+"""Cache files by extractors: what is made, what is made again, what fails, and what a kill leaves."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from mmaudio.metrics.extractors.cache_features import extract_features
 from mmaudio.metrics.extractors.cache_update import read_cache_record
 from mmaudio.metrics.feature_cache import foreign_features, read_features, remove_features, write_features
 from tests.conftest import ROOT
-from tests.metrics.toy_extractor import STEMS, ToyJudge, toys, write_sounds
+from tests.metrics.toy_extractor import STEMS, ToyExtractor, toys, write_sounds
 from tests.shapes_of_ids import all_ids
 
 CPU = torch.device("cpu")
@@ -31,8 +31,8 @@ IDS = ["a.b", "zxpo56cpUBU_000007-0", "Y---g-f_I2yQ_000001_0", "000000014_zxpo56
 @pytest.fixture
 def toy(monkeypatch, tmp_path):
     """The toy in the table, and weights for it."""
-    monkeypatch.setattr(table, "JUDGES", toys())
-    monkeypatch.setattr(ToyJudge, "asked", [])
+    monkeypatch.setattr(table, "EXTRACTORS", toys())
+    monkeypatch.setattr(ToyExtractor, "asked", [])
     (tmp_path / "weights.pt").write_bytes(b"weights")
     return tmp_path
 
@@ -48,7 +48,7 @@ def test_all_features_are_made_once(toy):
     first, second = (read_features(toy / "cache", stem) for stem in STEMS)
     assert set(first) == set(second) == set(IDS)
     assert all(torch.equal(2 * first[name], second[name]) and first[name].untyped_storage().nbytes() == 16 for name in IDS)
-    assert extract(toy, items) == {} and ToyJudge.asked == [5]
+    assert extract(toy, items) == {} and ToyExtractor.asked == [5]
     assert sorted(path.name for path in (toy / "cache").iterdir()) == ["cache.json", f"{STEMS[0]}.pth", f"{STEMS[1]}.pth"]
 
 
@@ -68,7 +68,7 @@ def test_what_changed_is_made_anew_and_what_is_new_is_added(toy):
     soundfile.write(items["a.b"], np.linspace(-0.5, 0.5, 8000), 8000)
     items |= write_sounds(toy / "more", ["new"])
     del items["ordinary"]
-    assert extract(toy, items) == {} and ToyJudge.asked == [5, 2]
+    assert extract(toy, items) == {} and ToyExtractor.asked == [5, 2]
     after = read_features(toy / "cache", STEMS[0])
     assert set(after) == {*IDS, "new"} and not torch.equal(after["a.b"], before["a.b"])
     assert all(torch.equal(after[name], before[name]) for name in IDS[1:])
@@ -81,11 +81,11 @@ def test_features_made_otherwise_are_made_anew(toy, monkeypatch, caplog, change)
     if change == "weights":
         (toy / "weights.pt").write_bytes(b"other weights")
     elif change == "version":
-        monkeypatch.setattr(table, "JUDGES", {"toy": replace(table.JUDGES["toy"], version=2)})
+        monkeypatch.setattr(table, "EXTRACTORS", {"toy": replace(table.EXTRACTORS["toy"], version=2)})
     elif change == "torn":
         (toy / "cache" / f"{STEMS[0]}.pth").unlink()
     caplog.set_level(logging.INFO)
-    assert extract(toy, items, duration_s=0.5 if change == "duration" else 1.0) == {} and ToyJudge.asked == [5, 5]
+    assert extract(toy, items, duration_s=0.5 if change == "duration" else 1.0) == {} and ToyExtractor.asked == [5, 5]
     assert change == "torn" or "were made otherwise" in caplog.text
 
 
@@ -119,28 +119,28 @@ def test_bad_files_are_counted_with_their_reasons_and_replaced_by_none(toy):
 
 @pytest.mark.parametrize("kind", ["bad", "short"])
 def test_folders_without_a_usable_file_load_no_network(toy, monkeypatch, kind):
-    monkeypatch.setattr(table, "JUDGES", toys(min_duration_s=0.64))
+    monkeypatch.setattr(table, "EXTRACTORS", toys(min_duration_s=0.64))
     items = write_sounds(toy / "sounds", [str(number) for number in range(200)], seconds=0.1)
     for path in items.values() if kind == "bad" else ():
         path.write_bytes(b"fLaC" + bytes(100))
     failures = extract(toy, items)
-    assert list(failures) == list(items) and ToyJudge.asked == []  # not even loaded
+    assert list(failures) == list(items) and ToyExtractor.asked == []  # not even loaded
     assert kind == "bad" or failures["0"] == "too short: 0.10 s of sound, want 1 s"
 
 
 def test_features_that_are_not_finite_are_failures(toy, monkeypatch):
-    monkeypatch.setattr(ToyJudge, "encode", lambda self, given: {stem: torch.full((len(given), 4), torch.nan) for stem in STEMS})
+    monkeypatch.setattr(ToyExtractor, "encode", lambda self, given: {stem: torch.full((len(given), 4), torch.nan) for stem in STEMS})
     failures = extract(toy, write_sounds(toy / "sounds", ["a"]))
     assert failures == {"a": "toy gives features that are not finite numbers"}
 
 
 def test_captions(toy, monkeypatch):
-    monkeypatch.setattr(table, "JUDGES", toys(kind="text"))
+    monkeypatch.setattr(table, "EXTRACTORS", toys(kind="text"))
     captions = {"1": "a dog", "2": "", "3": "🐕 barks"}
     how = {"duration_s": 8.0, "device": CPU, "places": {"passt": toy / "weights.pt"}}
     assert extract_features(["clap_laion_text"], captions, toy / "cache", **how) == {}
     captions["1"] = "a cat meows"
-    assert extract_features(["clap_laion_text"], captions, toy / "cache", **how) == {} and ToyJudge.asked == [3, 1]
+    assert extract_features(["clap_laion_text"], captions, toy / "cache", **how) == {} and ToyExtractor.asked == [3, 1]
     assert [row[0].item() for row in read_features(toy / "cache", "clap_laion_text").values()] == [11, 0, 7]
     with pytest.raises(ValueError, match="one call for each"):
         extract_features(["clap_laion_text"], {"1": toy / "a.flac"}, toy / "cache", **how)
@@ -162,7 +162,7 @@ def test_an_interrupted_run_goes_on(toy, monkeypatch):
     """Parts of a run that ended in the middle are taken over, but for a file that changed since."""
     items = write_sounds(toy / "sounds", IDS)
     monkeypatch.setattr(parts, "MOST_CLIPS", 2)
-    encode, seen = ToyJudge.encode, []
+    encode, seen = ToyExtractor.encode, []
 
     def interrupted(self, given):
         seen.append(len(given))
@@ -170,14 +170,14 @@ def test_an_interrupted_run_goes_on(toy, monkeypatch):
             raise KeyboardInterrupt
         return encode(self, given)
 
-    monkeypatch.setattr(ToyJudge, "encode", interrupted)
+    monkeypatch.setattr(ToyExtractor, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         extract(toy, items)
     assert read_cache_record(toy / "cache")[STEMS[0]].stamps == {}
     soundfile.write(items[IDS[0]], np.linspace(-0.5, 0.5, 8000), 8000)
     assert extract(toy, items) == {} and len(seen) == 4 + 4  # the changed one, the lost one, and two that were not reached
     got = read_features(toy / "cache", STEMS[0])
-    monkeypatch.setattr(ToyJudge, "encode", encode)
+    monkeypatch.setattr(ToyExtractor, "encode", encode)
     extract_features(STEMS, items, toy / "whole", duration_s=1.0, device=CPU, places={"passt": toy / "weights.pt"})
     want = read_features(toy / "whole", STEMS[0])
     assert set(got) == set(want) and all(torch.equal(got[name], want[name]) for name in want)

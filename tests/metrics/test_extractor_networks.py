@@ -1,4 +1,4 @@
-"""The networks of judges on weights of the published layouts, through `weights`, from files to cache files."""
+"""The networks of extractors on weights of the published layouts, through `weights`, from files to cache files."""
 
 import json
 
@@ -65,8 +65,8 @@ def test_golden_captions(golden):
 
 @torch.no_grad()
 def test_golden_sounds(golden):
-    judge = ClapSound(load_branch(clap_state(), AUDIO), CPU)
-    got = judge([sound("clap a", 384_000), sound("clap b", 480_000)])["clap_laion_audio"]
+    extractor = ClapSound(load_branch(clap_state(), AUDIO), CPU)
+    got = extractor([sound("clap a", 384_000), sound("clap b", 480_000)])["clap_laion_audio"]
     assert np.abs(got.numpy() - golden["sounds"]).max() < 1e-6
 
 

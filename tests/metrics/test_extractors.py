@@ -1,4 +1,4 @@
-"""Which judges there are, what they need, and how sounds come to them."""
+"""Which extractors there are, what they need, and how sounds come to them."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import torch
 
 from mmaudio.base.errors import UserError
 from mmaudio.media.audio import MediaError, Sound
-from mmaudio.metrics.extractors import JUDGES, extractors_for, waves
+from mmaudio.metrics.extractors import EXTRACTORS, extractors_for, waves
 from mmaudio.metrics.extractors import available as requirements
 from mmaudio.metrics.extractors.available import check_requirements, weights_needed
 from mmaudio.metrics.extractors.clap import fill_ten_seconds
@@ -21,21 +21,24 @@ from tests.golden.fill import GOLDEN
 
 
 def test_the_table_agrees_with_caches_and_the_catalogue():
-    stems = [stem for judge in JUDGES.values() for stem in judge.stems]
+    stems = [stem for extractor in EXTRACTORS.values() for stem in extractor.stems]
     assert len(stems) == len(set(stems)) and set(stems) <= set(CACHE_FILES)
-    assert {name: judge.name for name, judge in JUDGES.items()} == {name: name for name in JUDGES}
-    assert set(weights_needed(JUDGES.values())) <= set(CATALOGUE)
+    assert {name: extractor.name for name, extractor in EXTRACTORS.items()} == {name: name for name in EXTRACTORS}
+    assert set(weights_needed(EXTRACTORS.values())) <= set(CATALOGUE)
 
 
 def test_judges_for_stems():
-    judges, unknown = extractors_for(["passt_logits", "vggish_features", "clap_laion_text", "imagebind_audio"])
-    assert [judge.name for judge in judges] == ["passt", "clap_laion_text"] and unknown == ("imagebind_audio", "vggish_features")
+    extractors, unknown = extractors_for(["passt_logits", "vggish_features", "clap_laion_text", "imagebind_audio"])
+    assert [extractor.name for extractor in extractors] == ["passt", "clap_laion_text"] and unknown == (
+        "imagebind_audio",
+        "vggish_features",
+    )
     assert extractors_for([]) == ((), ())
 
 
 def test_the_table_comes_without_torch_and_the_extras():
     heavy = {"torch", "transformers", "hear21passt", "av"}
-    code = f"import sys; from mmaudio.metrics.extractors import JUDGES; assert not {heavy!r} & set(sys.modules)"
+    code = f"import sys; from mmaudio.metrics.extractors import EXTRACTORS; assert not {heavy!r} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -43,7 +46,7 @@ def test_all_that_is_missing_is_told_at_once(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(requirements, "find_spec", lambda name: None)
     with pytest.raises(UserError) as told:
-        check_requirements(JUDGES.values(), {"passt": "gone.pt"}, 0.5)
+        check_requirements(EXTRACTORS.values(), {"passt": "gone.pt"}, 0.5)
     sentences = told.value.sentences
     assert sum("pip install 'mmaudio[evaluate]'" in sentence for sentence in sentences) == 3
     assert any("there is no file at gone.pt" in sentence for sentence in sentences)
@@ -51,7 +54,7 @@ def test_all_that_is_missing_is_told_at_once(monkeypatch, tmp_path):
 
 
 def test_nothing_is_missing(tmp_path):
-    check_requirements(JUDGES.values(), {}, 8.0)
+    check_requirements(EXTRACTORS.values(), {}, 8.0)
 
 
 @pytest.mark.parametrize("key", ["44100_16000_2205", "44100_32000_2205", "16000_48000_800"])

@@ -1,4 +1,4 @@
-"""A judge without a network: what `extract_features` does around a real one, in milliseconds. Also run as a process of its own."""
+"""An extractor without a network: what `extract_features` does around a real one, in milliseconds. Also run as a process of its own."""
 
 import os
 import signal
@@ -22,8 +22,8 @@ RATE_HZ = 8000
 STEMS = ("passt_features_embed", "passt_logits")
 
 
-class ToyJudge(FeatureExtractor):
-    """Judges a sound by its first samples; a judge of text by the length of a caption. Counts how often it is loaded and asked."""
+class ToyExtractor(FeatureExtractor):
+    """Features of a sound are its first samples, of a caption its length. Counts how often it is loaded and asked."""
 
     asked: list[int] = []  # noqa: RUF012 - of all instances
     kills_after: int | None = None
@@ -48,7 +48,7 @@ class ToyJudge(FeatureExtractor):
 
 def toys(*, kind: str = SOUND, **more) -> dict[str, FeatureExtractor]:
     stems = STEMS if kind == SOUND else ("clap_laion_text",)
-    toy = ToyJudge("toy", kind, stems, ("passt",), "none", ("none", "none"), **more)
+    toy = ToyExtractor("toy", kind, stems, ("passt",), "none", ("none", "none"), **more)
     return {toy.name: toy}
 
 
@@ -67,8 +67,8 @@ def main(folder: Path, kills_after: int) -> None:
     from mmaudio.metrics.extractors import cache_update as parts
 
     parts.MOST_CLIPS = 2
-    table.JUDGES = toys()
-    ToyJudge.kills_after = kills_after if kills_after >= 0 else None
+    table.EXTRACTORS = toys()
+    ToyExtractor.kills_after = kills_after if kills_after >= 0 else None
     items = {path.stem: path for path in sorted((folder / "sounds").iterdir())}
     ranks = read_ranks()
     with process_group(ranks, torch.device("cpu")):
@@ -82,7 +82,7 @@ def main(folder: Path, kills_after: int) -> None:
             rank=ranks.rank,
             world_size=ranks.world_size,
         )
-    print(f"rank {ranks.rank} asked for {sum(ToyJudge.asked)}, failed {sorted(failures)}", flush=True)
+    print(f"rank {ranks.rank} asked for {sum(ToyExtractor.asked)}, failed {sorted(failures)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class FeatureExtractor:
     """One network with what comes before it. Its module has a function that reads and one that loads."""
 
     name: str
-    kind: str  # SOUND, VIDEO or TEXT: what it judges
+    kind: str  # SOUND, VIDEO or TEXT: what it takes
     stems: tuple[str, ...]  # the cache files it gives
     weights: tuple[str, ...]  # rows of the catalogue
     module: str
@@ -71,36 +71,37 @@ _ROWS = (
     FeatureExtractor("synchformer_audio", SOUND, ("synchformer_audio",), _SYNCHFORMER, "sync", _SYNC_SOUND, min_duration_s=MIN_DURATION_S),
     FeatureExtractor("synchformer_video", VIDEO, ("synchformer_video",), _SYNCHFORMER, "sync", _SYNC_VIDEO, min_duration_s=MIN_DURATION_S),
 )
-JUDGES: Mapping[str, FeatureExtractor] = MappingProxyType({row.name: row for row in _ROWS})
+EXTRACTORS: Mapping[str, FeatureExtractor] = MappingProxyType({row.name: row for row in _ROWS})
 
 
 def extractors_for(stems: Iterable[str]) -> tuple[tuple[FeatureExtractor, ...], tuple[str, ...]]:
-    """The judges that give cache files, in the table's order, and those of `stems` that no judge here gives, sorted."""
+    """The extractors that give cache files, in the table's order, and those of `stems` that no extractor here gives, sorted."""
     wanted = set(stems)
-    chosen = tuple(judge for judge in JUDGES.values() if wanted & set(judge.stems))
-    return chosen, tuple(sorted(wanted - {stem for judge in chosen for stem in judge.stems}))
+    chosen = tuple(extractor for extractor in EXTRACTORS.values() if wanted & set(extractor.stems))
+    return chosen, tuple(sorted(wanted - {stem for extractor in chosen for stem in extractor.stems}))
 
 
-def missing_package(judge: FeatureExtractor) -> str | None:
-    """The sentence for a judge whose package is not installed; None where nothing is missing."""
-    if judge.package is None or find_spec(judge.package) is not None:
+def missing_package(extractor: FeatureExtractor) -> str | None:
+    """The sentence for an extractor whose package is not installed; None where nothing is missing."""
+    if extractor.package is None or find_spec(extractor.package) is not None:
         return None
-    return f"the judge {judge.name} needs the package {judge.package}, which is not installed; `pip install 'mmaudio[{judge.extra}]'`"
+    needs = f"the judge {extractor.name} needs the package {extractor.package}, which is not installed"
+    return f"{needs}; `pip install 'mmaudio[{extractor.extra}]'`"
 
 
-def weights_needed(judges: Iterable[FeatureExtractor]) -> tuple[str, ...]:
-    """Names of the weights that judges load, each once."""
-    return tuple(dict.fromkeys(name for judge in judges for name in judge.weights))
+def weights_needed(extractors: Iterable[FeatureExtractor]) -> tuple[str, ...]:
+    """Names of the weights that extractors load, each once."""
+    return tuple(dict.fromkeys(name for extractor in extractors for name in extractor.weights))
 
 
-def check_requirements(judges: Iterable[FeatureExtractor], places: Mapping[str, str | Path], duration_s: float) -> None:
+def check_requirements(extractors: Iterable[FeatureExtractor], places: Mapping[str, str | Path], duration_s: float) -> None:
     """Raises: UserError with a sentence for each package that is missing, each wrong place, and sounds too short to be judged."""
-    problems, judges = Problems(), tuple(judges)
-    for judge in judges:
-        if sentence := missing_package(judge):
+    problems, extractors = Problems(), tuple(extractors)
+    for extractor in extractors:
+        if sentence := missing_package(extractor):
             problems.add(sentence)
-        if duration_s < judge.min_duration_s:
-            problems.add(f"the judge {judge.name} takes at least {judge.min_duration_s} s; the duration is {duration_s:g} s")
-    for name in weights_needed(judges):
+        if duration_s < extractor.min_duration_s:
+            problems.add(f"the judge {extractor.name} takes at least {extractor.min_duration_s} s; the duration is {duration_s:g} s")
+    for name in weights_needed(extractors):
         problems.check(partial(check_place, name, places.get(name)))
     problems.raise_any()

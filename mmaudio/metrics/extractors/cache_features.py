@@ -1,4 +1,4 @@
-"""Files and captions → cache files by the judges that give them: only what is missing or out of date, by one or many processes."""
+"""Files and captions → cache files by the extractors that give them: only what is missing or out of date, by one or many processes."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def extract_features(
     killed extraction goes on with at most a minute of its work lost. Each process encodes its share; the first one writes the cache files.
 
     Args:
-        stems: names of cache files that judges here give (`extractors_for`); a judge's other stems are made along with them.
+        stems: names of cache files that extractors here give (`extractors_for`); an extractor's other stems are made along with them.
         items: id → audio or video file; for text, id → caption. A sound may be that of a video file.
         cache_dir: the folder of the cache; one run at a time works on it, and others wait for its end.
         duration_s: how much of each file is judged, from its start.
@@ -70,14 +70,16 @@ def extract_features(
         beat: called before every batch.
 
     Returns: id → why it has not all its features, in the items' order, the same on every rank.
-    Raises: UserError for a stem that no judge here gives, and for packages and weights that are missing or wrong.
+    Raises: UserError for a stem that no extractor here gives, and for packages and weights that are missing or wrong.
     """
-    judges, places = _judges(stems, items), places or {}
-    check_requirements(judges, places, duration_s)
+    extractors, places = _extractors(stems, items), places or {}
+    check_requirements(extractors, places, duration_s)
     how = _How(items, cache_dir, duration_s, device, batch_size, places, rank, beat)
-    weights = on_first_rank(lambda: {name: checksum(locate(name, places.get(name))) for name in weights_needed(judges)})
+    weights = on_first_rank(lambda: {name: checksum(locate(name, places.get(name))) for name in weights_needed(extractors)})
     with first_holds(cache_dir / RECORD_FILE, f"features in {cache_dir}", waits=True):
-        works = on_first_rank(lambda: [begin_caches(judge, made_of(judge, weights, duration_s), items, cache_dir) for judge in judges])
+        works = on_first_rank(
+            lambda: [begin_caches(extractor, made_of(extractor, weights, duration_s), items, cache_dir) for extractor in extractors]
+        )
         failures, problem = _run_all(works, how, world_size)
         told = gather_objects((failures, problem))
         for _, found in told:
@@ -94,14 +96,14 @@ def _finish_all(works: Sequence[Work], cache_dir: Path) -> None:
         finish_caches(work, cache_dir)
 
 
-def _judges(stems: Collection[str], items: Mapping[str, Source]) -> tuple[FeatureExtractor, ...]:
-    judges, unknown = extractors_for(stems)
+def _extractors(stems: Collection[str], items: Mapping[str, Source]) -> tuple[FeatureExtractor, ...]:
+    extractors, unknown = extractors_for(stems)
     if unknown:
         raise UserError(f"no judge here gives {', '.join(unknown)}; let av-bench make these features, and name the folder of its cache")
-    kinds = {judge.kind == TEXT for judge in judges}
+    kinds = {extractor.kind == TEXT for extractor in extractors}
     if len(kinds | {isinstance(source, str) for source in items.values()}) > 1:
         raise ValueError("judges of text take captions, those of sound and video take files: one call for each")
-    return judges
+    return extractors
 
 
 def _run_all(works: Sequence[Work], how: _How, world_size: int) -> tuple[dict[str, str], UserError | None]:
@@ -117,33 +119,33 @@ def _run_all(works: Sequence[Work], how: _How, world_size: int) -> tuple[dict[st
 
 
 def _run(work: Work, ids: Sequence[str], how: _How) -> dict[str, str]:
-    """Encode clips and write them as parts. The network is loaded once there is a clip to judge. Returns: id → reason."""
+    """Encode clips and write them as parts. The network is loaded once there is a clip to encode. Returns: id → reason."""
     failures: dict[str, str] = {}
     encode: Encode | None = None
-    writer = PartWriter(how.cache_dir, work.judge.name, work.made_of, how.rank)
-    for batch in _batches(_given(work.judge, ids, how), how.num_at_once):
+    writer = PartWriter(how.cache_dir, work.extractor.name, work.made_of, how.rank)
+    for batch in _batches(_given(work.extractor, ids, how), how.num_at_once):
         how.beat()
         readable = [(clip_id, given) for clip_id, given in batch if not isinstance(given, MediaError)]
         failures.update({clip_id: str(given) for clip_id, given in batch if isinstance(given, MediaError)})
         if not readable:
             continue
         if encode is None:
-            encode = work.judge.load(how.places, how.device)
+            encode = work.extractor.load(how.places, how.device)
         for (clip_id, _), features in zip(readable, _encode(encode, [given for _, given in readable], how.device), strict=True):
             if all(all_finite(tensor) for tensor in features.values()):
                 writer.add(clip_id, work.marks[clip_id], features)
             else:
-                failures[clip_id] = f"{work.judge.name} gives features that are not finite numbers"
+                failures[clip_id] = f"{work.extractor.name} gives features that are not finite numbers"
     writer.flush()
     return failures
 
 
-def _given(judge: FeatureExtractor, ids: Sequence[str], how: _How) -> Iterator[tuple[str, object]]:
+def _given(extractor: FeatureExtractor, ids: Sequence[str], how: _How) -> Iterator[tuple[str, object]]:
     """What the network is given of each clip, or the MediaError that says why it cannot be."""
     if ids:
         num_readers = min(MOST_READERS, max(1, num_cores() - 1))
-        ahead = prefetch_files(lambda clip_id: judge.read(how.items[clip_id], how.duration_s), ids, num_readers)
-        yield from progress(ahead, len(ids), judge.name, how.rank)
+        ahead = prefetch_files(lambda clip_id: extractor.read(how.items[clip_id], how.duration_s), ids, num_readers)
+        yield from progress(ahead, len(ids), extractor.name, how.rank)
 
 
 def _batches(items: Iterator[tuple[str, object]], num_at_once: int) -> Iterator[list[tuple[str, object]]]:

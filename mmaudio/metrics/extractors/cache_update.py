@@ -1,6 +1,6 @@
 """Features of a folder are made where they are missing or out of date, in parts.
 
-`<cache>/.parts/<judge>/<rank>-<number>.pth` holds what it was made of, the stamps of its clips and their features by stem.
+`<cache>/.parts/<extractor>/<rank>-<number>.pth` holds what it was made of, the stamps of its clips and their features by stem.
 """
 
 import logging
@@ -48,11 +48,11 @@ class Entry:
     stamps: dict[str, str] = field(default_factory=dict)
 
 
-def made_of(judge: FeatureExtractor, weights: Mapping[str, str], duration_s: float) -> MadeOf:
-    """What features of a judge depend on beside the clip. `weights`: weight name → checksum."""
-    own = {name: weights[name] for name in judge.weights}
-    length = {} if judge.kind == TEXT else {"duration_s": duration_s}
-    return {"judge": judge.name, "version": judge.version, "weights": own, **length}
+def made_of(extractor: FeatureExtractor, weights: Mapping[str, str], duration_s: float) -> MadeOf:
+    """What features of an extractor depend on beside the clip. `weights`: weight name → checksum."""
+    own = {name: weights[name] for name in extractor.weights}
+    length = {} if extractor.kind == TEXT else {"duration_s": duration_s}
+    return {"judge": extractor.name, "version": extractor.version, "weights": own, **length}
 
 
 def source_stamp(source: Path | str) -> str:
@@ -100,14 +100,14 @@ class Part:
     features: dict[str, dict[str, Tensor]]  # stem → id → tensor
 
 
-def parts_folder(cache_dir: Path, judge: str) -> Path:
-    """Where the parts of a judge are."""
-    return cache_dir / PARTS_FOLDER / judge
+def parts_folder(cache_dir: Path, extractor: str) -> Path:
+    """Where the parts of an extractor are."""
+    return cache_dir / PARTS_FOLDER / extractor
 
 
-def read_parts(cache_dir: Path, judge: str, made_of: MadeOf) -> list[Part]:
-    """The parts of a judge that were made as they would be now; others are removed, and what this program did not make is moved aside."""
-    folder, parts = parts_folder(cache_dir, judge), []
+def read_parts(cache_dir: Path, extractor: str, made_of: MadeOf) -> list[Part]:
+    """The parts of an extractor that were made as they would be now; others are removed, what others made is moved aside."""
+    folder, parts = parts_folder(cache_dir, extractor), []
     sweep_below(folder)
     for path in sorted(folder.glob("*.pth")):
         if is_foreign(path):
@@ -126,9 +126,9 @@ def read_parts(cache_dir: Path, judge: str, made_of: MadeOf) -> list[Part]:
     return parts
 
 
-def remove_parts(cache_dir: Path, judge: str) -> None:
-    """Remove the parts of a judge, and their folders once they are empty."""
-    folder = parts_folder(cache_dir, judge)
+def remove_parts(cache_dir: Path, extractor: str) -> None:
+    """Remove the parts of an extractor, and their folders once they are empty."""
+    folder = parts_folder(cache_dir, extractor)
     for path in folder.glob("*.pth"):
         if not is_foreign(path):
             path.unlink()
@@ -138,10 +138,10 @@ def remove_parts(cache_dir: Path, judge: str) -> None:
 
 
 class PartWriter:
-    """Collects the features of one process for one judge, and writes them out every 500 clips or minute."""
+    """Collects the features of one process for one extractor, and writes them out every 500 clips or minute."""
 
-    def __init__(self, cache_dir: Path, judge: str, made_of: MadeOf, rank: int) -> None:
-        self.folder, self.made_of, self.rank = parts_folder(cache_dir, judge), made_of, rank
+    def __init__(self, cache_dir: Path, extractor: str, made_of: MadeOf, rank: int) -> None:
+        self.folder, self.made_of, self.rank = parts_folder(cache_dir, extractor), made_of, rank
         self.number = len(list(self.folder.glob(f"{rank:04d}-*.pth")))
         self._begin()
 
@@ -176,15 +176,15 @@ Source = Path | str  # a file, or a caption
 
 @dataclass(frozen=True)
 class Work:
-    """Of one judge: what features are made of now, the stamp of every item, and the ids that are still to be judged."""
+    """Of one extractor: what features are made of now, the stamp of every item, and the ids that are still to be judged."""
 
-    judge: FeatureExtractor
+    extractor: FeatureExtractor
     made_of: MadeOf
     marks: dict[str, str]
     ids: list[str]
 
 
-def begin_caches(judge: FeatureExtractor, now: MadeOf, items: Mapping[str, Source], cache_dir: Path) -> Work:
+def begin_caches(extractor: FeatureExtractor, now: MadeOf, items: Mapping[str, Source], cache_dir: Path) -> Work:
     """What is left to do, after features that were made otherwise, or nobody knows how, are dropped.
 
     A cache file that this program did not make is moved aside. Raises: UserError for a record that is damaged, or not ours.
@@ -193,7 +193,7 @@ def begin_caches(judge: FeatureExtractor, now: MadeOf, items: Mapping[str, Sourc
     record = read_cache_record(cache_dir)
     if is_foreign_record(cache_dir):
         raise foreign(cache_dir, "name another folder for the features", found=cache_dir / RECORD_FILE)
-    for stem in judge.stems:
+    for stem in extractor.stems:
         path, entry = cache_path(cache_dir, stem), record.get(stem)
         if is_foreign(path):
             move_aside(path)
@@ -203,13 +203,13 @@ def begin_caches(judge: FeatureExtractor, now: MadeOf, items: Mapping[str, Sourc
             record[stem] = Entry(now)
     write_cache_record(cache_dir, record)
     marks = {clip_id: source_stamp(source) for clip_id, source in items.items()}
-    in_files = [record[stem].stamps for stem in judge.stems]
-    in_parts = [part.stamps for part in read_parts(cache_dir, judge.name, now)]
+    in_files = [record[stem].stamps for stem in extractor.stems]
+    in_parts = [part.stamps for part in read_parts(cache_dir, extractor.name, now)]
 
     def is_done(clip_id: str, mark: str) -> bool:
         return all(stamps.get(clip_id) == mark for stamps in in_files) or any(stamps.get(clip_id) == mark for stamps in in_parts)
 
-    return Work(judge, now, marks, [clip_id for clip_id, mark in marks.items() if not is_done(clip_id, mark)])
+    return Work(extractor, now, marks, [clip_id for clip_id, mark in marks.items() if not is_done(clip_id, mark)])
 
 
 def _difference(before: MadeOf, now: MadeOf) -> str:
@@ -227,8 +227,8 @@ def finish_caches(work: Work, cache_dir: Path) -> None:
         return work.marks.get(clip_id, mark) == mark
 
     record = read_cache_record(cache_dir)
-    parts = read_parts(cache_dir, work.judge.name, work.made_of)
-    for stem in work.judge.stems:
+    parts = read_parts(cache_dir, work.extractor.name, work.made_of)
+    for stem in work.extractor.stems:
         entry = record[stem]
         kept = {clip_id for clip_id, mark in entry.stamps.items() if is_wanted(clip_id, mark)}
         if not parts and len(kept) == len(entry.stamps):
@@ -243,4 +243,4 @@ def finish_caches(work: Work, cache_dir: Path) -> None:
         write_features(cache_dir, stem, features, features_mark(cache_path(cache_dir, stem)))
         record[stem] = Entry(work.made_of, stamps)
     write_cache_record(cache_dir, record)
-    remove_parts(cache_dir, work.judge.name)
+    remove_parts(cache_dir, work.extractor.name)

@@ -1,4 +1,4 @@
-"""Sounds as judges take them: the start of a file's mono wave at a judge's rate, by torchaudio's default resampler."""
+"""Sounds as extractors take them: the start of a file's mono wave at an extractor's rate, by torchaudio's default resampler."""
 
 from functools import lru_cache
 from math import ceil, gcd
