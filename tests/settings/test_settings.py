@@ -1,5 +1,6 @@
 """Settings: the yaml files against the dataclasses, and command lines against what they mean."""
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from mmaudio.settings.overrides import as_value, quote
 from mmaudio.settings.schema import LONGEST_OF_A_RUN, EvalSettings, TrainSettings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 def understand(*words: str) -> tuple[ComposedCommand, list[str]]:
@@ -44,6 +46,16 @@ def test_yaml_says_what_the_dataclasses_say():
             assert mine == yaml, key
     keys = set(OmegaConf.load(CONFIG / "base_config.yaml")) | set(OmegaConf.load(CONFIG / "train_config.yaml"))
     assert keys - {"defaults", "hydra"} == {key.split(".")[0] for key, _ in dotted_keys(TrainSettings)} - {"data", "solver"}
+
+
+@pytest.mark.parametrize("cls", [TrainSettings, EvalSettings])
+def test_the_value_a_setting_was_born_with_stays(cls):
+    """Ids of runs leave such values out, and folders of before a setting was there are filled with them: a default changes in config/."""
+    for key, value in json.loads((GOLDEN / "neutral_values.json").read_text())[cls.__name__].items():
+        found = cls()
+        for part in key.split("."):
+            found = getattr(found, part)
+        assert json.loads(json.dumps(found, default=dict)) == value, key
 
 
 def understand_evaluation(*words: str) -> tuple[ComposedCommand, list[str]]:
