@@ -1,1 +1,1 @@
-"""What every other package may lean on: rates and lengths, errors, files, tables, ranks, draws, logs and settings."""
+"""What every other package may lean on: rates and lengths, errors, options, logs, random numbers, and what this machine is."""

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a set: which set (`sets`, `stores`), which model (`subject`), its sound (`samples`), its numbers (`scores`).
+"""Evaluation of a model on a set: which set (`sets`), which model (`evaluated_model`), its sound (`sampling`), its numbers (`scoring`).
 
-`full_tensor` joins them for evaluate.py, `stage` while a run trains.
+`evaluator` joins them for evaluate.py, `training_stages` while a run trains.
 """

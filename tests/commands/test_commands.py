@@ -140,7 +140,6 @@ def test_a_broken_video_is_named_and_the_rest_is_made(run_command, world, tmp_pa
         (["report", "nowhere", "--samples", "s"], ["no run at nowhere", "--samples is s", "--samples and --scores come together"]),
         (["store", "inf", "x"], ["no action 'inf' (did you mean 'info'?)"]),
         (["store", "info", "x"], ["no store at x"]),
-        (["example"], ["run the example from the root"]),
     ],
 )
 def test_mistakes_are_sentences(run_command, tmp_path, monkeypatch, words, sentences):

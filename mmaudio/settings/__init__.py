@@ -1,0 +1,1 @@
+"""From config/ and the words of a command line to frozen settings, composed once."""
