@@ -15,8 +15,8 @@ EVERYTHING = {*PACKAGES, ""}
 MAY_IMPORT = {
     "base": set(),
     "files": {"base"},
-    "settings": {"base"},
-    "distributed": {"base"},
+    "settings": {"base", "files"},
+    "distributed": {"base", "files"},
     "flow": {"base"},
     "media": {"base", "files"},
     "codec": {"base", "files"},
