@@ -89,7 +89,7 @@ def build(what: str, source: Path, target: Path) -> Path:
     target.mkdir(exist_ok=True)
     code = f"import setuptools.build_meta as backend; print(backend.build_{what}({str(target)!r}))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, f"{ended.stderr}\n(`make setup` brings the setuptools that pyproject.toml asks for)"
     return target / ended.stdout.splitlines()[-1]
 
 
