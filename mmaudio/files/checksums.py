@@ -52,7 +52,7 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Checksum:
-    """The CRC-32 of one part of a file, whose bytes are in these spans (from, to), rising; `local_part` is empty for the whole file."""
+    """The CRC-32 of one part of a file, whose bytes are in these spans (from, to), rising; `part` is empty for the whole file."""
 
     part: str
     spans: tuple[tuple[int, int], ...]
