@@ -59,7 +59,7 @@ class Checksum:
     crc32: int
 
 
-# ---- what a file carries
+# ---- What a file carries
 
 
 def carried_checksums(path: Path) -> list[Checksum]:
@@ -148,7 +148,7 @@ def content_id(path: Path) -> str:
     return "archive:" + text_hash(f"{name} {entry.file_size} {entry.CRC:08x}" for name, entry in parts if name.startswith("data"))
 
 
-# ---- comparing
+# ---- Comparing
 
 _Stamp = tuple[int, ...]
 _right: set[_Stamp] = set()  # files that this process read through, and found right
