@@ -45,7 +45,7 @@ from mmaudio.distributed.ranks import Ranks, launcher_holds_store, launcher_is_g
 LOST_AFTER_S = 12.0  # of silence, for a process that only other machines could hear of
 ORPHANED_FOR_S = 600.0  # without progress, for a process whose launcher is gone: the last save may take long
 _SETTLE_S = 3.0  # in which whoever failed leaves first, and a launcher reports that one
-_MEETING = datetime.timedelta(minutes=30)
+_MEETING = datetime.timedelta(minutes=30)  # how long a process waits for the others at the start
 log = logging.getLogger(__name__)
 
 
