@@ -51,20 +51,8 @@ def main(argv: Sequence[str]) -> int:
 STAND_IN = "H100"  # what is reckoned with where the settings want a GPU and there is none
 
 
-def _parser() -> argparse.ArgumentParser:
-    example = (
-        "mmaudio doctor train model=small_16k batch_size=64 'data.train=[birds]' data.birds.tsv=… data.birds.memmap_dir=… --processes 8"
-    )
-    what = "Everything that is missing for a training run, at once, and what the run will take. Settings as for train.py."
-    parser = options_parser("mmaudio doctor train", what, example)
-    parser.usage = "mmaudio doctor train [--processes N] [--gpu NAME] [key=value …]"
-    parser.add_argument("--processes", type=int, default=1, help="GPUs, or processes on the CPU, of one machine (default 1)")
-    parser.add_argument("--gpu", default=None, help=f"plan for GPUs that are not here: {', '.join(GPUS)}")
-    return parser
-
-
 def _doctor_train(argv: Sequence[str]) -> int:
-    options, words = _parser().parse_known_args(argv)
+    options, words = _train_parser().parse_known_args(argv)
     problems = Problems()
     gpu = problems.check(lambda: find_gpu(options.gpu)) if options.gpu else None
     if options.processes < 1:
@@ -75,6 +63,18 @@ def _doctor_train(argv: Sequence[str]) -> int:
         )
     problems.raise_any()
     return _examine(words, options.processes, gpu)
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    example = (
+        "mmaudio doctor train model=small_16k batch_size=64 'data.train=[birds]' data.birds.tsv=… data.birds.memmap_dir=… --processes 8"
+    )
+    what = "Everything that is missing for a training run, at once, and what the run will take. Settings as for train.py."
+    parser = options_parser("mmaudio doctor train", what, example)
+    parser.usage = "mmaudio doctor train [--processes N] [--gpu NAME] [key=value …]"
+    parser.add_argument("--processes", type=int, default=1, help="GPUs, or processes on the CPU, of one machine (default 1)")
+    parser.add_argument("--gpu", default=None, help=f"plan for GPUs that are not here: {', '.join(GPUS)}")
+    return parser
 
 
 def _examine(words: Sequence[str], num_processes: int, planned: Gpu | None) -> int:

@@ -1,4 +1,4 @@
-"""`mmaudio ema`: averaged weights of any length, worked out after training from the snapshots of a run. Picks the action."""
+"""`mmaudio ema`: averaged weights of any length from the snapshots of a run (`synthesize`), and which length is best (`sweep`)."""
 
 import argparse
 import shlex
@@ -17,40 +17,9 @@ from mmaudio.runs.folder import SWEEP_FILE
 if TYPE_CHECKING:
     from mmaudio.trainer.ema_sweep import RunAverages
 
-
 ACTIONS = {"synthesize": "write the averaged weights of one length", "sweep": "find the length with the least validation loss"}
 STEP_HELP = """which stored step (default: the newest). Steps count EMA updates, one for each training iteration from ema.start on: step N
 is the average after iteration ema.start + N, whatever ema.update_every is. Files <profile>.<N>.pt in ema_ckpts say which are stored"""
-
-
-def averages_parser(action: str, example: str) -> argparse.ArgumentParser:
-    """A parser of what every action takes: the run and --step."""
-    parser = options_parser(f"mmaudio ema {action}", f"Averages of a run: {ACTIONS[action]}.", f"mmaudio ema {action} {example}")
-    parser.add_argument("run", help="folder of the run, output/<exp_id>; its recorded settings say which snapshots and which model")
-    parser.add_argument("--step", type=int, default=None, help=STEP_HELP)
-    return parser
-
-
-def note_poor_fit(sigma: float, error: float) -> None:
-    """Print a note where the snapshots cannot make the average that was asked for."""
-    from mmaudio.report.sweep_chart import POOR_FIT
-
-    if error > POOR_FIT:
-        print(
-            f"note: these snapshots are too few for sigma {sigma:g}: the average is {error:.0%} off the one of that width;"
-            " a smaller ema.checkpoint_every stores more"
-        )
-
-
-def open_averages(options: argparse.Namespace, sigmas: Sequence[float], problems: Problems) -> "RunAverages | None":
-    """Averages of these widths of the run; None, and why in `problems`, where there are none."""
-    from mmaudio.checkpoints.run_files import RunFiles
-    from mmaudio.runs.saved_settings import read_settings
-    from mmaudio.trainer.ema_sweep import RunAverages
-
-    run = Path(options.run)
-    settings = problems.check(lambda: read_settings(run, problems))
-    return problems.check(lambda: RunAverages.open(settings, RunFiles(run, settings.name()), sigmas, options.step)) if settings else None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,30 +33,41 @@ def main(argv: Sequence[str]) -> int:
     return {"synthesize": _synthesize_action, "sweep": _sweep_action}[action](words)
 
 
+def averages_parser(action: str, example: str) -> argparse.ArgumentParser:
+    """A parser of what every action takes: the run and --step."""
+    parser = options_parser(f"mmaudio ema {action}", f"Averages of a run: {ACTIONS[action]}.", f"mmaudio ema {action} {example}")
+    parser.add_argument("run", help="folder of the run, output/<exp_id>; its recorded settings say which snapshots and which model")
+    parser.add_argument("--step", type=int, default=None, help=STEP_HELP)
+    return parser
+
+
+def open_averages(options: argparse.Namespace, sigmas: Sequence[float], problems: Problems) -> "RunAverages | None":
+    """Averages of these widths of the run; None, and why in `problems`, where there are none."""
+    from mmaudio.checkpoints.run_files import RunFiles
+    from mmaudio.runs.saved_settings import read_settings
+    from mmaudio.trainer.ema_sweep import RunAverages
+
+    run = Path(options.run)
+    settings = problems.check(lambda: read_settings(run, problems))
+    return problems.check(lambda: RunAverages.open(settings, RunFiles(run, settings.name()), sigmas, options.step)) if settings else None
+
+
+def note_poor_fit(sigma: float, error: float) -> None:
+    """Print a note where the snapshots cannot make the average that was asked for."""
+    from mmaudio.report.sweep_chart import POOR_FIT
+
+    if error > POOR_FIT:
+        print(
+            f"note: these snapshots are too few for sigma {sigma:g}: the average is {error:.0%} off the one of that width;"
+            " a smaller ema.checkpoint_every stores more"
+        )
+
+
 # ---- `mmaudio ema sweep`: averages of many lengths, scored on the validation rows of the run
 
 PICTURE_FILE = "ema_sweep.png"
 _KIND = "sweep"
 SIGMAS = (0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.18, 0.25)
-
-
-def _read_sigmas(text: str) -> list[float]:
-    try:
-        return sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        raise UserError(f"--sigmas is {text!r}; want numbers with commas between them, such as 0.03,0.05,0.08") from None
-
-
-def _check_places(averages: "RunAverages", problems: Problems) -> None:
-    """Add a sentence for each file that the sweep would replace and that is not this run's."""
-    from mmaudio.report.sweep_chart import picture_mark
-
-    folder, name = averages.files.folder, averages.settings.name()
-    problems.check(lambda: check_marked(folder / SWEEP_FILE, _KIND, name, ""))
-    picture = folder / PICTURE_FILE
-    if picture.exists() and not fits(parse_mark(picture_mark(picture)), _KIND, name):
-        for sentence in foreign(picture).sentences:
-            problems.add(sentence)
 
 
 def _sweep_action(words: Sequence[str]) -> int:
@@ -129,18 +109,26 @@ def _sweep_action(words: Sequence[str]) -> int:
     return 0
 
 
+def _read_sigmas(text: str) -> list[float]:
+    try:
+        return sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise UserError(f"--sigmas is {text!r}; want numbers with commas between them, such as 0.03,0.05,0.08") from None
+
+
+def _check_places(averages: "RunAverages", problems: Problems) -> None:
+    """Add a sentence for each file that the sweep would replace and that is not this run's."""
+    from mmaudio.report.sweep_chart import picture_mark
+
+    folder, name = averages.files.folder, averages.settings.name()
+    problems.check(lambda: check_marked(folder / SWEEP_FILE, _KIND, name, ""))
+    picture = folder / PICTURE_FILE
+    if picture.exists() and not fits(parse_mark(picture_mark(picture)), _KIND, name):
+        for sentence in foreign(picture).sentences:
+            problems.add(sentence)
+
+
 # ---- `mmaudio ema synthesize`: the averaged weights of one length, as a file
-
-
-def _output(options: argparse.Namespace, averages: "RunAverages") -> Path:
-    """The file to write. Raises: UserError where it, or its record, would take the place of what is not this run's."""
-    from mmaudio.checkpoints.save import check_own
-
-    at_step = "" if options.step is None else f"_step{options.step}"
-    name = f"{averages.settings.name()}_ema_sigma{options.sigma:g}{at_step}.pth"
-    path = Path(options.output) if options.output else averages.files.folder / name
-    check_own(path, averages.settings.name(), "name another file: --output")
-    return path
 
 
 def _synthesize_action(words: Sequence[str]) -> int:
@@ -159,3 +147,14 @@ def _synthesize_action(words: Sequence[str]) -> int:
     note_poor_fit(options.sigma, averages.fits[0].error)
     print(f"averaged weights, sigma {options.sigma:g} at step {averages.n} (fit error {averages.fits[0].error:.1%}): {path}")
     return 0
+
+
+def _output(options: argparse.Namespace, averages: "RunAverages") -> Path:
+    """The file to write. Raises: UserError where it, or its record, would take the place of what is not this run's."""
+    from mmaudio.checkpoints.save import check_own
+
+    at_step = "" if options.step is None else f"_step{options.step}"
+    name = f"{averages.settings.name()}_ema_sigma{options.sigma:g}{at_step}.pth"
+    path = Path(options.output) if options.output else averages.files.folder / name
+    check_own(path, averages.settings.name(), "name another file: --output")
+    return path

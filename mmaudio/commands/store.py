@@ -24,12 +24,23 @@ if TYPE_CHECKING:
     from mmaudio.store.reader import Store
     from mmaudio.store.verify import Check, KnownEncoders
 
-
 ACTIONS = {
     "info": "say what a store holds, as JSON",
     "verify": "read every number and say what holds; with --sample also encode rows again from their media",
     "convert": "write a store in the other layout, or with other dtypes",
 }
+
+
+def main(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<8} {what}" for name, what in ACTIONS.items())
+        example = "mmaudio store verify training/example_output/memmap/vgg-example"
+        print(f"usage: mmaudio store ACTION STORE [OPTIONS]\n\n{lines}\n\nexample:\n  {example}")
+        return 0
+    action, *words = argv
+    if action not in ACTIONS:
+        raise UserError(f"no action {action!r}{nearest(action, ACTIONS)}; known are {', '.join(ACTIONS)}")
+    return {"info": _info_action, "verify": _verify_action, "convert": _convert_action}[action](words)
 
 
 def _store_parser(action: str, example: str) -> argparse.ArgumentParser:
@@ -44,18 +55,6 @@ def _store_places(options: argparse.Namespace) -> tuple[Path, Path]:
     """Table and folder that the options name."""
     folder = Path(options.store)
     return Path(options.tsv) if options.tsv else folder.with_name(f"{folder.name}.tsv"), folder
-
-
-def main(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<8} {what}" for name, what in ACTIONS.items())
-        example = "mmaudio store verify training/example_output/memmap/vgg-example"
-        print(f"usage: mmaudio store ACTION STORE [OPTIONS]\n\n{lines}\n\nexample:\n  {example}")
-        return 0
-    action, *words = argv
-    if action not in ACTIONS:
-        raise UserError(f"no action {action!r}{nearest(action, ACTIONS)}; known are {', '.join(ACTIONS)}")
-    return {"info": _info_action, "verify": _verify_action, "convert": _convert_action}[action](words)
 
 
 def _check_choice(option: str, given: str | None, known: Sequence[str]) -> None:
@@ -91,6 +90,8 @@ def _info_action(words: Sequence[str]) -> int:
 
 # ---- `mmaudio store verify`: every number read, and what holds
 
+FOR_SAMPLE = ("data_dir", "captions_tsv", "clips_tsv", "source_tsv")  # options that --sample alone has a use for
+
 
 def _verify_action(words: Sequence[str]) -> int:
     parser = _store_parser("verify", "my/stores/videos --sample 20 --data_dir my/videos --source_tsv my/train.tsv")
@@ -115,6 +116,37 @@ def _verify_action(words: Sequence[str]) -> int:
     else:
         _print(checks, num_problems)
     return EXIT_REJECTS if num_problems else 0
+
+
+def _add_sample_options(parser: argparse.ArgumentParser) -> None:
+    """--sample and what it needs: where the media are, which backend, on what device."""
+    parser.add_argument("--sample", type=int, default=None, help="encode so many rows again, at least the first and last, and compare them")
+    parser.add_argument("--data_dir", default=None, help="folder of the media of the store's rows")
+    parser.add_argument("--captions_tsv", default=None, help="of an audio store: table of captions (id, caption)")
+    parser.add_argument("--clips_tsv", default=None, help="of an audio store: table of clips, as partition_clips.py writes it")
+    parser.add_argument("--source_tsv", default=None, help="of a video store: table (id, label) to compare captions with")
+    parser.add_argument("--backend", default=None, help="what made the store, pretrained or lite (default: what the record says)")
+    add_backend_options(parser)
+    parser.add_argument("--device", default="auto", help="cuda, cpu or auto (default auto)")
+    parser.add_argument("--seed", type=int, default=0, help="which rows are drawn (default 0)")
+    parser.add_argument("--num_workers", type=int, default=1, help="threads that read files (default 1)")
+    parser.add_argument(
+        "--normalize_audio", choices=["true", "false"], default=None, help="as when videos were extracted (default: what the record says)"
+    )
+
+
+def _check_options(options: argparse.Namespace, problems: Problems) -> None:
+    """What can be told from the options alone."""
+    given = [f"--{name}" for name in FOR_SAMPLE if getattr(options, name) is not None]
+    if options.sample is None and given:
+        problems.add(f"{', '.join(given)}: only for comparing rows with their media; add --sample N")
+    if options.sample is not None:
+        if options.sample < 1:
+            problems.add(f"--sample is {options.sample}; want at least 1")
+        if options.data_dir is None:
+            problems.add("--sample compares rows with their media; say where these are: --data_dir FOLDER")
+    if options.num_workers < 1:
+        problems.add(f"--num_workers is {options.num_workers}; want at least 1")
 
 
 def _known_encoders(store: "Store", *, compares: bool) -> "KnownEncoders":
@@ -147,40 +179,6 @@ def _print(checks: "Sequence[Check]", num_problems: int) -> None:
         for problem in check.problems:
             print(f"WRONG  {check.name}: {problem}")
     print(f"{num_problems or 'no'} problem{'' if num_problems == 1 else 's'}")
-
-
-FOR_SAMPLE = ("data_dir", "captions_tsv", "clips_tsv", "source_tsv")
-
-
-def _add_sample_options(parser: argparse.ArgumentParser) -> None:
-    """--sample and what it needs: where the media are, which backend, on what device."""
-    parser.add_argument("--sample", type=int, default=None, help="encode so many rows again, at least the first and last, and compare them")
-    parser.add_argument("--data_dir", default=None, help="folder of the media of the store's rows")
-    parser.add_argument("--captions_tsv", default=None, help="of an audio store: table of captions (id, caption)")
-    parser.add_argument("--clips_tsv", default=None, help="of an audio store: table of clips, as partition_clips.py writes it")
-    parser.add_argument("--source_tsv", default=None, help="of a video store: table (id, label) to compare captions with")
-    parser.add_argument("--backend", default=None, help="what made the store, pretrained or lite (default: what the record says)")
-    add_backend_options(parser)
-    parser.add_argument("--device", default="auto", help="cuda, cpu or auto (default auto)")
-    parser.add_argument("--seed", type=int, default=0, help="which rows are drawn (default 0)")
-    parser.add_argument("--num_workers", type=int, default=1, help="threads that read files (default 1)")
-    parser.add_argument(
-        "--normalize_audio", choices=["true", "false"], default=None, help="as when videos were extracted (default: what the record says)"
-    )
-
-
-def _check_options(options: argparse.Namespace, problems: Problems) -> None:
-    """What can be told from the options alone."""
-    given = [f"--{name}" for name in FOR_SAMPLE if getattr(options, name) is not None]
-    if options.sample is None and given:
-        problems.add(f"{', '.join(given)}: only for comparing rows with their media; add --sample N")
-    if options.sample is not None:
-        if options.sample < 1:
-            problems.add(f"--sample is {options.sample}; want at least 1")
-        if options.data_dir is None:
-            problems.add("--sample compares rows with their media; say where these are: --data_dir FOLDER")
-    if options.num_workers < 1:
-        problems.add(f"--num_workers is {options.num_workers}; want at least 1")
 
 
 # ---- `mmaudio store verify --sample`: rows encoded again

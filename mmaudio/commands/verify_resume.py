@@ -21,33 +21,81 @@ from mmaudio.checkpoints.run_files import RunFiles
 from mmaudio.files.ownership import foreign
 from mmaudio.runs.folder import METRICS_FILE
 
-# ---- The example stores, made by the guide's own commands where they are missing
-
-STORES = Path("training/example_output/memmap")
-LITE = ("--device", "cpu", "--backend", "lite")
-MAKERS = {  # store, or the table that comes before it → the command that makes it
-    STORES.parent / "clips.tsv": ("partition",),
-    STORES / "audio-example.tsv": ("extract", "audio", *LITE),
-    STORES / "vgg-example.tsv": ("extract", "video", *LITE),
-}
+OUTPUT = Path("output")
 
 
-def make_example_stores(tell: Callable[[str], None]) -> None:
-    """Make what is missing below the working folder. Raises: UserError where a command fails."""
-    if all(path.is_file() for path in list(MAKERS)[1:]):
-        return
-    for path, words in MAKERS.items():
-        if path.is_file():
-            continue
-        command = f"mmaudio {' '.join(words)}"
-        tell(f"making {path}: {command}")
-        ended = subprocess.run(
-            [sys.executable, "-m", "mmaudio", *words], env=child_environment(), capture_output=True, text=True, check=False
-        )
-        if ended.returncode:
-            raise UserError(
-                f"the example's data could not be made: {command} ended with exit code {ended.returncode}: {ended.stderr[-500:]}"
-            )
+def main(argv: Sequence[str]) -> int:
+    options, words = _parser().parse_known_args(argv)
+    problems = Problems()
+    for name in ("steps", "processes", "other_processes"):
+        if getattr(options, name) < 1:
+            problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
+    problems.raise_any()
+
+    command = TrainCommand(train_words(words, options.steps, (options.processes, options.other_processes), problems), _say)
+    problems.raise_any()
+    if not is_own_data(words):
+        make_example_stores(_say)
+    OUTPUT.mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="verify-resume-", dir=OUTPUT))
+    try:
+        holds = _compare_runs(command, place, options)
+    except (UserError, KeyboardInterrupt):
+        _say(f"what was done is in {place}")
+        raise
+    if holds:
+        shutil.rmtree(place)
+    else:
+        _say(f"the runs are in {place}")
+    return 0 if holds else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    example = (
+        "mmaudio verify-resume\n  mmaudio verify-resume --steps 20 --processes 2 --other_processes 4 'data.train=[birds]' … device=cuda"
+    )
+    what = "Trains 2N steps straight, and N, killed, and N more; compares the ends. Settings as for training (default: a small example)."
+    parser = options_parser("mmaudio verify-resume", what, example)
+    parser.usage = "mmaudio verify-resume [--steps N] [--processes P] [--other_processes Q] [key=value …]"
+    parser.add_argument("--steps", type=int, default=5, help="N (default 5)")
+    parser.add_argument("--processes", type=int, default=1, help="P, of the straight run and the killed one (default 1)")
+    parser.add_argument("--other_processes", type=int, default=2, help="Q, that go on in its place; P for no such run (default 2)")
+    return parser
+
+
+def _compare_runs(command: "TrainCommand", place: Path, options: argparse.Namespace) -> bool:
+    """Train straight, and killed and resumed; say how the ends differ. Returns: whether they are the same."""
+    from mmaudio.checkpoints.difference import TOLERANCE, compare_runs, verdict
+
+    num_steps, processes, others = options.steps, options.processes, options.other_processes
+    straight, killed = place / "straight", place / "killed"
+    _say(f"{2 * num_steps} steps straight on {_processes(processes)}")
+    command.run(straight, processes)
+    _say(f"{num_steps} steps on {_processes(processes)}, and a kill")
+    _say(f"  killed after step {command.kill_after(num_steps, killed, processes)}")
+    holds = True
+    for count in dict.fromkeys((processes, others)):
+        resumed, tolerance = place / f"resumed-{count}", 0.0 if count == processes else TOLERANCE
+        shutil.copytree(killed, resumed)
+        _say(f"the same command again on {_processes(count)}")
+        command.run(resumed, count)
+        found = compare_runs(straight, resumed, EXP_ID, tolerance)
+        _say(f"{_processes(count)}: {verdict(found, tolerance)}")
+        on_gpu = not any(word == "device=cpu" for word in command.words)
+        if found.first is not None and tolerance == 0 and on_gpu:
+            _say("  (on a GPU some sums have no fixed order, so bits may differ; held against the tolerance instead)")
+            found, tolerance = compare_runs(straight, resumed, EXP_ID, TOLERANCE), TOLERANCE
+            _say(f"{_processes(count)}: {verdict(found, tolerance)}")
+        holds = holds and found.first is None
+    return holds
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es'[: 2 * (count != 1)]}"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 # ---- Training runs by the command line, whole or killed in the middle
@@ -193,79 +241,30 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-# ---- The command
+# ---- The example stores, made by the guide's own commands where they are missing
 
-OUTPUT = Path("output")
-
-
-def _parser() -> argparse.ArgumentParser:
-    example = (
-        "mmaudio verify-resume\n  mmaudio verify-resume --steps 20 --processes 2 --other_processes 4 'data.train=[birds]' … device=cuda"
-    )
-    what = "Trains 2N steps straight, and N, killed, and N more; compares the ends. Settings as for training (default: a small example)."
-    parser = options_parser("mmaudio verify-resume", what, example)
-    parser.usage = "mmaudio verify-resume [--steps N] [--processes P] [--other_processes Q] [key=value …]"
-    parser.add_argument("--steps", type=int, default=5, help="N (default 5)")
-    parser.add_argument("--processes", type=int, default=1, help="P, of the straight run and the killed one (default 1)")
-    parser.add_argument("--other_processes", type=int, default=2, help="Q, that go on in its place; P for no such run (default 2)")
-    return parser
+STORES = Path("training/example_output/memmap")
+LITE = ("--device", "cpu", "--backend", "lite")
+MAKERS = {  # store, or the table that comes before it → the command that makes it
+    STORES.parent / "clips.tsv": ("partition",),
+    STORES / "audio-example.tsv": ("extract", "audio", *LITE),
+    STORES / "vgg-example.tsv": ("extract", "video", *LITE),
+}
 
 
-def main(argv: Sequence[str]) -> int:
-    options, words = _parser().parse_known_args(argv)
-    problems = Problems()
-    for name in ("steps", "processes", "other_processes"):
-        if getattr(options, name) < 1:
-            problems.add(f"--{name} is {getattr(options, name)}; want at least 1")
-    problems.raise_any()
-
-    command = TrainCommand(train_words(words, options.steps, (options.processes, options.other_processes), problems), _say)
-    problems.raise_any()
-    if not is_own_data(words):
-        make_example_stores(_say)
-    OUTPUT.mkdir(exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="verify-resume-", dir=OUTPUT))
-    try:
-        holds = _compare_runs(command, place, options)
-    except (UserError, KeyboardInterrupt):
-        _say(f"what was done is in {place}")
-        raise
-    if holds:
-        shutil.rmtree(place)
-    else:
-        _say(f"the runs are in {place}")
-    return 0 if holds else 1
-
-
-def _compare_runs(command: "TrainCommand", place: Path, options: argparse.Namespace) -> bool:
-    from mmaudio.checkpoints.difference import TOLERANCE, compare_runs, verdict
-
-    num_steps, processes, others = options.steps, options.processes, options.other_processes
-    straight, killed = place / "straight", place / "killed"
-    _say(f"{2 * num_steps} steps straight on {_processes(processes)}")
-    command.run(straight, processes)
-    _say(f"{num_steps} steps on {_processes(processes)}, and a kill")
-    _say(f"  killed after step {command.kill_after(num_steps, killed, processes)}")
-    holds = True
-    for count in dict.fromkeys((processes, others)):
-        resumed, tolerance = place / f"resumed-{count}", 0.0 if count == processes else TOLERANCE
-        shutil.copytree(killed, resumed)
-        _say(f"the same command again on {_processes(count)}")
-        command.run(resumed, count)
-        found = compare_runs(straight, resumed, EXP_ID, tolerance)
-        _say(f"{_processes(count)}: {verdict(found, tolerance)}")
-        on_gpu = not any(word == "device=cpu" for word in command.words)
-        if found.first is not None and tolerance == 0 and on_gpu:
-            _say("  (on a GPU some sums have no fixed order, so bits may differ; held against the tolerance instead)")
-            found, tolerance = compare_runs(straight, resumed, EXP_ID, TOLERANCE), TOLERANCE
-            _say(f"{_processes(count)}: {verdict(found, tolerance)}")
-        holds = holds and found.first is None
-    return holds
-
-
-def _processes(count: int) -> str:
-    return f"{count} process{'es'[: 2 * (count != 1)]}"
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+def make_example_stores(tell: Callable[[str], None]) -> None:
+    """Make what is missing below the working folder. Raises: UserError where a command fails."""
+    if all(path.is_file() for path in list(MAKERS)[1:]):
+        return
+    for path, words in MAKERS.items():
+        if path.is_file():
+            continue
+        command = f"mmaudio {' '.join(words)}"
+        tell(f"making {path}: {command}")
+        ended = subprocess.run(
+            [sys.executable, "-m", "mmaudio", *words], env=child_environment(), capture_output=True, text=True, check=False
+        )
+        if ended.returncode:
+            raise UserError(
+                f"the example's data could not be made: {command} ended with exit code {ended.returncode}: {ended.stderr[-500:]}"
+            )

@@ -15,126 +15,9 @@ from mmaudio.files.checksums import SAFETENSORS, DamagedFileError
 from mmaudio.files.ownership import foreign, move_aside
 from mmaudio.weights import CATALOGUE, VARIANTS, extraction_needs, find_row, generation_needs
 
-# ---- `mmaudio weights export`: the weights of a run as one file that says what it holds
-
-NEEDS_NO_RECORD = ("variant", "backend", "duration")  # options that say what a record would
-
-
-def output_file(options: argparse.Namespace, source: Path, suffixes: Sequence[str]) -> Path:
-    """The file to write. Raises: UserError for one of another kind, or one that must not be replaced."""
-    output = Path(options.output) if options.output else source.with_name(f"{source.stem}_export{suffixes[0]}")
-    if output.is_dir():
-        raise UserError(f"--output is {output}, which is a folder; name a file, such as {output / (source.stem + suffixes[0])}")
-    if output.suffix not in suffixes:
-        raise UserError(f"--output is {output}, but the name of a {options.format} file ends in {' or '.join(suffixes)}")
-    if output.exists() and output.samefile(source):
-        raise UserError(f"--output is {output}, the very weights to export; name another file")
-    if output.exists() and not options.overwrite:
-        raise UserError(f"{output} is there already; add --overwrite to replace it, or name another file with --output")
-    record = record_beside(output)
-    if not options.overwrite and record.exists() and output.suffix != SAFETENSORS:
-        raise foreign(record, "it is where the record of the export goes: name another file with --output, add --overwrite")
-    return output
-
-
-def _make_way(output: Path) -> None:
-    """Move what stands where an export goes aside, unless it is weights that this program wrote, as their record says."""
-    from mmaudio.checkpoints.load import read_record
-
-    try:
-        is_ours = read_record(output) is not None
-    except UserError:
-        is_ours = False
-    for path in (output,) if output.suffix == SAFETENSORS else (output, record_beside(output)):
-        if path.exists() and not is_ours:
-            move_aside(path, follows_link=True)
-
-
-def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:
-    """What is known of the weights: from their record, or where they have none, from the options.
-
-    Raises: UserError where both say something, or neither which model it is.
-    """
-    from mmaudio.checkpoints.load import load_checkpoint, read_record
-    from mmaudio.network import find_variant
-
-    record = read_record(source)
-    given = [f"--{name}" for name in NEEDS_NO_RECORD if getattr(options, name) is not None]
-    if record is not None:
-        if given:
-            raise UserError(f"the record of {source} says already which weights these are ({record.variant}); leave out {', '.join(given)}")
-        return record
-    if options.variant is None:
-        raise UserError(f"{source} has no record beside it; say which model it is with --variant")
-    if options.backend not in (None, *BACKENDS):
-        raise UserError(f"no backend {options.backend!r}{nearest(options.backend, BACKENDS)}; known are {', '.join(BACKENDS)}")
-    spec = spec_of(find_variant(options.variant).mode, DEFAULT_DURATION_S if options.duration is None else options.duration)
-    try:
-        step = load_checkpoint(source).steps_done
-    except DamagedFileError:
-        step = 0
-        print(f"note: {source} does not say after how many iterations it was saved; the export will say 0")
-    return WeightsRecord(options.variant, spec.mode, spec.duration_s, options.backend or "pretrained", step, source.stem)
-
-
-MB = 10**6
-
-
-def _parser() -> argparse.ArgumentParser:
-    example = "mmaudio weights export output/birds --format safetensors --output birds.safetensors"
-    what = "Write the weights of a run as one file that says what it holds: model, audio, latent statistics, step."
-    parser = options_parser("mmaudio weights export", what, example)
-    parser.add_argument("run", help="folder of the run, output/<exp_id>, or a file of weights, or a checkpoint")
-    parser.add_argument("--format", default="safetensors", help="safetensors (default), or pth as the published system loads it")
-    parser.add_argument("--weights", default=None, help="ema, last, or a file of the run (default: ema if there are any, otherwise last)")
-    parser.add_argument("--output", default=None, help="file to write (default: <weights>_export.<format> beside the weights)")
-    parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default fp32); latent_mean and latent_std stay fp32")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output; what this program did not write is moved aside")
-    parser.add_argument("--variant", default=None, help="which model weights without a record are of")
-    parser.add_argument("--backend", default=None, help="what those were trained on (default pretrained)")
-    parser.add_argument("--duration", type=float, default=None, help="on clips of how many seconds (default 8)")
-    return parser
-
-
-def _export_action(argv: Sequence[str]) -> int:
-    problems = Problems()
-    options = parse_options(_parser(), argv, problems)
-    from mmaudio.checkpoints.export import SUFFIXES, find_weights
-
-    for name, known in (("format", SUFFIXES), ("dtype", DTYPES)):
-        value = getattr(options, name)
-        if value not in known:
-            problems.add(f"--{name} is {value!r}{nearest(value, known)}; known are {', '.join(known)}")
-    source = problems.check(lambda: find_weights(Path(options.run), options.weights))
-    record = problems.check(lambda: record_of(options, source)) if source else None
-    output = (
-        problems.check(lambda: output_file(options, source, SUFFIXES[options.format])) if source and options.format in SUFFIXES else None
-    )
-    problems.raise_any()
-    assert source is not None and record is not None and output is not None
-    _export(source, output, record, options.dtype)
-    return 0
-
-
-def _export(source: Path, output: Path, record: "WeightsRecord", dtype: str) -> None:
-    from mmaudio.checkpoints.export import convert, weights_metadata, write_export
-    from mmaudio.checkpoints.load import load_weights
-    from mmaudio.network import STALE_KEYS, check_weights
-
-    weights = {name: tensor for name, tensor in load_weights(source).items() if name not in STALE_KEYS}
-    check_weights(weights, record.variant)
-    told, converted = weights_metadata(record, weights, dtype), convert(weights, torch_dtype(dtype))
-    _make_way(output)
-    write_export(output, converted, told)
-    print(f"weights: {source} ({record.variant}, step {record.step})")
-    print(f"export: {output} ({dtype}, {output.stat().st_size / MB:.1f} MB)")
-
-
-# ---- `mmaudio weights list`, `fetch` and `verify`
-
 ACTIONS = ("list", "fetch", "verify", "export")
 _EXAMPLE = "mmaudio weights fetch vae_16k synchformer\n  mmaudio weights fetch --variant small_16k\n  mmaudio weights verify output/birds"
-_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # of the files that are verified in a folder
 
 
 def main(argv: Sequence[str]) -> int:
@@ -227,3 +110,116 @@ def _verify_file(path: Path) -> str:
     if (sentence := foreign_record(path)) is not None:
         raise UserError(sentence)
     return "right" if is_checked else "unchecked: it can be read, but carries no checksum"
+
+
+# ---- `mmaudio weights export`: the weights of a run as one file that says what it holds
+
+NEEDS_NO_RECORD = ("variant", "backend", "duration")  # options that say what a record would
+MB = 10**6
+
+
+def _export_action(argv: Sequence[str]) -> int:
+    problems = Problems()
+    options = parse_options(_export_parser(), argv, problems)
+    from mmaudio.checkpoints.export import SUFFIXES, find_weights
+
+    for name, known in (("format", SUFFIXES), ("dtype", DTYPES)):
+        value = getattr(options, name)
+        if value not in known:
+            problems.add(f"--{name} is {value!r}{nearest(value, known)}; known are {', '.join(known)}")
+    source = problems.check(lambda: find_weights(Path(options.run), options.weights))
+    record = problems.check(lambda: record_of(options, source)) if source else None
+    output = (
+        problems.check(lambda: output_file(options, source, SUFFIXES[options.format])) if source and options.format in SUFFIXES else None
+    )
+    problems.raise_any()
+    assert source is not None and record is not None and output is not None
+    _export(source, output, record, options.dtype)
+    return 0
+
+
+def _export_parser() -> argparse.ArgumentParser:
+    example = "mmaudio weights export output/birds --format safetensors --output birds.safetensors"
+    what = "Write the weights of a run as one file that says what it holds: model, audio, latent statistics, step."
+    parser = options_parser("mmaudio weights export", what, example)
+    parser.add_argument("run", help="folder of the run, output/<exp_id>, or a file of weights, or a checkpoint")
+    parser.add_argument("--format", default="safetensors", help="safetensors (default), or pth as the published system loads it")
+    parser.add_argument("--weights", default=None, help="ema, last, or a file of the run (default: ema if there are any, otherwise last)")
+    parser.add_argument("--output", default=None, help="file to write (default: <weights>_export.<format> beside the weights)")
+    parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default fp32); latent_mean and latent_std stay fp32")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output; what this program did not write is moved aside")
+    parser.add_argument("--variant", default=None, help="which model weights without a record are of")
+    parser.add_argument("--backend", default=None, help="what those were trained on (default pretrained)")
+    parser.add_argument("--duration", type=float, default=None, help="on clips of how many seconds (default 8)")
+    return parser
+
+
+def output_file(options: argparse.Namespace, source: Path, suffixes: Sequence[str]) -> Path:
+    """The file to write. Raises: UserError for one of another kind, or one that must not be replaced."""
+    output = Path(options.output) if options.output else source.with_name(f"{source.stem}_export{suffixes[0]}")
+    if output.is_dir():
+        raise UserError(f"--output is {output}, which is a folder; name a file, such as {output / (source.stem + suffixes[0])}")
+    if output.suffix not in suffixes:
+        raise UserError(f"--output is {output}, but the name of a {options.format} file ends in {' or '.join(suffixes)}")
+    if output.exists() and output.samefile(source):
+        raise UserError(f"--output is {output}, the very weights to export; name another file")
+    if output.exists() and not options.overwrite:
+        raise UserError(f"{output} is there already; add --overwrite to replace it, or name another file with --output")
+    record = record_beside(output)
+    if not options.overwrite and record.exists() and output.suffix != SAFETENSORS:
+        raise foreign(record, "it is where the record of the export goes: name another file with --output, add --overwrite")
+    return output
+
+
+def record_of(options: argparse.Namespace, source: Path) -> WeightsRecord:
+    """What is known of the weights: from their record, or where they have none, from the options.
+
+    Raises: UserError where both say something, or neither which model it is.
+    """
+    from mmaudio.checkpoints.load import load_checkpoint, read_record
+    from mmaudio.network import find_variant
+
+    record = read_record(source)
+    given = [f"--{name}" for name in NEEDS_NO_RECORD if getattr(options, name) is not None]
+    if record is not None:
+        if given:
+            raise UserError(f"the record of {source} says already which weights these are ({record.variant}); leave out {', '.join(given)}")
+        return record
+    if options.variant is None:
+        raise UserError(f"{source} has no record beside it; say which model it is with --variant")
+    if options.backend not in (None, *BACKENDS):
+        raise UserError(f"no backend {options.backend!r}{nearest(options.backend, BACKENDS)}; known are {', '.join(BACKENDS)}")
+    spec = spec_of(find_variant(options.variant).mode, DEFAULT_DURATION_S if options.duration is None else options.duration)
+    try:
+        step = load_checkpoint(source).steps_done
+    except DamagedFileError:
+        step = 0
+        print(f"note: {source} does not say after how many iterations it was saved; the export will say 0")
+    return WeightsRecord(options.variant, spec.mode, spec.duration_s, options.backend or "pretrained", step, source.stem)
+
+
+def _export(source: Path, output: Path, record: "WeightsRecord", dtype: str) -> None:
+    from mmaudio.checkpoints.export import convert, weights_metadata, write_export
+    from mmaudio.checkpoints.load import load_weights
+    from mmaudio.network import STALE_KEYS, check_weights
+
+    weights = {name: tensor for name, tensor in load_weights(source).items() if name not in STALE_KEYS}
+    check_weights(weights, record.variant)
+    told, converted = weights_metadata(record, weights, dtype), convert(weights, torch_dtype(dtype))
+    _make_way(output)
+    write_export(output, converted, told)
+    print(f"weights: {source} ({record.variant}, step {record.step})")
+    print(f"export: {output} ({dtype}, {output.stat().st_size / MB:.1f} MB)")
+
+
+def _make_way(output: Path) -> None:
+    """Move what stands where an export goes aside, unless it is weights that this program wrote, as their record says."""
+    from mmaudio.checkpoints.load import read_record
+
+    try:
+        is_ours = read_record(output) is not None
+    except UserError:
+        is_ours = False
+    for path in (output,) if output.suffix == SAFETENSORS else (output, record_beside(output)):
+        if path.exists() and not is_ours:
+            move_aside(path, follows_link=True)

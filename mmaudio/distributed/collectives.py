@@ -1,4 +1,4 @@
-"""What the processes of a run do together, and with what of the machine; which of them this is says `launcher`."""
+"""What the processes of a run do together: meet, wait, give each other values, hear of failures. Which of them this is, `ranks` says."""
 
 import datetime
 import traceback

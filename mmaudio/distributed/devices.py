@@ -15,35 +15,6 @@ from mmaudio.distributed.ranks import Ranks
 log = logging.getLogger(__name__)
 
 
-class CompiledCall:
-    """A function, compiled; where the first call shows that this machine cannot, the function as it is."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._plain = function
-        self._call: Callable[..., Any] = torch.compile(function)
-        self._has_run = False
-
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        try:
-            result = self._call(*inputs, **named)
-        except TorchDynamoException as error:
-            if self._has_run:
-                raise
-            log.warning("compiling failed (%s); going on without, as with compile=False", str(error).strip().split("\n")[0])
-            self._call = self._plain
-            result = self._call(*inputs, **named)
-        self._has_run = True
-        return result
-
-
-def compile_(module: nn.Module) -> None:
-    """Compile a module in place: the same parameters, attributes and children, another way to run its forward."""
-    module.forward = CompiledCall(module.forward)
-
-
-# ---- What the processes of a run do together, and with what of the machine; which of them this is says `launcher`
-
-
 def pick_device(name: str, ranks: Ranks) -> torch.device:
     """The device a setting names: `cuda` (this rank's), `cuda:1`, `cpu`, or `auto` (CUDA if there is one).
 
@@ -80,7 +51,7 @@ def set_threads(ranks: Ranks) -> int:
     return threads
 
 
-# ---- What a run computes in, and whether it compiles: as asked, or where the device gains by it
+# ---- Arithmetic
 
 
 def has_bf16_units(device: torch.device) -> bool:
@@ -92,3 +63,32 @@ def allow_tf32() -> None:
     """Process-wide: matrix products and convolutions of float32 may be in TF32, where a device has it."""
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
+
+
+# ---- torch.compile, which not every machine can
+
+
+def compile_(module: nn.Module) -> None:
+    """Compile a module in place: the same parameters, attributes and children, another way to run its forward."""
+    module.forward = CompiledCall(module.forward)
+
+
+class CompiledCall:
+    """A function, compiled; where the first call shows that this machine cannot, the function as it is."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._plain = function
+        self._call: Callable[..., Any] = torch.compile(function)
+        self._has_run = False
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        try:
+            result = self._call(*inputs, **named)
+        except TorchDynamoException as error:
+            if self._has_run:
+                raise
+            log.warning("compiling failed (%s); going on without, as with compile=False", str(error).strip().split("\n")[0])
+            self._call = self._plain
+            result = self._call(*inputs, **named)
+        self._has_run = True
+        return result

@@ -1,4 +1,4 @@
-"""How far each process is, what the others read of it."""
+"""The processes of a job: which they are, whether they run, how far each is, and what the others read of it."""
 
 import datetime
 import json
@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # who this process is has to be known without torch
     from torch._C._distributed_c10d import Store
 
-# ---- Processes as others of their machine see them: which one it is, whether it still runs, and which of them started it
-
 _TORCHRUN = "pt_elastic"  # what torchrun calls its process
+TICK_S = 2.0  # between two looks at the others
+_RECONNECT = datetime.timedelta(seconds=10)  # how long a store may take to answer
+
+
+# ---- Processes as others of their machine see them: which one it is, whether it still runs, and which of them started it
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,6 @@ def _program(pid: int | str) -> str | None:
 
 # ---- How far a process got, and how long ago: what it notes at every step, what others read of that, how long they did not hear of it
 
-TICK_S = 2.0  # between two looks at the others
-
 
 class Heartbeat:
     """The last step or batch that this process began or ended. Costs nothing: it is read by another thread."""
@@ -139,7 +140,7 @@ class AwakeClock:
 
 
 class Stall:
-    """How long a pulse has not beaten."""
+    """How long a heartbeat has not beaten."""
 
     def __init__(self, heartbeat: Heartbeat) -> None:
         self._heartbeat, self._seen, self._since_s = heartbeat, heartbeat.last, 0.0
@@ -217,7 +218,7 @@ def all_stacks() -> str:
     return "\n".join(f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frames[ident]))}".rstrip() for ident in order)
 
 
-_RECONNECT = datetime.timedelta(seconds=10)
+# ---- What the processes of a job tell each other: how far each is, and why the job ends
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ Each process has a thread that tells the others every `TICK_S` how far it is and
 reads what all of them tell; so the traffic of a tick is a few requests per process. A process is lost if others of its machine
 see it gone, or if nothing is heard of it and nobody who is heard sees it running: one that is stopped, or busy, is not lost.
 
-Where the launcher is gone, and with it the place where all met, every process has been sent SIGTERM (`launcher`) and brings its work to
-an end by itself. The watch then only sees to it that this does not take for ever.
+Where the launcher is gone, and with it the place where all met, every process has been sent SIGTERM (`ranks.LauncherWatch`) and brings its
+work to an end by itself. The watch then only sees to it that this does not take for ever.
 """
 
 import datetime
@@ -45,7 +45,7 @@ from mmaudio.distributed.ranks import Ranks, launcher_holds_store, launcher_is_g
 LOST_AFTER_S = 12.0  # of silence, for a process that only other machines could hear of
 ORPHANED_FOR_S = 600.0  # without progress, for a process whose launcher is gone: the last save may take long
 _SETTLE_S = 3.0  # in which whoever failed leaves first, and a launcher reports that one
-_MEETING = datetime.timedelta(minutes=30)
+_MEETING = datetime.timedelta(minutes=30)  # how long a process waits for the others at the start
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +67,7 @@ def watch_ranks(ranks: Ranks, store: Store | None, hang_timeout_s: float) -> Ite
             yield heartbeat
         return
     watch = _RankWatch(ranks, store, heartbeat, hang_timeout_s)
-    with _running(watch), _patient():
+    with _running(watch), _raising_on_sigterm():
         try:
             yield heartbeat
         except BaseException as error:
@@ -93,7 +93,7 @@ class _Terminated(SystemExit):
 
 
 @contextmanager
-def _patient() -> Iterator[None]:
+def _raising_on_sigterm() -> Iterator[None]:
     """For the block, SIGTERM raises instead of ending this process at once, so that there is time to say why."""
 
     def handle(*_: object) -> None:
@@ -156,12 +156,12 @@ class _RankWatch(_Watch):
     def __init__(self, ranks: Ranks, store: Store, heartbeat: Heartbeat, hang_timeout_s: float) -> None:
         super().__init__(heartbeat, hang_timeout_s)
         self.ranks, self.has_left, self.count = ranks, False, 0
-        self.board, self.threads_board = JobStatus(store, ranks.rank), JobStatus(store, ranks.rank)
+        self.status, self.threads_status = JobStatus(store, ranks.rank), JobStatus(store, ranks.rank)
         self.silences, self.first_silent_s, self.without_s = SilentRanks(), 0.0, math.inf
         self.ends, self._telling = threading.Event(), threading.Lock()
         self.ending: JobEnd | None = None
         self.place, self.mates = ProcessId.here(), tuple[int, ...]()
-        self.places = self.board.meet(self.place, self._reading(), ranks.world_size, _MEETING)
+        self.places = self.status.meet(self.place, self._reading(), ranks.world_size, _MEETING)
         self.mates = tuple(rank for rank in range(ranks.world_size) if rank != ranks.rank and self._sees(rank))
 
     def _sees(self, rank: int) -> bool:
@@ -172,10 +172,10 @@ class _RankWatch(_Watch):
         what, steps_done, _ = self.heartbeat.last
         return Beat(self.ranks.rank, self.count, what, steps_done, self.stall.idle_s(self.clock.now_s), self.has_left, self.mates)
 
-    def _tell(self, board: JobStatus) -> None:
+    def _tell(self, status: JobStatus) -> None:
         """In order, whichever thread it is: what was read before this process took leave must not arrive after it."""
         with self._telling:
-            board.write(self._reading())
+            status.write(self._reading())
 
     def _gone(self) -> list[int]:
         return [rank for rank in self.mates if not self._sees(rank)]
@@ -200,8 +200,8 @@ class _RankWatch(_Watch):
         if 0 in gone and self.ranks.meeting and not self.has_left:  # rank 0 takes leave last; torch would print its own insides
             return no_store
         try:
-            self._tell(self.threads_board)
-            return self.threads_board.ending() or self._judge(gone)
+            self._tell(self.threads_status)
+            return self.threads_status.ending() or self._judge(gone)
         except dist.DistStoreError:  # it did not answer in time
             return None
         except dist.DistError:
@@ -211,15 +211,15 @@ class _RankWatch(_Watch):
 
     def _judge(self, gone: list[int]) -> JobEnd | None:
         """Whether the job has to end, as far as this process can tell."""
-        readings = self.threads_board.read(range(self.ranks.world_size) if self._reads_all() else sorted({0, *gone}))
+        readings = self.threads_status.read(range(self.ranks.world_size) if self._reads_all() else sorted({0, *gone}))
         silent_s = self.silences.after(readings.values(), self.clock.now_s, is_regular=self.clock.is_regular)
         self.first_silent_s = silent_s[0]
         lost = [rank for rank in gone if not readings[rank].has_left] or lost_ranks(readings, silent_s, self.mates, LOST_AFTER_S)
         if lost:
-            return self.threads_board.claim(JobEnd("lost", lost[0], "its process was killed, or its machine is gone"))
+            return self.threads_status.claim(JobEnd("lost", lost[0], "its process was killed, or its machine is gone"))
         idle_s = [reading.idle_s + silent_s[rank] for rank, reading in readings.items() if not reading.has_left]
         if len(readings) == self.ranks.world_size and idle_s and min(idle_s) > self.hang_timeout_s:
-            return self.threads_board.claim(JobEnd("hang", self.ranks.rank, f"no process made progress for {min(idle_s):.0f} s"))
+            return self.threads_status.claim(JobEnd("hang", self.ranks.rank, f"no process made progress for {min(idle_s):.0f} s"))
         return None
 
     def _reads_all(self) -> bool:
@@ -243,7 +243,7 @@ class _RankWatch(_Watch):
     def _report(self, ending: JobEnd) -> None:
         log.error("rank %d hangs:\n%s", self.ranks.rank, all_stacks())
         if ending.rank == self.ranks.rank:
-            words = progress_words(self.threads_board.read(range(self.ranks.world_size)).values())
+            words = progress_words(self.threads_status.read(range(self.ranks.world_size)).values())
             advice = "each process has written its stacks to its log; if it was busy, as with a long compilation, raise hang_timeout_s"
             log.error("%s:\n%s\n%s", ending.why, words, advice)
 
@@ -270,7 +270,7 @@ class _RankWatch(_Watch):
 
     def _claim(self, ending: JobEnd) -> JobEnd:
         try:
-            return self.board.claim(ending)
+            return self.status.claim(ending)
         except dist.DistError:
             return ending
 
@@ -280,8 +280,8 @@ class _RankWatch(_Watch):
         if launcher_is_gone() and len(self.mates) + 1 == self.ranks.world_size:  # on one machine nobody can be told any more
             return
         try:
-            self._tell(self.board)
-            while self.ranks.is_first and not all(each.has_left for each in self.board.read(range(self.ranks.world_size)).values()):
+            self._tell(self.status)
+            while self.ranks.is_first and not all(each.has_left for each in self.status.read(range(self.ranks.world_size)).values()):
                 time.sleep(TICK_S / 20)
         except dist.DistError:
             if not launcher_holds_store():  # that is gone, then, and this process is done

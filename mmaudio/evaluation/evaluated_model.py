@@ -22,18 +22,6 @@ from mmaudio.settings.schema import BaseSettings, EvalSettings
 from mmaudio.weights import VARIANTS, checksum, locate
 
 
-def sampling_of(settings: BaseSettings, *, amp: bool = False) -> SampleSettings:
-    """How a run samples, in bf16 if `amp`."""
-    sampling = settings.sampling
-    return SampleSettings(sampling.num_steps, settings.cfg_strength, sampling.method, sampling.min_sigma, settings.seed, amp)
-
-
-def conditions_of(batch: Batch) -> ConditionBatch:
-    """What stored rows are sampled from."""
-    clip, sync = batch.one_a_sample(batch.clip_features), batch.one_a_sample(batch.sync_features)
-    return ConditionBatch(batch.ids, batch.text_features, clip, sync, None, batch.video_exist)
-
-
 @dataclass(frozen=True)
 class EvaluatedModel:
     """The weights that are evaluated, and the settings that say what they are."""
@@ -58,18 +46,6 @@ class EvaluatedModel:
         return {**made, "backend": model.backend.name, "mode": spec.mode, "duration_s": spec.duration_s, **dataclasses.asdict(how)}
 
 
-def name_of_run(run_dir: Path) -> str:
-    """What a run was called when it was trained, by which its files are called; its folder may have been renamed since.
-
-    Where there is no run, but a folder for results of a published model, that folder's name.
-    """
-    if not is_run(run_dir):
-        return run_dir.name
-    name = str(read_plain(run_dir / CONFIG_FILE).get("exp_id") or run_dir.name)
-    check_plain_name(f"exp_id in {run_dir / CONFIG_FILE}", name)
-    return name
-
-
 def weights_of(settings: EvalSettings, run_dir: Path) -> Path:
     """The weights asked for; else a run's averaged ones; else those of the published model.
 
@@ -92,3 +68,30 @@ def weights_of(settings: EvalSettings, run_dir: Path) -> Path:
             " train the run first, or give weights=FILE"
         )
     return locate(settings.model)
+
+
+def name_of_run(run_dir: Path) -> str:
+    """What a run was called when it was trained, by which its files are called; its folder may have been renamed since.
+
+    Where there is no run, but a folder for results of a published model, that folder's name.
+    """
+    if not is_run(run_dir):
+        return run_dir.name
+    name = str(read_plain(run_dir / CONFIG_FILE).get("exp_id") or run_dir.name)
+    check_plain_name(f"exp_id in {run_dir / CONFIG_FILE}", name)
+    return name
+
+
+# ---- How a run samples, and from what
+
+
+def sampling_of(settings: BaseSettings, *, amp: bool = False) -> SampleSettings:
+    """How a run samples, in bf16 if `amp`."""
+    sampling = settings.sampling
+    return SampleSettings(sampling.num_steps, settings.cfg_strength, sampling.method, sampling.min_sigma, settings.seed, amp)
+
+
+def conditions_of(batch: Batch) -> ConditionBatch:
+    """What stored rows are sampled from."""
+    clip, sync = batch.one_a_sample(batch.clip_features), batch.one_a_sample(batch.sync_features)
+    return ConditionBatch(batch.ids, batch.text_features, clip, sync, None, batch.video_exist)

@@ -47,7 +47,7 @@ class ScoringProtocol:
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """A scoring of sounds: by what terms, and where and how it is done, which no number depends on."""
+    """A scoring of sounds: by what protocol, and where and how it is done, which no number depends on."""
 
     terms: ScoringProtocol
     device: torch.device
@@ -80,7 +80,7 @@ class ScoringJob:
         num_workers: int | None = None,
         beat: Beat = lambda: None,
     ) -> "ScoringJob":
-        """On these terms, the rest as the settings of metrics say. `num_workers` None: as many as there are cores to spare."""
+        """By this protocol, the rest as the settings of metrics say. `num_workers` None: as many as there are cores to spare."""
         given = Path(metrics.reference_cache) if metrics.reference_cache else None
         workers = max(1, num_cores() - 1) if num_workers is None else num_workers
         coverage, size = metrics.min_coverage, metrics.batch_size
@@ -109,7 +109,7 @@ def check_metrics(metrics: MetricsSettings, duration_s: float, places: Mapping[s
     """Whether sounds can be scored as settings say.
 
     Raises: UserError for a metric there is not, and for what one that is asked for by its name cannot do without: packages, weights
-        at their places, caches, a duration. Of a group, what is missing is told in the results.
+        at their places, caches, a duration. Of a group, the results say what is missing.
     """
     problems = Problems()
     asked = [row for row in metrics_named(metrics.names, problems) if not row.is_embedded]

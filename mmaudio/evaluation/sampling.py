@@ -109,12 +109,12 @@ def _sample_media(
     model: Model, chosen: EvalSet, how: SampleSettings, folder: Path, batch_size: int, ranks: Ranks, of: str, made_by: str
 ) -> dict[str, str]:
     workers, duration_s = max(1, num_cores() // ranks.world_size - 1), model.backend.spec.duration_s
-    wishes = GenerationOptions(
+    options = GenerationOptions(
         folder, duration_s, how, with_video=False, batch_size=batch_size, num_workers=workers, made_by=made_by, of_set=of
     )
     mine = list(chosen.captions.items())[ranks.rank :: ranks.world_size]
-    jobs = jobs_missing([GenerationJob(name, caption, chosen.videos.get(name)) for name, caption in mine], wishes)
-    return {name: failure.reason for name, failure in generate_samples(model, jobs, wishes).items()} if jobs else {}
+    jobs = jobs_missing([GenerationJob(name, caption, chosen.videos.get(name)) for name, caption in mine], options)
+    return {name: failure.reason for name, failure in generate_samples(model, jobs, options).items()} if jobs else {}
 
 
 def sample_rows(
@@ -129,7 +129,7 @@ def sample_rows(
     max_rows: int | None = None,
     beat: Beat = lambda: None,
 ) -> None:
-    """Collective. Sample this rank's share of stored rows; a batch whose sounds are all there is passed over."""
+    """Collective. Sample this rank's share of stored rows; a batch whose sounds are all there is skipped."""
 
     def latents(batch: Batch) -> Tensor:
         return sample_latents(model.network, conditions_of(batch), how, model.dropped)

@@ -1,4 +1,4 @@
-"""A set scored, by every metric that was named."""
+"""A set scored, by every metric that was named: what needs no weights, and what rests on features, ready for JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,8 @@ from mmaudio.metrics.registry import Metric, metric_versions
 from mmaudio.metrics.sound_scores import score_folder, without_reference
 from mmaudio.weights import locate
 
+NO_SOUNDS = "no real sounds of the set are at hand; give reference=FOLDER"
+
 
 @dataclass(frozen=True)
 class FeatureScores:
@@ -28,6 +30,74 @@ class FeatureScores:
     per_clip: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
+
+
+def score_set(chosen: EvalSet, folder: Path, scoring: ScoringJob, ranks: Ranks) -> dict[str, Any]:
+    """Collective. Score the sounds in a folder; on every rank the same.
+
+    Returns: as `score_folder`, with the metrics that rest on features among `metrics` and the `metrics` of each clip.
+    Raises: UserError where too few of the set have a sound.
+    """
+    terms = scoring.terms
+    embedded = [row for row in terms.rows if row.is_embedded]
+    cached = [row for row in terms.rows if not row.is_embedded]
+    wanted = [*chosen.captions, *chosen.left_out]  # a clip that could not be sampled is missing, not another set
+    reference = {name: chosen.sounds.get(name) for name in wanted} if chosen.sounds else {}
+    if embedded and reference:
+        scores = score_folder(
+            folder,
+            reference,
+            duration_s=terms.duration_s,
+            captions=chosen.captions,
+            tolerance_s=terms.tolerance_s,
+            min_coverage=scoring.min_coverage,
+            only_samples=scoring.only_samples,
+            ranks=ranks,
+            beat=scoring.beat,
+        )
+        scores["metrics"] = {row.name: scores["metrics"][row.name] for row in embedded}
+    else:
+        scores = without_reference(folder, chosen.captions, embedded, NO_SOUNDS, scoring.min_coverage, only_samples=scoring.only_samples)
+    found = score_by_features(cached, chosen, folder, scoring, ranks) if cached else FeatureScores()
+    _add_(scores, found)
+    for row in scores["clips"]:
+        row["video_file"] = str(chosen.videos[row["id"]]) if row["id"] in chosen.videos else None
+    return {**scores, "protocol": {**scores["protocol"], **_protocol(chosen, terms, found)}}
+
+
+def _add_(scores: dict[str, Any], found: FeatureScores) -> None:
+    """Add the numbers that rest on features to the scores of a set."""
+    scores["metrics"] |= found.values
+    for row in scores["clips"]:
+        row["metrics"] |= {name: by_id.get(row["id"]) for name, by_id in found.per_clip.items()}
+    scores["judged"] = found.counts
+
+
+def _protocol(chosen: EvalSet, terms: ScoringProtocol, found: FeatureScores) -> Mapping[str, Any]:
+    """What two results must share for their numbers to be compared, beside what the embedded metrics say of it."""
+    rate = {} if terms.sample_rate_hz is None else {"sample_rate_hz": terms.sample_rate_hz}
+    on_text = any(CACHE_FILES[stem].made_of == "text" for row in terms.rows for stem in row.reference_stems)
+    # captions that no metric compares with are what was asked for, not how it was measured
+    captions = {"captions_hash": captions_hash(chosen.captions)} if on_text else {}
+    return {
+        "metrics": metric_versions(terms.rows),
+        "judges": dict(found.made_by),
+        "engine": terms.engine,
+        **captions,
+        "duration_s": terms.duration_s,
+        **rate,
+        "decoder": dict(terms.decoder),
+        "sampling_seed": terms.sampling_seed,
+        "reference_hash": text_hash([f"{name} {_size(path)}" for name, path in sorted(chosen.sounds.items())]),
+        "clean_names": terms.clean_names,
+    }
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+# ---- The metrics that rest on features
 
 
 def score_by_features(rows: Sequence[Metric], chosen: EvalSet, folder: Path, scoring: ScoringJob, ranks: Ranks) -> FeatureScores:
@@ -73,74 +143,3 @@ def _measure(names: Sequence[str], files: FeatureFiles, scoring: ScoringJob, cho
         sync_weights=lambda: read_state_dict(locate("synchformer", scoring.places.get("synchformer"))),
         clean_names=scoring.terms.clean_names,
     )
-
-
-# ---- A folder of sounds: what needs no weights, and what rests on features, in one dictionary ready for JSON
-
-NO_SOUNDS = "no real sounds of the set are at hand; give reference=FOLDER"
-
-
-def score_set(chosen: EvalSet, folder: Path, scoring: ScoringJob, ranks: Ranks) -> dict[str, Any]:
-    """Collective. Score the sounds in a folder; on every rank the same.
-
-    Returns: as `score_folder`, with the metrics that rest on features among `metrics` and the `metrics` of each clip.
-    Raises: UserError where too few of the set have a sound.
-    """
-    terms = scoring.terms
-    embedded = [row for row in terms.rows if row.is_embedded]
-    cached = [row for row in terms.rows if not row.is_embedded]
-    wanted = [*chosen.captions, *chosen.left_out]  # a clip that could not be sampled is missing, not another set
-    reference = {name: chosen.sounds.get(name) for name in wanted} if chosen.sounds else {}
-    if embedded and reference:
-        scores = score_folder(
-            folder,
-            reference,
-            duration_s=terms.duration_s,
-            captions=chosen.captions,
-            tolerance_s=terms.tolerance_s,
-            min_coverage=scoring.min_coverage,
-            only_samples=scoring.only_samples,
-            ranks=ranks,
-            beat=scoring.beat,
-        )
-        scores["metrics"] = {row.name: scores["metrics"][row.name] for row in embedded}
-    else:
-        scores = without_reference(folder, chosen.captions, embedded, NO_SOUNDS, scoring.min_coverage, only_samples=scoring.only_samples)
-    found = score_by_features(cached, chosen, folder, scoring, ranks) if cached else FeatureScores()
-    _add_(scores, found)
-    for row in scores["clips"]:
-        row["video_file"] = str(chosen.videos[row["id"]]) if row["id"] in chosen.videos else None
-    return {**scores, "protocol": {**scores["protocol"], **_protocol(chosen, terms, found)}}
-
-
-def _add_(scores: dict[str, Any], found: FeatureScores) -> None:
-    """Bring what features told into the scores of a set."""
-    scores["metrics"] |= found.values
-    for row in scores["clips"]:
-        row["metrics"] |= {name: by_id.get(row["id"]) for name, by_id in found.per_clip.items()}
-    scores["judged"] = found.counts
-
-
-def _protocol(chosen: EvalSet, terms: ScoringProtocol, found: FeatureScores) -> Mapping[str, Any]:
-    """What two results must share for their numbers to be compared, beside what the embedded metrics say of it."""
-    rate = {} if terms.sample_rate_hz is None else {"sample_rate_hz": terms.sample_rate_hz}
-    on_text = any(CACHE_FILES[stem].made_of == "text" for row in terms.rows for stem in row.reference_stems)
-    captions = (
-        {"captions_hash": captions_hash(chosen.captions)} if on_text else {}
-    )  # else they are what was asked for, not how it was measured
-    return {
-        "metrics": metric_versions(terms.rows),
-        "judges": dict(found.made_by),
-        "engine": terms.engine,
-        **captions,
-        "duration_s": terms.duration_s,
-        **rate,
-        "decoder": dict(terms.decoder),
-        "sampling_seed": terms.sampling_seed,
-        "reference_hash": text_hash([f"{name} {_size(path)}" for name, path in sorted(chosen.sounds.items())]),
-        "clean_names": terms.clean_names,
-    }
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else -1

@@ -1,6 +1,6 @@
 """Sets of clips: published ones, tables, stored rows.
 
-The published sets are read as spec'd by their distributors: AudioCaps (.csv with name and caption), MovieGen (a .jsonl for each
+The published sets are read as their distributors describe them: AudioCaps (.csv with name and caption), MovieGen (a .jsonl for each
 video) and VGGSound (the official .csv without a header). Any folder with a table of id and caption is a set, too.
 """
 

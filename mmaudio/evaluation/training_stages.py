@@ -42,6 +42,37 @@ from mmaudio.trainer.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
+def training_stages(kind: type[Solver], settings: TrainSettings) -> list[Stage]:
+    """The stages that `mmaudio train` adds to a task of this kind. Nothing is loaded before they are called."""
+    if not issubclass(kind, FlowSolver):
+        return []
+    backend = LazyBackend()
+    scores: list[Stage] = [EvaluateStage(settings, backend)] if settings.metrics.names and settings.data.val else []
+    return [*scores, PreviewStage(backend)]
+
+
+def check_stages(kind: type[Solver], settings: TrainSettings, problems: Problems) -> None:
+    """Add a sentence for every metric there is not, and for a best metric that nothing measures. Of tasks that have no sound, for none."""
+    if not issubclass(kind, FlowSolver):
+        return
+    problems.check(lambda: check_scoring(settings))
+    if settings.best_metric is None:
+        return
+    measured = {"valid": kind.validated(settings), **{stage.name: stage.measures for stage in training_stages(kind, settings)}}
+    known = [f"{stage}/{name}" for stage, names in measured.items() for name in names]
+    if settings.best_metric not in known:
+        hint = nearest(settings.best_metric, known)
+        problems.add(f"best_metric is {settings.best_metric!r}{hint}; this run measures {', '.join(known)} (metrics.names says which)")
+    elif settings.best_metric.startswith(f"{EvaluateStage.name}/") and not (settings.eval_interval or settings.evaluate.every):
+        problems.add(f"best_metric is {settings.best_metric!r}, and eval_interval is 0, so nothing is evaluated; give eval_interval=N")
+
+
+def wants_test(kind: type[Solver], settings: TrainSettings) -> bool:
+    """Whether a run has test data that is sounded and scored at its end."""
+    has_test = settings.evaluate.test and settings.data.test and settings.metrics.names
+    return bool(has_test) and issubclass(kind, FlowSolver) and not settings.only_stage()
+
+
 # ---- The backend, loaded once for previews and evaluations alike
 
 
@@ -81,7 +112,7 @@ class EvaluateStage:
         self.measures = tuple(row.name for row in metrics_named(settings.metrics.names, Problems()) if row.better)
 
     def __call__(self, trainer: Trainer, steps_done: int) -> Values:
-        """Collective. Metric → value, of those that can be told.
+        """Collective. Metric → value, of those that have one.
 
         Raises: on some ranks or all what keeps it from being done; AskedToStopError on any that was asked to stop.
         """
@@ -124,15 +155,9 @@ class EvaluateStage:
         return (chosen[0].output_subdir if len(chosen) == 1 else None) or "val"
 
 
-def wants_test(kind: type[Solver], settings: TrainSettings) -> bool:
-    """Whether a run has test data that is sounded and scored at its end."""
-    has_test = settings.evaluate.test and settings.data.test and settings.metrics.names
-    return bool(has_test) and issubclass(kind, FlowSolver) and not settings.only_stage()
-
-
 # ---- Previews: a row, held-out if there are such, as the network sounds it then, and as it is
 
-_REAL = "real"
+_REAL = "real"  # the folder of previews with the rows as they are
 DISTANCE = "latent_distance"  # from the row's own latents, in standard deviations of theirs
 
 
@@ -184,31 +209,3 @@ def _write(backend: Backend, folder: Path, batch: Batch, latent_bnc: Tensor, of:
         wave = backend.decode(latent_bnc)[0].cpu()
     add_ids(folder, ids_by_file(batch.ids, ".flac"))
     write_flac(path, wave.numpy(), backend.spec.rate_hz, sample_mark(of, id=batch.ids[0]))
-
-
-# ---- What is added to a training run
-
-
-def training_stages(kind: type[Solver], settings: TrainSettings) -> list[Stage]:
-    """The stages that train.py adds to a task of this kind. Nothing is loaded before they are called."""
-    if not issubclass(kind, FlowSolver):
-        return []
-    backend = LazyBackend()
-    scores: list[Stage] = [EvaluateStage(settings, backend)] if settings.metrics.names and settings.data.val else []
-    return [*scores, PreviewStage(backend)]
-
-
-def check_stages(kind: type[Solver], settings: TrainSettings, problems: Problems) -> None:
-    """Add a sentence for every metric there is not, and for a best metric that nothing measures. Of tasks that have no sound, for none."""
-    if not issubclass(kind, FlowSolver):
-        return
-    problems.check(lambda: check_scoring(settings))
-    if settings.best_metric is None:
-        return
-    measured = {"valid": kind.validated(settings), **{stage.name: stage.measures for stage in training_stages(kind, settings)}}
-    known = [f"{stage}/{name}" for stage, names in measured.items() for name in names]
-    if settings.best_metric not in known:
-        hint = nearest(settings.best_metric, known)
-        problems.add(f"best_metric is {settings.best_metric!r}{hint}; this run measures {', '.join(known)} (metrics.names says which)")
-    elif settings.best_metric.startswith(f"{EvaluateStage.name}/") and not (settings.eval_interval or settings.evaluate.every):
-        problems.add(f"best_metric is {settings.best_metric!r}, and eval_interval is 0, so nothing is evaluated; give eval_interval=N")

@@ -1,4 +1,4 @@
-"""Write, sync, rename; sweep what kills left; whether a place can be written."""
+"""Files and folders written whole or not at all: write, sync, rename; sweep what kills left; whether a place can be written."""
 
 import errno
 import hashlib
@@ -24,6 +24,124 @@ _KIND = "temporary"
 _TRIES = 100
 
 
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary place to write a file to; sync and rename it onto `path` if the block succeeds, remove it if not."""
+    target = at_end_of_links(path)
+    with disk_errors_told(path), _temporary(target) as temporary:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, target)
+        sync_folder(target.parent)
+
+
+@contextmanager
+def disk_errors_told(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file it is about, which a write by handle leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 exactly as given (no newline translation), atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON, atomically. NaN is not JSON: ValueError. Half a surrogate pair, as in names that are no UTF-8, is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON holds. Raises: ValueError for what is none, also where it is nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("it is nested too deep", str(text[:80]), 0) from None
+
+
+def text_hash(lines: Iterable[str]) -> str:
+    """A short hash of an ordered list of texts; a separator no text holds keeps ("ab", "c") and ("a", "bc") apart."""
+    digest = hashlib.sha256()
+    for line in lines:
+        encoded = line.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()[:16]
+
+
+# ---- Folders
+
+
+@contextmanager
+def atomic_folder(
+    path: Path, contents: Sequence[str], before_swap: Callable[[], None] = lambda: None, *, aside: Path | None = None
+) -> Iterator[Path]:
+    """Yield an empty temporary folder; swap it in for `path` if the block succeeds.
+
+    Only a folder of the same kind is replaced: one that holds nothing but `contents`, names or patterns of names. Where `path` is a
+    link, the folder it leads to is replaced.
+
+    Args:
+        before_swap: called when the new folder is complete and the old one is moved away, so that nothing can hinder the swap.
+        aside: a free name beside `path` that what stands there gets, whatever it is, instead of being removed.
+    Raises: UserError for any other folder.
+
+    A kill between the two renames leaves the old folder in the temporary one, from where the next try, or `remove_leftovers`, puts it back.
+    """
+    target = at_end_of_links(path)
+    if aside is None:
+        check_replaceable(target, contents)
+    with scratch_folder(target) as temporary:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync_file(file)
+        sync_folder(temporary)
+        old = temporary.with_name(_OLD) if aside is None else aside_path(target) if path.is_symlink() else aside
+        if target.exists():
+            os.rename(target, old)
+        try:
+            if aside is not None and aside != old and old.exists():
+                os.symlink(old, aside)
+            before_swap()
+            os.rename(temporary, target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                os.rename(old, target)
+                if aside is not None and aside != old:
+                    aside.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+        if aside is not None and old.exists():
+            log.warning("%s makes way for a new one and is now %s", path, aside)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`; it is removed in the end, also by the next try if this one is killed."""
+    remove_leftovers(path)
+    with _temporary(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+def check_replaceable(path: Path, contents: Sequence[str]) -> None:
+    """Raises: UserError if `path` is a file, or a folder that holds anything but `contents` (names, or patterns of names)."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; a folder is to be written there, so name another place")
+    foreign = (
+        [entry.name for entry in path.iterdir() if not any(fnmatchcase(entry.name, name) for name in contents)] if path.exists() else []
+    )
+    if foreign:
+        raise UserError(f"{path} holds other files (such as {min(foreign)}), which would be lost; name another folder")
+
+
 def sync_file(path: Path) -> None:
     """Return when what a file holds survives a power cut."""
     with open(path, "rb") as written:
@@ -37,6 +155,9 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# ---- The temporary folder of what is being written, and what is left of those of killed processes
 
 
 @contextmanager
@@ -120,121 +241,6 @@ def _put_back(folder: Path, name: str) -> None:
         return
     target = folder.parent / name
     os.rename(old, aside_path(target) if os.path.lexists(target) else target)
-
-
-@contextmanager
-def disk_errors_told(path: Path) -> Iterator[None]:
-    """Let an error of the disk name the file it is about, which a write by handle leaves out."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary place to write a file to; sync and rename it onto `path` if the block succeeds, remove it if not."""
-    target = at_end_of_links(path)
-    with disk_errors_told(path), _temporary(target) as temporary:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, target)
-        sync_folder(target.parent)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 exactly as given (no newline translation), atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8"))
-
-
-def parse_json(text: str | bytes) -> Any:
-    """What JSON holds. Raises: ValueError for what is none, also where it is nested too deep to be read."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise json.JSONDecodeError("it is nested too deep", str(text[:80]), 0) from None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, atomically. NaN is not JSON: ValueError. Half a surrogate pair, as in names that are no UTF-8, is escaped."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
-
-
-def check_replaceable(path: Path, contents: Sequence[str]) -> None:
-    """Raises: UserError if `path` is a file, or a folder that holds anything but `contents` (names, or patterns of names)."""
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file; a folder is to be written there, so name another place")
-    foreign = (
-        [entry.name for entry in path.iterdir() if not any(fnmatchcase(entry.name, name) for name in contents)] if path.exists() else []
-    )
-    if foreign:
-        raise UserError(f"{path} holds other files (such as {min(foreign)}), which would be lost; name another folder")
-
-
-@contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; it is removed in the end, also by the next try if this one is killed."""
-    remove_leftovers(path)
-    with _temporary(path) as temporary:
-        temporary.mkdir()
-        yield temporary
-
-
-@contextmanager
-def atomic_folder(
-    path: Path, contents: Sequence[str], before_swap: Callable[[], None] = lambda: None, *, aside: Path | None = None
-) -> Iterator[Path]:
-    """Yield an empty temporary folder; swap it in for `path` if the block succeeds.
-
-    Only a folder of the same kind is replaced: one that holds nothing but `contents`, names or patterns of names. Where `path` is a
-    link, the folder it leads to is replaced.
-
-    Args:
-        before_swap: called when the new folder is complete and the old one is moved away, so that nothing can hinder the swap.
-        aside: a free name beside `path` that what stands there gets, whatever it is, instead of being removed.
-    Raises: UserError for any other folder.
-
-    A kill between the two renames leaves the old folder in the temporary one, from where the next try, or `remove_leftovers`, puts it back.
-    """
-    target = at_end_of_links(path)
-    if aside is None:
-        check_replaceable(target, contents)
-    with scratch_folder(target) as temporary:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                sync_file(file)
-        sync_folder(temporary)
-        old = temporary.with_name(_OLD) if aside is None else aside_path(target) if path.is_symlink() else aside
-        if target.exists():
-            os.rename(target, old)
-        try:
-            if aside is not None and aside != old and old.exists():
-                os.symlink(old, aside)
-            before_swap()
-            os.rename(temporary, target)
-        except BaseException:
-            if old.exists() and not target.exists():
-                os.rename(old, target)
-                if aside is not None and aside != old:
-                    aside.unlink(missing_ok=True)
-            raise
-        sync_folder(target.parent)
-        if aside is not None and old.exists():
-            log.warning("%s makes way for a new one and is now %s", path, aside)
-
-
-def text_hash(lines: Iterable[str]) -> str:
-    """A short hash of an ordered list of texts; a separator no text holds keeps ("ab", "c") and ("a", "bc") apart."""
-    digest = hashlib.sha256()
-    for line in lines:
-        encoded = line.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()[:16]
 
 
 # ---- Whether something can be written at a place, found before the work for it is done

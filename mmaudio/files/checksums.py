@@ -52,14 +52,14 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Checksum:
-    """The CRC-32 of one part of a file, whose bytes are in these spans (from, to), rising; `local_part` is empty for the whole file."""
+    """The CRC-32 of one part of a file, whose bytes are in these spans (from, to), rising; `part` is empty for the whole file."""
 
     part: str
     spans: tuple[tuple[int, int], ...]
     crc32: int
 
 
-# ---- what a file carries
+# ---- What a file carries
 
 
 def carried_checksums(path: Path) -> list[Checksum]:
@@ -148,7 +148,7 @@ def content_id(path: Path) -> str:
     return "archive:" + text_hash(f"{name} {entry.file_size} {entry.CRC:08x}" for name, entry in parts if name.startswith("data"))
 
 
-# ---- comparing
+# ---- Comparing
 
 _Stamp = tuple[int, ...]
 _right: set[_Stamp] = set()  # files that this process read through, and found right

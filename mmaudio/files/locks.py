@@ -1,4 +1,4 @@
-"""Locks that end with their process."""
+"""Locks that end with their process: of what a job writes, of weights, and of open files."""
 
 import errno
 import fcntl
@@ -26,45 +26,10 @@ PATIENCE_S = 2.0  # how long a lock that another process is just taking or leavi
 _TICK_S = 0.05
 _KIND = "lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)  # the last: of a folder on NFS
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-class NoLocksError(OSError):
-    """The file system has no locks, so nothing can be said of who else is there."""
-
-
-def take_lock(handle: int, kind: int) -> bool:
-    """Whether a lock, SHARED or EXCLUSIVE, of an open file or folder was had; it is not waited for. Raises: NoLocksError."""
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            raise NoLocksError(*error.args) from None
-        raise
-    return True
-
-
-def is_free(handle: int) -> bool:
-    """Whether the exclusive lock of an open file was had; False also where there are no locks."""
-    try:
-        return take_lock(handle, EXCLUSIVE)
-    except NoLocksError:
-        return False
-
-
-def try_lock(handle: int, kind: int) -> bool:
-    """As `take_lock`; a file system without locks is gone on with, as if nobody else were there."""
-    try:
-        return take_lock(handle, kind)
-    except NoLocksError:
-        _warn_once()
-        return True
-
-
-@functools.cache
-def _warn_once() -> None:
-    log.warning("the file system has no locks: see to it that one run works there at a time")
+# ---- One job at a time that writes a file or folder
 
 
 @contextmanager
@@ -159,8 +124,6 @@ def _holder(path: Path) -> str:
 
 # ---- One process of a machine at a time for each weight
 
-_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-
 
 @contextmanager
 def weight_lock(folder: Path, name: str) -> Iterator[None]:
@@ -192,3 +155,45 @@ def _lock(folder: Path, name: str) -> "FileLock | None":
         log.log(logging.DEBUG if is_read_only else logging.WARNING, "%s takes no locks (%s); let one process fetch first", folder, error)
         return None
     return lock
+
+
+# ---- Locks of open files
+
+
+class NoLocksError(OSError):
+    """The file system has no locks, so nothing can be said of who else is there."""
+
+
+def take_lock(handle: int, kind: int) -> bool:
+    """Whether a lock, SHARED or EXCLUSIVE, of an open file or folder was had; it is not waited for. Raises: NoLocksError."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise NoLocksError(*error.args) from None
+        raise
+    return True
+
+
+def is_free(handle: int) -> bool:
+    """Whether the exclusive lock of an open file was had; False also where there are no locks."""
+    try:
+        return take_lock(handle, EXCLUSIVE)
+    except NoLocksError:
+        return False
+
+
+def try_lock(handle: int, kind: int) -> bool:
+    """As `take_lock`; a file system without locks is gone on with, as if nobody else were there."""
+    try:
+        return take_lock(handle, kind)
+    except NoLocksError:
+        _warn_once()
+        return True
+
+
+@functools.cache
+def _warn_once() -> None:
+    log.warning("the file system has no locks: see to it that one run works there at a time")

@@ -1,8 +1,4 @@
-"""Files and folders of ours that carry a mark: written, recognised, moved aside.
-
-The record is a JSON file of the folder. Its mark (see `ownership`) holds the SHA-256 of every other file. A folder with a file more, or
-with one that was changed, is not removed: somebody works with it.
-"""
+"""Files and folders of ours that carry a mark (see `ownership`), or have one in a record: written, recognised, moved aside."""
 
 import hashlib
 import os
@@ -17,26 +13,108 @@ from mmaudio.files.atomic import atomic_path, parse_json, write_json
 from mmaudio.files.file_names import file_name
 from mmaudio.files.ownership import MARK_KEY, aside_path, at_end_of_links, fits, foreign, mark_of, move_aside, read_mark
 
-
-def contents(folder: Path) -> dict[str, str]:
-    """What a folder holds by path within it: the SHA-256 of a file, where a link leads, and empty folders, whose path ends in a slash."""
-    found: dict[str, str] = {}
-    for place, folders, names in os.walk(folder):
-        for name in [*names, *(each for each in folders if os.path.islink(os.path.join(place, each)))]:
-            path = Path(place, name)
-            found[str(path.relative_to(folder))] = _content(path)
-        if not folders and not names and Path(place) != folder:
-            found[f"{Path(place).relative_to(folder)}/"] = ""
-    return found
+RECORD_ENDING = ".mark.json"  # of the record of a file that has no room for a mark
+_KIND = "file"  # of the mark in such a record
+_BLOCK_BYTES = 1 << 20
 
 
-def _content(path: Path) -> str:
-    if path.is_symlink():
-        return f"link to {os.readlink(path)}"
+# ---- JSON files, which have room for a mark
+
+
+def is_marked(path: Path, kind: str, of: str | None = None) -> bool:
+    """Whether a JSON file is this program's, of this kind, and of what belongs at its place.
+
+    Args:
+        of: an id, set or run; None where the user named the place, so that it may be of any.
+    """
+    mark = read_mark(path)
+    return mark is not None and fits(mark, kind, mark.get("of", "") if of is None else of)
+
+
+def check_marked(path: Path, kind: str, of: str | None = None, advice: str = "name another file") -> None:
+    """Raises: UserError where something stands at `path` that may not be replaced, see `is_marked`."""
+    if at_end_of_links(path).exists() and not is_marked(path, kind, of):
+        raise foreign(path, advice)
+
+
+def write_marked(path: Path, content: Mapping[str, Any], kind: str, of: str) -> None:
+    """Write JSON with its mark, atomically. What came there since `check_marked` and is of no such kind is moved aside, and said."""
+    if path.exists() and not is_marked(path, kind):
+        move_aside(path, follows_link=True)
+    write_json(path, {**content, MARK_KEY: mark_of(kind, of)})
+
+
+# ---- Other files: a record beside one says what this program wrote there
+
+
+@contextmanager
+def recorded_path(path: Path) -> Iterator[Path]:
+    """As `atomic_path`, with a record of what is written beside it; what stands there and is not this program's is moved aside, and said.
+
+    The record comes first, and knows the file before, too: after a kill between the two, either is this program's.
+    """
+    with atomic_path(path) as temporary:
+        yield temporary
+        _make_way(path)
+        known = dict.fromkeys([file_sha256(temporary), file_sha256(path)])
+        write_json(record_beside(path), {MARK_KEY: mark_of(_KIND, path.name, sha256=[each for each in known if each])})
+
+
+def check_recorded(path: Path, advice: str = "name another file") -> None:
+    """Raises: UserError where `recorded_path` would replace a file, or a record, that is not what this program wrote there."""
+    record, known = record_beside(path), _recorded(path)
+    if at_end_of_links(record).exists() and known is None:
+        raise foreign(record, advice)
+    if at_end_of_links(path).exists() and not is_recorded(path):
+        raise foreign(path, advice if known is None else f"it was changed after this program had written it: {advice}")
+
+
+def remove_recorded(path: Path) -> None:
+    """Remove a file that this program wrote, with its record; another one is moved aside, and said. A link stays, and leads to nothing."""
+    _make_way(path)
+    for each in (path, record_beside(path)):
+        at_end_of_links(each).unlink(missing_ok=True)
+
+
+def _make_way(path: Path) -> None:
+    record = record_beside(path)
+    if path.exists() and not is_recorded(path):
+        move_aside(path, follows_link=True)
+    if record.exists() and _recorded(path) is None:
+        move_aside(record, follows_link=True)
+
+
+def is_recorded(path: Path) -> bool:
+    """Whether a file holds what this program wrote there."""
+    known = _recorded(path)
+    return known is not None and file_sha256(path) in known
+
+
+def _recorded(path: Path) -> list[str] | None:
+    """The checksums of what this program wrote to `path`; None where no record says so."""
+    mark = read_mark(record_beside(path))
+    if mark is None or not fits(mark, _KIND, path.name) or not isinstance(mark.get("sha256"), list):
+        return None
+    return mark["sha256"]
+
+
+def record_beside(path: Path) -> Path:
+    """Where the record of a file lies that has no room for a mark."""
+    return path.with_name(f"{path.name}{RECORD_ENDING}")
+
+
+def file_sha256(path: Path) -> str | None:
+    """The SHA-256 of what a file holds, in hexadecimal; None where no file is. Raises: OSError."""
     if not path.is_file():
-        return "neither file nor folder"
+        return None
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# ---- Folders: a record in one holds the SHA-256 of every other file; with a file more, or a changed one, it is not removed
 
 
 def write_record(path: Path, kind: str, of: str, content: Mapping[str, Any]) -> None:
@@ -73,101 +151,25 @@ def check_made(path: Path, kind: str, of: str, advice: str = "") -> None:
         )
 
 
-# ---- Files that prove by what they hold that this program wrote them
+def contents(folder: Path) -> dict[str, str]:
+    """What a folder holds by path within it: the SHA-256 of a file, where a link leads, and empty folders, whose path ends in a slash."""
+    found: dict[str, str] = {}
+    for place, folders, names in os.walk(folder):
+        for name in [*names, *(each for each in folders if os.path.islink(os.path.join(place, each)))]:
+            path = Path(place, name)
+            found[str(path.relative_to(folder))] = _content(path)
+        if not folders and not names and Path(place) != folder:
+            found[f"{Path(place).relative_to(folder)}/"] = ""
+    return found
 
-RECORD_ENDING = ".mark.json"
-_KIND = "file"
-_BLOCK_BYTES = 1 << 20
 
-
-def file_sha256(path: Path) -> str | None:
-    """The SHA-256 of what a file holds, in hexadecimal; None where no file is. Raises: OSError."""
+def _content(path: Path) -> str:
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
     if not path.is_file():
-        return None
-    digest = hashlib.sha256()
+        return "neither file nor folder"
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def is_marked(path: Path, kind: str, of: str | None = None) -> bool:
-    """Whether a JSON file is this program's, of this kind, and of what belongs at its place.
-
-    Args:
-        of: an id, set or run; None where the user named the place, so that it may be of any.
-    """
-    mark = read_mark(path)
-    return mark is not None and fits(mark, kind, mark.get("of", "") if of is None else of)
-
-
-def check_marked(path: Path, kind: str, of: str | None = None, advice: str = "name another file") -> None:
-    """Raises: UserError where something stands at `path` that may not be replaced, see `is_marked`."""
-    if at_end_of_links(path).exists() and not is_marked(path, kind, of):
-        raise foreign(path, advice)
-
-
-def write_marked(path: Path, content: Mapping[str, Any], kind: str, of: str) -> None:
-    """Write JSON with its mark, atomically. What came there since `check_marked` and is of no such kind is moved aside, and said."""
-    if path.exists() and not is_marked(path, kind):
-        move_aside(path, follows_link=True)
-    write_json(path, {**content, MARK_KEY: mark_of(kind, of)})
-
-
-def record_beside(path: Path) -> Path:
-    """Where the record of a file lies that has no room for a mark."""
-    return path.with_name(f"{path.name}{RECORD_ENDING}")
-
-
-def _recorded(path: Path) -> list[str] | None:
-    """The checksums of what this program wrote to `path`; None where no record says so."""
-    mark = read_mark(record_beside(path))
-    if mark is None or not fits(mark, _KIND, path.name) or not isinstance(mark.get("sha256"), list):
-        return None
-    return mark["sha256"]
-
-
-def is_recorded(path: Path) -> bool:
-    """Whether a file holds what this program wrote there."""
-    known = _recorded(path)
-    return known is not None and file_sha256(path) in known
-
-
-def check_recorded(path: Path, advice: str = "name another file") -> None:
-    """Raises: UserError where `recorded_path` would replace a file, or a record, that is not what this program wrote there."""
-    record, known = record_beside(path), _recorded(path)
-    if at_end_of_links(record).exists() and known is None:
-        raise foreign(record, advice)
-    if at_end_of_links(path).exists() and not is_recorded(path):
-        raise foreign(path, advice if known is None else f"it was changed after this program had written it: {advice}")
-
-
-@contextmanager
-def recorded_path(path: Path) -> Iterator[Path]:
-    """As `atomic_path`, with a record of what is written beside it; what stands there and is not this program's is moved aside, and said.
-
-    The record comes first, and knows the file before, too: after a kill between the two, either is this program's.
-    """
-    with atomic_path(path) as temporary:
-        yield temporary
-        _make_way(path)
-        known = dict.fromkeys([file_sha256(temporary), file_sha256(path)])
-        write_json(record_beside(path), {MARK_KEY: mark_of(_KIND, path.name, sha256=[each for each in known if each])})
-
-
-def remove_recorded(path: Path) -> None:
-    """Remove a file that this program wrote, with its record; another one is moved aside, and said. A link stays, and leads to nothing."""
-    _make_way(path)
-    for each in (path, record_beside(path)):
-        at_end_of_links(each).unlink(missing_ok=True)
-
-
-def _make_way(path: Path) -> None:
-    record = record_beside(path)
-    if path.exists() and not is_recorded(path):
-        move_aside(path, follows_link=True)
-    if record.exists() and _recorded(path) is None:
-        move_aside(record, follows_link=True)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ---- `samples.json` in a folder of samples: what made them, and which id each file is of

@@ -19,7 +19,7 @@ class Metric:
     """One number about a set of generated clips.
 
     `scope` says of which clips: of all that either side has; of those on both sides, unless sides are compared unpaired; or of
-    pairs alone, so that there is no number without them. `local_part` is the part of a cache file's value.
+    pairs alone, so that there is no number without them. `part` is which part of a cache file's value it takes.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One composition a command: config/ and overrides to settings."""
+"""A command line understood: config/ and its overrides composed once, and built to settings once; and where config/ is."""
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,12 +31,11 @@ from mmaudio.settings.data_sources import (
 from mmaudio.settings.overrides import Override, chosen_files, config_folders, quote, read_overrides, split_flags
 from mmaudio.settings.schema import LONGEST_OF_A_RUN, EvalSettings
 
-# ---- Every setting of a run, as frozen dataclasses that mirror config/*.yaml, and the way from a command line to them
-
 DEBUG_ITERATIONS = 20  # where debug=True stops unless num_iterations is given
 WITHOUT_EFFECT = {  # settings of published command lines that are accepted, and why they do nothing
     "pin_memory": "on a GPU batches always travel through pinned memory",
 }
+Complete = Callable[[Path, Mapping[str, Any], Sequence[str]], Mapping[str, Any]]  # see `read_command`
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class ComposedCommand:
     """A command line, understood. `notes` say what was chosen unasked.
 
     `given` are the dotted names of the settings that the command line names itself, `config` all values as they were composed,
-    Hydra's own node included, and `overrides` what that was composed of. `argv` is what Hydra is to read where it `only_shows`.
+    what the settings imply put in and Hydra's own node included, and `overrides` the words that say so. `argv` is what Hydra is to read
+    where the command `only_shows`.
     """
 
     settings: Any
@@ -74,36 +74,6 @@ class ComposedCommand:
         write_text(folder / "config.yaml", str(OmegaConf.to_yaml(_own(self.config))))
         asked = [str(override) for override in self.overrides if not override.is_hydras]
         write_text(folder / "overrides.yaml", str(OmegaConf.to_yaml(OmegaConf.create(asked))))
-
-
-def show(command: ComposedCommand, config_name: str) -> None:
-    """Have Hydra show what the command line asks for: --help, --cfg, --info."""
-    import hydra
-
-    sys.argv[1:] = command.argv
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(lambda _: None)()
-
-
-def _own(config: DictConfig) -> DictConfig:
-    """A composed configuration without Hydra's own node."""
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-
-
-def plain_values(config: DictConfig) -> dict[str, Any]:
-    """A composed configuration as plain values, interpolations resolved, without Hydra's own node."""
-    return {str(key): value for key, value in dict(OmegaConf.to_container(_own(config), resolve=True)).items()}  # type: ignore[arg-type]
-
-
-def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any:
-    """Build a settings class from plain values; every mistake in them goes to `problems`, and the default stands in for it."""
-    opened: dict[str, Any] = {"data": read_data(plain.get("data") or {}, problems)}
-    if any(field.name == "eval_data" for field in fields(cls)):
-        opened["eval_data"] = read_eval_data(plain.get("eval_data") or {}, problems)
-    settings = replace(build_settings(cls, {key: value for key, value in plain.items() if key not in opened}, "", problems), **opened)
-    return _with_sound_names(settings, problems)
-
-
-Complete = Callable[[Path, Mapping[str, Any], Sequence[str]], Mapping[str, Any]]
 
 
 def read_command(
@@ -153,8 +123,20 @@ def read_command(
     return ComposedCommand(settings, _run_dir(config), tuple(notes), names, config, overrides, hydra_words, words.only_shows)
 
 
-def _run_dir(config: DictConfig) -> Path:
-    return Path(OmegaConf.select(config, "hydra.run.dir") or "output")
+def _check_files(given: Sequence[Override], folders: Sequence[Path], name: str, problems: Problems) -> None:
+    """Raises: UserError with all mistakes found so far, where a configuration file sets what is not ours: Hydra must not read it."""
+    everywhere = [*folders, *_searched_folders(given)]
+    try:
+        check_config_files(everywhere, name, chosen_files(given, everywhere))
+    except UserError as error:
+        raise UserError(*problems.sentences, *error.sentences) from None
+
+
+def _searched_folders(given: Sequence[Override]) -> list[Path]:
+    """The folders that a command line adds to those where configuration is looked for."""
+    values = [OverridesParser.create().parse_override(str(each)).value() for each in given if each.key == "hydra.searchpath" and each.value]
+    names = [str(name) for value in values if isinstance(value, list) for name in value]
+    return [Path(name.removeprefix("file://")) for name in names if not name.startswith("pkg://")]
 
 
 def _is_sound(override: Override, problems: Problems) -> bool:
@@ -185,11 +167,18 @@ def _compose(overrides: Sequence[Override], folders: Sequence[Path], config_name
     return config
 
 
-def _put(config: DictConfig, key: str, value: Any, text: str | None = None) -> Override:
-    """Put a value into a composed configuration. Returns: the override that would have; `text` is the value in Hydra's grammar."""
-    with open_dict(config):
-        OmegaConf.update(config, key, value, merge=False)
-    return Override("", key, str(value) if text is None else text)
+def _run_dir(config: DictConfig) -> Path:
+    return Path(OmegaConf.select(config, "hydra.run.dir") or "output")
+
+
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain values, interpolations resolved, without Hydra's own node."""
+    return {str(key): value for key, value in dict(OmegaConf.to_container(_own(config), resolve=True)).items()}  # type: ignore[arg-type]
+
+
+def _own(config: DictConfig) -> DictConfig:
+    """A composed configuration without Hydra's own node."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def _put_implied(config: DictConfig, keys: Mapping[str, Any], given: Collection[str], problems: Problems) -> list[Override]:
@@ -209,24 +198,20 @@ def _put_implied(config: DictConfig, keys: Mapping[str, Any], given: Collection[
     return [_put(config, key, value) for key, value in chosen.items() if key in keys and key not in given]
 
 
-def _without_missing(
-    settings: Any, config: DictConfig, keys: Mapping[str, Any], given: Collection[str]
-) -> tuple[Any, list[Override], list[str]]:
-    """Whoever names data to train on, and none to validate or test on, does without the configuration's where they are not there.
+def _put(config: DictConfig, key: str, value: Any, text: str | None = None) -> Override:
+    """Put a value into a composed configuration. Returns: the override that would have; `text` is the value in Hydra's grammar."""
+    with open_dict(config):
+        OmegaConf.update(config, key, value, merge=False)
+    return Override("", key, str(value) if text is None else text)
 
-    Returns: the settings, what was put into the configuration, and what to tell the user about it.
-    """
-    implied, notes = list[Override](), list[str]()
-    if "data.train" not in given or any(config.get(preset) is True for preset in PRESETS):
-        return settings, implied, notes
-    for key in ("val", "test"):
-        listed, sources = getattr(settings.data, key), settings.data.sources
-        missing = [name for name in listed if name not in sources or not sources[name].is_there()]
-        if missing and f"data.{key}" in keys and f"data.{key}" not in given:
-            settings = replace(settings, data=replace(settings.data, **{key: ()}))
-            implied.append(_put(config, f"data.{key}", []))
-            notes.append(f"no {key} data: {', '.join(missing)} is not there; name other sources with 'data.{key}=[...]'")
-    return settings, implied, notes
+
+def settings_from(cls: Any, plain: Mapping[str, Any], problems: Problems) -> Any:
+    """Build a settings class from plain values; every mistake in them goes to `problems`, and the default stands in for it."""
+    opened: dict[str, Any] = {"data": read_data(plain.get("data") or {}, problems)}
+    if any(field.name == "eval_data" for field in fields(cls)):
+        opened["eval_data"] = read_eval_data(plain.get("eval_data") or {}, problems)
+    settings = replace(build_settings(cls, {key: value for key, value in plain.items() if key not in opened}, "", problems), **opened)
+    return _with_sound_names(settings, problems)
 
 
 def _with_sound_names(settings: Any, problems: Problems) -> Any:
@@ -249,20 +234,24 @@ def _with_sound_names(settings: Any, problems: Problems) -> Any:
     return settings
 
 
-def _check_files(given: Sequence[Override], folders: Sequence[Path], name: str, problems: Problems) -> None:
-    """Raises: UserError with all mistakes found so far, where a configuration file sets what is not ours: Hydra must not read it."""
-    everywhere = [*folders, *_searched_folders(given)]
-    try:
-        check_config_files(everywhere, name, chosen_files(given, everywhere))
-    except UserError as error:
-        raise UserError(*problems.sentences, *error.sentences) from None
+def _without_missing(
+    settings: Any, config: DictConfig, keys: Mapping[str, Any], given: Collection[str]
+) -> tuple[Any, list[Override], list[str]]:
+    """Whoever names data to train on, and none to validate or test on, does without the configuration's where they are not there.
 
-
-def _searched_folders(given: Sequence[Override]) -> list[Path]:
-    """The folders that a command line adds to those where configuration is looked for."""
-    values = [OverridesParser.create().parse_override(str(each)).value() for each in given if each.key == "hydra.searchpath" and each.value]
-    names = [str(name) for value in values if isinstance(value, list) for name in value]
-    return [Path(name.removeprefix("file://")) for name in names if not name.startswith("pkg://")]
+    Returns: the settings, what was put into the configuration, and what to tell the user about it.
+    """
+    implied, notes = list[Override](), list[str]()
+    if "data.train" not in given or any(config.get(preset) is True for preset in PRESETS):
+        return settings, implied, notes
+    for key in ("val", "test"):
+        listed, sources = getattr(settings.data, key), settings.data.sources
+        missing = [name for name in listed if name not in sources or not sources[name].is_there()]
+        if missing and f"data.{key}" in keys and f"data.{key}" not in given:
+            settings = replace(settings, data=replace(settings.data, **{key: ()}))
+            implied.append(_put(config, f"data.{key}", []))
+            notes.append(f"no {key} data: {', '.join(missing)} is not there; name other sources with 'data.{key}=[...]'")
+    return settings, implied, notes
 
 
 def _idle_notes(given: Sequence[Override]) -> Iterator[str]:
@@ -273,6 +262,17 @@ def _idle_notes(given: Sequence[Override]) -> Iterator[str]:
             yield f"{override.key} has no effect in this version: {WITHOUT_EFFECT[override.key]}"
         elif source and source.key in SOURCE_KEYS_WITHOUT_EFFECT:
             yield f"{override.key} has no effect in this version: a source is its store, whose rows and lengths are settled"
+
+
+def show(command: ComposedCommand, config_name: str) -> None:
+    """Have Hydra show what the command line asks for: --help, --cfg, --info."""
+    import hydra
+
+    sys.argv[1:] = command.argv
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(lambda _: None)()
+
+
+# ---- Where our configuration and scripts are
 
 
 def _config_folder() -> Path:

@@ -45,6 +45,8 @@ class SourceSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
+    """Sources by name, and the names that each list has of them."""
+
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     train: tuple[str, ...] = setting(())
     val: tuple[str, ...] = setting(())

@@ -1,4 +1,4 @@
-"""The words after `train.py`, before Hydra reads them: unknown keys found, text kept as text, new data sources let in.
+"""The words of a command line, before they are composed: unknown keys found, text kept as text, new data sources let in.
 
 Hydra's own grammar would read `exp_id=1e5` as a number and `exp_id=00008004` as 8004, and stops at its first complaint.
 """
@@ -43,7 +43,7 @@ class ParsedWords:
         return any(flag in self.flags for flag in _ONLY_SHOW)
 
     def argv(self, overrides: Sequence[str]) -> list[str]:
-        """The words to hand to Hydra, with `overrides` as settings."""
+        """The words to hand to Hydra where it is to show something, with `overrides` as settings."""
         flags = [word for flag, value in self.flags.items() for word in ((flag, value) if value else (flag,))]
         return [*flags, *overrides]
 
@@ -83,25 +83,14 @@ def _unknown_flag(flag: str, keys: Collection[str]) -> str:
     return f"unknown option {flag}{nearest(flag, (*_FLAGS_WITH_VALUE, *_FLAGS)) or nearest(key, keys)}; settings are given as key=VALUE"
 
 
-def quote(text: str) -> str:
-    """`text` as Hydra's grammar reads it back unchanged (interpolations in it still work)."""
-    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", text)
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return "'" + escaped + "\\" * trailing + "'"
-
-
-def _is_quoted(text: str) -> bool:
-    return len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
-
-
-def as_value(text: str, kind: Any) -> str:
-    """A setting's value as Hydra should be given it, so that what is text by its kind stays the text it is."""
-    if get_origin(kind) is tuple and accepts_text(get_args(kind)[0]) and text.startswith("[") and text.endswith("]"):
-        items = re.findall(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]+""", text[1:-1])
-        return "[" + ",".join(as_value(item.strip(), str) for item in items if item.strip()) + "]"
-    if not accepts_text(kind) or text == "" or _is_quoted(text) or (text == "null" and accepts_null(kind)):
-        return text
-    return quote(text)
+def config_folders(words: ParsedWords, config_dir: Path, problems: Problems) -> list[Path]:
+    """Where configuration is looked for: ours (or --config-path), then the user's --config-dir."""
+    named = [words.flags.get("--config-path") or config_dir, words.flags.get("--config-dir")]
+    folders = [Path(folder) for folder in named if folder]
+    for folder in folders:
+        if not folder.is_dir():
+            problems.add(f"no config folder at {folder}")
+    return [folder for folder in folders if folder.is_dir()] or [config_dir]
 
 
 @dataclass(frozen=True)
@@ -119,30 +108,6 @@ class Override:
 
     def __str__(self) -> str:
         return f"{self.sign}{self.key}" + ("" if self.value is None else f"={self.value}")
-
-
-def read_override(word: str, problems: Problems) -> Override | None:
-    match = _OVERRIDE.fullmatch(word)
-    if match is None or (match["value"] is None and match["sign"] != "~"):
-        problems.add(f"{word!r} is no setting; settings are given as key=VALUE")
-        return None
-    return Override(match["sign"], match["key"].strip(), match["value"])
-
-
-def config_folders(words: ParsedWords, config_dir: Path, problems: Problems) -> list[Path]:
-    """Where configuration is looked for: ours (or --config-path), then the user's --config-dir."""
-    named = [words.flags.get("--config-path") or config_dir, words.flags.get("--config-dir")]
-    folders = [Path(folder) for folder in named if folder]
-    for folder in folders:
-        if not folder.is_dir():
-            problems.add(f"no config folder at {folder}")
-    return [folder for folder in folders if folder.is_dir()] or [config_dir]
-
-
-def chosen_files(overrides: Sequence["Override"], folders: Sequence[Path]) -> list[tuple[str, str]]:
-    """The files that settings choose, as (group, file), of folders of configuration: `data=mine` is ("data", "mine")."""
-    keys = [(override.key.partition("@")[0], override.value) for override in overrides]
-    return [(key, value) for key, value in keys if value and any((folder / key).is_dir() for folder in folders)]
 
 
 def read_overrides(words: ParsedWords, keys: Mapping[str, Any], folders: Sequence[Path], problems: Problems) -> list[Override]:
@@ -174,6 +139,15 @@ def _understand_one(word: str, keys: Mapping[str, Any], groups: set[str], folder
     return Override(sign, found.key, found.value and as_value(found.value, kinds.get(name)))
 
 
+def read_override(word: str, problems: Problems) -> Override | None:
+    """One word taken apart; None, and a sentence in `problems`, where it is no setting."""
+    match = _OVERRIDE.fullmatch(word)
+    if match is None or (match["value"] is None and match["sign"] != "~"):
+        problems.add(f"{word!r} is no setting; settings are given as key=VALUE")
+        return None
+    return Override(match["sign"], match["key"].strip(), match["value"])
+
+
 def _known_choice(found: Override, folders: Sequence[Path], problems: Problems) -> Override | None:
     names = sorted(file.stem for folder in folders for file in (folder / found.key).glob("*.yaml"))
     if str(found.value).removesuffix(".yaml") in names:
@@ -181,3 +155,30 @@ def _known_choice(found: Override, folders: Sequence[Path], problems: Problems) 
     where = " or ".join(str(folder / found.key) for folder in folders)
     problems.add(f"{found}: no {found.value}.yaml in {where}{nearest(str(found.value), names)}; there is {', '.join(names)}")
     return None
+
+
+def as_value(text: str, kind: Any) -> str:
+    """A setting's value as Hydra should be given it, so that what is text by its kind stays the text it is."""
+    if get_origin(kind) is tuple and accepts_text(get_args(kind)[0]) and text.startswith("[") and text.endswith("]"):
+        items = re.findall(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]+""", text[1:-1])
+        return "[" + ",".join(as_value(item.strip(), str) for item in items if item.strip()) + "]"
+    if not accepts_text(kind) or text == "" or _is_quoted(text) or (text == "null" and accepts_null(kind)):
+        return text
+    return quote(text)
+
+
+def quote(text: str) -> str:
+    """`text` as Hydra's grammar reads it back unchanged (interpolations in it still work)."""
+    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", text)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return "'" + escaped + "\\" * trailing + "'"
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
+
+
+def chosen_files(overrides: Sequence[Override], folders: Sequence[Path]) -> list[tuple[str, str]]:
+    """The files that settings choose, as (group, file), of folders of configuration: `data=mine` is ("data", "mine")."""
+    keys = [(override.key.partition("@")[0], override.value) for override in overrides]
+    return [(key, value) for key, value in keys if value and any((folder / key).is_dir() for folder in folders)]

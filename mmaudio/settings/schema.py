@@ -1,4 +1,8 @@
-"""Every setting: kind, range, whether it defines the run."""
+"""Every setting: kind, range, whether it defines the run.
+
+The home of a default is config/*.yaml. The value here is the one that a setting was born with: signatures of runs leave it out, and
+folders of before the setting was there are filled with it. So it never changes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,6 +11,11 @@ from typing import Any, Literal
 from mmaudio.base.specs import DEFAULT_DURATION_S, MIN_DURATION_S
 from mmaudio.settings.conversion import setting
 from mmaudio.settings.data_sources import DataSettings, EvalSetSettings
+
+LONGEST_OF_A_RUN = "_ema_sigma0.0123456_step1000000000_export.pth.json"  # what follows exp_id in the longest name of a file of a run
+
+
+# ---- Groups of settings
 
 
 @dataclass(frozen=True)
@@ -80,9 +89,7 @@ class MetricsSettings:
     places: Mapping[str, Any] = field(default_factory=dict, metadata={"defines_run": False})  # weight of an extractor → path or repository
 
 
-# ---- Every setting of a run, as frozen dataclasses that mirror config/*.yaml, and the way from a command line to them
-
-LONGEST_OF_A_RUN = "_ema_sigma0.0123456_step1000000000_export.pth.json"  # what follows exp_id in the longest name of a file of a run
+# ---- The settings of a command, as config/*.yaml has them
 
 
 @dataclass(frozen=True)

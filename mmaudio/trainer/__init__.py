@@ -1,1 +1,1 @@
-"""Training: the engine (engine), what a task says (solver), the flow task (flow_solver), and what they need of a run."""
+"""Training: the loop (`trainer`), what a task says (`solver`), the flow task (`flow_solver`), and what they need of a run."""

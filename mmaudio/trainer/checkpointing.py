@@ -22,7 +22,7 @@ from mmaudio.trainer.stages import Every
 from mmaudio.trainer.train_state import TrainState
 
 log = logging.getLogger(__name__)
-_NEVER = -1  # of what is not saved as it will be at the end
+_NEVER = -1  # no count of iterations: what is on disk is saved again at the end
 
 
 class Checkpointer:
@@ -35,7 +35,7 @@ class Checkpointer:
         """Collective."""
         settings = solver.settings
         self.solver, self.settings, self.state, self.files = solver, settings, state, files
-        self._cadences = {"weights": Every(settings.save_weights_interval), "checkpoint": Every(settings.save_checkpoint_interval)}
+        self._intervals = {"weights": Every(settings.save_weights_interval), "checkpoint": Every(settings.save_checkpoint_interval)}
         self._copies = Every(also=settings.save_copy_iterations)
         weights_at = broadcast_from_first(_step_of(self.files.weights_last))  # after a kill it may be older than the checkpoint
         self._saved = {"weights": weights_at, "checkpoint": self.state.steps_done if not self.state.unfinished.names else _NEVER}
@@ -55,7 +55,7 @@ class Checkpointer:
     def is_due(self, steps_done: int) -> bool:
         """Whether anything is to be saved after these iterations. Raises: what a save in the background raised since."""
         self._writer.look()
-        due = [cadence.due(steps_done) for cadence in (*self._cadences.values(), self._copies)]
+        due = [every.due(steps_done) for every in (*self._intervals.values(), self._copies)]
         return any(due) or self._is_snapshot_due(steps_done)
 
     def _is_snapshot_due(self, steps_done: int) -> bool:
@@ -67,11 +67,11 @@ class Checkpointer:
         """Collective. Save what is due."""
         if self._is_snapshot_due(steps_done):
             self._save_snapshot()
-        for kind, cadence in self._cadences.items():
-            if cadence.due(steps_done):
+        for kind, every in self._intervals.items():
+            if every.due(steps_done):
                 self._save(kind, steps_done, copy=False)
         if self._copies.due(steps_done):
-            for kind in self._cadences:
+            for kind in self._intervals:
                 self._save(kind, steps_done, copy=True)
 
     def save_rest(self, steps_done: int) -> None:

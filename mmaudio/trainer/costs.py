@@ -1,4 +1,7 @@
-"""What a training step costs, counted without computing it: operations, and bytes of the state and of what backward keeps."""
+"""What a training step costs, counted without computing it, and what a device can do.
+
+Counted are operations, and bytes of the state and of what backward keeps; measured is the rate of a large matrix product.
+"""
 
 import time
 import warnings
@@ -14,10 +17,17 @@ from mmaudio.base.specs import CLIP_WIDTH, DEFAULT_DURATION_S, SYNC_WIDTH, TEXT_
 from mmaudio.network import FlowTransformer, build_network
 from mmaudio.trainer.model_settings import freeze_
 
-MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
-RATE_S = 0.2  # how long products are timed
 FLOAT_BYTES = torch.float32.itemsize
 _META = torch.device("meta")
+
+
+def flops_per_row(variant: str, duration_s: float = DEFAULT_DURATION_S, *, freeze: Sequence[str] = ()) -> int:
+    """FLOP of one row that has all conditions, forward and backward, without the optimizer. Takes a second or two.
+
+    Rows without video cost a little less: a null is projected once a batch (docs/performance.md).
+    """
+    network = _new_network(variant, duration_s, freeze, _META)
+    return count_flops(lambda: _velocity(network, 1, _META).sum())
 
 
 def count_flops(compute: Callable[[], Tensor]) -> int:
@@ -25,34 +35,6 @@ def count_flops(compute: Callable[[], Tensor]) -> int:
     with FlopCounterMode(display=False) as counter:
         compute().backward()
     return int(counter.get_total_flops())
-
-
-def _new_network(variant: str, duration_s: float, freeze: Sequence[str], device: torch.device) -> FlowTransformer:
-    with device:
-        network = build_network(variant, duration_s=duration_s)
-    freeze_(network, freeze)
-    return network
-
-
-def _velocity(network: FlowTransformer, num_rows: int, device: torch.device) -> Tensor:
-    """Of rows that are told everything, the dearest ones there are."""
-    conditions = (
-        torch.empty(num_rows, network.clip_seq_len, CLIP_WIDTH, device=device),
-        torch.empty(num_rows, network.sync_seq_len, SYNC_WIDTH, device=device),
-        torch.empty(num_rows, network.text_seq_len, TEXT_WIDTH, device=device),
-    )
-    latent = torch.empty(num_rows, network.latent_seq_len, network.latent_mean.shape[-1], device=device)
-    velocity: Tensor = network(latent, *conditions, torch.empty(num_rows, device=device))
-    return velocity
-
-
-def flops_per_row(variant: str, duration_s: float = DEFAULT_DURATION_S, *, freeze: Sequence[str] = ()) -> int:
-    """FLOP of one row that is told everything, forward and backward, without the optimizer. Takes a second or two.
-
-    Rows without video cost a little less: a null is projected once a batch (docs/performance.md).
-    """
-    network = _new_network(variant, duration_s, freeze, _META)
-    return count_flops(lambda: _velocity(network, 1, _META).sum())
 
 
 @dataclass(frozen=True)
@@ -100,7 +82,7 @@ class ActivationBytes:
 def activation_bytes(
     variant: str, duration_s: float = DEFAULT_DURATION_S, *, amp: bool = False, freeze: Sequence[str] = ()
 ) -> ActivationBytes:
-    """An estimate: the storages that autograd saves in an eager step whose rows are told everything. Takes a few seconds.
+    """An estimate: the storages that autograd saves in an eager step whose rows have all conditions. Takes a few seconds.
 
     The peak of a step on a CPU was 2 to 8 % above it (tiny_16k and small_16k, float32 and bf16; 23 % where the C library
     held on to freed memory). Not measured on CUDA, where eager bf16 should take about an eighth more, since layer norms
@@ -126,6 +108,31 @@ def _saved_bytes(network: FlowTransformer, num_rows: int, amp: bool, device: tor
         _velocity(network, num_rows, device)
     own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
     return sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in own)
+
+
+def _new_network(variant: str, duration_s: float, freeze: Sequence[str], device: torch.device) -> FlowTransformer:
+    with device:
+        network = build_network(variant, duration_s=duration_s)
+    freeze_(network, freeze)
+    return network
+
+
+def _velocity(network: FlowTransformer, num_rows: int, device: torch.device) -> Tensor:
+    """Of rows that have all conditions, the dearest ones there are."""
+    conditions = (
+        torch.empty(num_rows, network.clip_seq_len, CLIP_WIDTH, device=device),
+        torch.empty(num_rows, network.sync_seq_len, SYNC_WIDTH, device=device),
+        torch.empty(num_rows, network.text_seq_len, TEXT_WIDTH, device=device),
+    )
+    latent = torch.empty(num_rows, network.latent_seq_len, network.latent_mean.shape[-1], device=device)
+    velocity: Tensor = network(latent, *conditions, torch.empty(num_rows, device=device))
+    return velocity
+
+
+# ---- What a device can do, measured: the rate of a large matrix product
+
+MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
+RATE_S = 0.2  # how long products are timed
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Running averages (EMA) on flat parameters."""
+"""Running averages (EMA) of a network, what a checkpoint holds of them, and the one block that its parameters lie in."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -11,65 +11,7 @@ from mmaudio.checkpoints.ema_snapshots import average_entries, read_average
 from mmaudio.checkpoints.posthoc_ema import decay, gamma_of
 from mmaudio.trainer.parallel import as_sharded, local_part, local_tensor
 
-# ---- All parameters of a network in one block of memory, so that what is done to every element alike is one operation
-
-ALIGNED_TO = 64  # values between which parameters begin, as kernels like it
-
-
-@torch.no_grad()
-def flatten_parameters_(network: nn.Module) -> None:
-    """Move a network's float32 parameters into one block, in order. Their values, and the parameters themselves, stay."""
-    parameters = [parameter for parameter in network.parameters() if parameter.dtype == torch.float32]
-    if not parameters:
-        return
-    sizes = [-(-parameter.numel() // ALIGNED_TO) * ALIGNED_TO for parameter in parameters]
-    block = torch.zeros(sum(sizes), device=parameters[0].device)
-    for parameter, start in zip(parameters, accumulate(sizes, initial=0), strict=False):
-        place = block[start : start + parameter.numel()].view(parameter.shape)
-        place.copy_(parameter)
-        parameter.data = place
-
-
-def flat_view(tensors: Sequence[Tensor]) -> Tensor | None:
-    """The block that `flatten_parameters_` put all of these tensors into; None where they have no block in common."""
-    memory = {tensor.untyped_storage().data_ptr() for tensor in tensors}
-    if len(memory) != 1 or len(tensors) < 2 or any(tensor.dtype != torch.float32 or not tensor.is_contiguous() for tensor in tensors):
-        return None
-    storage = tensors[0].untyped_storage()
-    return torch.empty(0, device=tensors[0].device).set_(storage, 0, (storage.nbytes() // torch.float32.itemsize,), (1,))
-
-
-def views_in(block: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Views of another block where these tensors lie in theirs."""
-    return [block[start : start + tensor.numel()].view(tensor.shape) for tensor in tensors for start in (tensor.storage_offset(),)]
-
-
 _MODELS = "ema_models"  # what the published layout calls the averages of a checkpoint
-
-
-def count_averages(entries: Mapping[str, Any]) -> int:
-    """How many averages an `ema` entry holds."""
-    return len({name.split(".")[1] for name in entries if name.startswith(f"{_MODELS}.")})
-
-
-def snapshot_bytes(state: Mapping[str, Tensor], sigma_rels: Sequence[float]) -> int:
-    """Bytes of the tensors of one snapshot of each average."""
-    return len(sigma_rels) * sum(tensor.numel() for tensor in state.values()) * torch.float32.itemsize
-
-
-def updates_of(entries: Mapping[str, Any] | None) -> int:
-    """How many updates the averages of an `ema` entry stand for."""
-    return read_average(_own(entries, 0))[1] if entries else 0
-
-
-def averaged_names(entries: Mapping[str, Any]) -> list[set[str]]:
-    """The names of the tensors that each average of an `ema` entry holds."""
-    return [set(read_average(_own(entries, index))[0]) for index in range(count_averages(entries))]
-
-
-def _own(entries: Mapping[str, Any], index: int) -> dict[str, Any]:
-    prefix = f"{_MODELS}.{index}."
-    return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
 
 
 class PowerAverages:
@@ -138,3 +80,64 @@ class PowerAverages:
                 raise ValueError(f"average {index} of the checkpoint differs in {', '.join(differing[:3])} ({len(differing)} in all)")
             for (name, like), tensor in zip(self._state.items(), tensors, strict=True):
                 tensor.copy_(local_part(saved[name], like))
+
+
+# ---- What the `ema` entry of a checkpoint holds
+
+
+def count_averages(entries: Mapping[str, Any]) -> int:
+    """How many averages an `ema` entry holds."""
+    return len({name.split(".")[1] for name in entries if name.startswith(f"{_MODELS}.")})
+
+
+def averaged_names(entries: Mapping[str, Any]) -> list[set[str]]:
+    """The names of the tensors that each average of an `ema` entry holds."""
+    return [set(read_average(_own(entries, index))[0]) for index in range(count_averages(entries))]
+
+
+def updates_of(entries: Mapping[str, Any] | None) -> int:
+    """How many updates the averages of an `ema` entry stand for."""
+    return read_average(_own(entries, 0))[1] if entries else 0
+
+
+def _own(entries: Mapping[str, Any], index: int) -> dict[str, Any]:
+    prefix = f"{_MODELS}.{index}."
+    return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
+
+
+def snapshot_bytes(state: Mapping[str, Tensor], sigma_rels: Sequence[float]) -> int:
+    """Bytes of the tensors of one snapshot of each average."""
+    return len(sigma_rels) * sum(tensor.numel() for tensor in state.values()) * torch.float32.itemsize
+
+
+# ---- All parameters of a network in one block of memory, so that what is done to every element alike is one operation
+
+ALIGNED_TO = 64  # values between which parameters begin, as kernels like it
+
+
+@torch.no_grad()
+def flatten_parameters_(network: nn.Module) -> None:
+    """Move a network's float32 parameters into one block, in order. Their values, and the parameters themselves, stay."""
+    parameters = [parameter for parameter in network.parameters() if parameter.dtype == torch.float32]
+    if not parameters:
+        return
+    sizes = [-(-parameter.numel() // ALIGNED_TO) * ALIGNED_TO for parameter in parameters]
+    block = torch.zeros(sum(sizes), device=parameters[0].device)
+    for parameter, start in zip(parameters, accumulate(sizes, initial=0), strict=False):
+        place = block[start : start + parameter.numel()].view(parameter.shape)
+        place.copy_(parameter)
+        parameter.data = place
+
+
+def flat_view(tensors: Sequence[Tensor]) -> Tensor | None:
+    """The block that `flatten_parameters_` put all of these tensors into; None where they have no block in common."""
+    memory = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    if len(memory) != 1 or len(tensors) < 2 or any(tensor.dtype != torch.float32 or not tensor.is_contiguous() for tensor in tensors):
+        return None
+    storage = tensors[0].untyped_storage()
+    return torch.empty(0, device=tensors[0].device).set_(storage, 0, (storage.nbytes() // torch.float32.itemsize,), (1,))
+
+
+def views_in(block: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Views of another block where these tensors lie in theirs."""
+    return [block[start : start + tensor.numel()].view(tensor.shape) for tensor in tensors for start in (tensor.storage_offset(),)]

@@ -1,4 +1,4 @@
-"""Averages of a trained run; which length of averaging suits a run."""
+"""Averages of a trained run, from its snapshots, and which length of averaging suits it."""
 
 import logging
 import math
@@ -81,7 +81,7 @@ class RunAverages:
 
 # ---- Which length of averaging suits a run: averages of many widths, each scored by the loss on held-out rows
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of the entries of a sweep
 MOST_ROWS = 64  # at a time, unless asked otherwise; the loss does not depend on it
 
 
@@ -133,19 +133,6 @@ class Sweep:
         }
 
 
-def _number(loss: float | None) -> float:
-    return math.inf if loss is None else loss
-
-
-def _loss(settings: TrainSettings, weights: dict[str, Tensor], rows: Mixture, device: torch.device, batch_size: int) -> float | None:
-    """What the run's own validation says of these weights."""
-    network = load_network(weights, settings.model, duration_s=settings.duration_s, final_cond=final_cond(settings)).to(device)
-    objective = FlowObjective(network, flow_settings(settings), amp=uses_amp(settings, device))
-    loss = validate(objective, rows, seed=settings.seed, batch_size=batch_size, ranks=Ranks(), device=device)["loss"]
-    assert isinstance(loss, float)
-    return loss if math.isfinite(loss) else None
-
-
 def sweep(averages: RunAverages, device: torch.device, batch_size: int | None = None) -> Sweep:
     """Score every average, and the run's last weights beside them.
 
@@ -169,3 +156,16 @@ def sweep(averages: RunAverages, device: torch.device, batch_size: int | None = 
         scores.append(Score(sigma, loss(weights), fit.error))
         log.info("sigma %g: validation loss %.6g (%d of %d)", sigma, _number(scores[-1].loss), len(scores), len(averages.sigmas))
     return Sweep(averages.n, tuple(scores), live, settings.data.val, len(rows))
+
+
+def _loss(settings: TrainSettings, weights: dict[str, Tensor], rows: Mixture, device: torch.device, batch_size: int) -> float | None:
+    """What the run's own validation says of these weights."""
+    network = load_network(weights, settings.model, duration_s=settings.duration_s, final_cond=final_cond(settings)).to(device)
+    objective = FlowObjective(network, flow_settings(settings), amp=uses_amp(settings, device))
+    loss = validate(objective, rows, seed=settings.seed, batch_size=batch_size, ranks=Ranks(), device=device)["loss"]
+    assert isinstance(loss, float)
+    return loss if math.isfinite(loss) else None
+
+
+def _number(loss: float | None) -> float:
+    return math.inf if loss is None else loss

@@ -33,126 +33,7 @@ from mmaudio.trainer.model_settings import final_cond, model_spec, set_backend_f
 from mmaudio.trainer.solver import Loss, Solver
 
 log = logging.getLogger(__name__)
-
-
-# ---- From a batch of stored rows to what the objective is computed on: which of them are told to whom
-
-
-def to_flow_batch(batch: Batch, chance: CounterRng, nulls: ConditionDropout, device: torch.device) -> FlowBatch:
-    """What the objective needs of a batch, on the device. Who is told what is decided on the CPU, where nothing has to wait.
-
-    Conditions stay as they are stored: the network widens those that are told when it takes them. Latents define the target
-    and are float32.
-
-    Args:
-        batch: of which only samples with video have rows of clip and sync features.
-        chance: of the rows of the batch, on the CPU.
-    """
-    told = choose_present(batch.video_exist, batch.text_exist, draw_dropout(chance), nulls).among_videos(batch.video_exist).to(device)
-    captions = replace(told.text, rows=batch.text_rows.index_select(0, told.text.rows))
-    return FlowBatch(
-        a_mean=batch.a_mean.to(device, torch.float32),
-        a_std=batch.a_std.to(device, torch.float32),
-        clip_features=batch.clip_features.to(device),
-        sync_features=batch.sync_features.to(device),
-        text_features=batch.text_table.to(device),
-        told=replace(told, text=captions),
-    )
-
-
-# ---- The training objective as a module: what runs in bf16, and whose gradients the ranks average
-
-
-class FlowObjective(nn.Module):
-    """The flow loss of a batch. It calls more of the network than its forward, so the loss is the module.
-
-    Args:
-        amp: whether it runs under bf16 autocast.
-    """
-
-    def __init__(self, network: FlowTransformer, settings: FlowSettings, *, amp: bool) -> None:
-        super().__init__()
-        self.network, self.settings, self.amp = network, settings, amp
-
-    def forward(self, batch: FlowBatch, draws: FlowDraws) -> tuple[Tensor, Tensor]:
-        """Loss and time of each sample, (batch,) float32. The draws come in as tensors, so that a new step compiles nothing anew."""
-        with self._precision(batch.a_mean.device):
-            loss = flow_loss(self.network, batch, draws, self.settings)
-        return loss.loss_b, loss.t_b
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
-
-
-def flow_settings(settings: TrainSettings) -> FlowSettings:
-    """The constants of the objective, as the settings name them, or where they do not, as the variant has them."""
-    sampling, variant = settings.sampling, find_variant(settings.model)
-    nulls = ConditionDropout(settings.null_condition_probability, settings.null_sampling or variant.null_sampling, settings.drop_conditions)
-    return FlowSettings(sampling.mean, sampling.scale, sampling.min_sigma, nulls)
-
-
-# ---- The loss on held-out rows: one number for one network, whatever the batch size and the number of processes
-
-SHAPES: dict[str, tuple[int, ...]] = {"loss": (), "binned_loss": (NUM_TIME_BINS,)}
-
-
-def loss_sums(loss_b: torch.Tensor, t_b: torch.Tensor) -> dict[str, Sum]:
-    """A batch's loss and loss by time."""
-    binned = bin_by_time(loss_b.detach(), t_b)
-    return {"loss": Sum.of(loss_b.detach()), "binned_loss": Sum(binned.total, binned.count)}
-
-
-@torch.no_grad()
-def validate(
-    objective: FlowObjective,
-    mixture: Mixture,
-    *,
-    seed: int,
-    batch_size: int,
-    ranks: Ranks,
-    device: torch.device,
-    placement: Placement | None = None,
-    num_threads: int | None = None,
-    max_rows: int | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> Values:
-    """Collective. Average loss, and loss by time, over every row once, or the first `max_rows`. Its noise is a function of (seed, row id).
-
-    Args:
-        batch_size: rows of one rank at a time.
-        placement, num_threads, max_rows: as in `validation_batches`.
-        progress: called after every batch; what it raises on some ranks only, `attempt` tells to all.
-    """
-    meters, bad = Meters(SHAPES, device), list[tuple[list[str], torch.Tensor]]()
-    parts = validation_batches(
-        mixture,
-        batch_size=batch_size,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-        device=device,
-        placement=placement,
-        num_threads=num_threads,
-        max_rows=max_rows,
-    )
-    with closing(parts):
-        for batch in parts:
-            chance = CounterRng(seed, 0, torch.tensor([text_item(row_id) for row_id in batch.ids]))
-            draws = draw_flow(chance.to(device), *batch.a_mean.shape[1:])
-            loss_b, t_b = objective(to_flow_batch(batch, chance, objective.settings.nulls, device), draws)
-            meters.add(loss_sums(loss_b, t_b))
-            bad.append((batch.ids, ~torch.isfinite(loss_b)))
-            progress()
-    barrier()  # where a rank that was asked to stop is heard
-    values = meters.pop()
-    if not math.isfinite(cast(float, values["loss"])):  # on all ranks
-        _tell_bad_rows([row_id for ids, is_bad_b in bad for row_id, is_bad in zip(ids, is_bad_b.tolist(), strict=True) if is_bad])
-    return values
-
-
-def _tell_bad_rows(mine: list[str]) -> None:
-    """Collective."""
-    rows = [row_id for each in gather_objects(mine) for row_id in each]
-    log.warning("the validation loss is not finite, because of %s; check these rows, or the network", listed(rows) or "the sum of all rows")
+SHAPES: dict[str, tuple[int, ...]] = {"loss": (), "binned_loss": (NUM_TIME_BINS,)}  # of what `loss_sums` gives
 
 
 class FlowSolver(Solver):
@@ -217,7 +98,7 @@ class FlowSolver(Solver):
         return [f"{source}/{row_id}" for source, row_id in zip(sources, self.train_rows.ids_of(selection), strict=True)]
 
     def flops_per_row(self) -> float:
-        """Of one that is told everything."""
+        """Of one that has all conditions."""
         return flops_per_row(self.settings.model, self.settings.duration_s, freeze=self.settings.freeze)
 
     def updates_per_epoch(self) -> int:
@@ -272,3 +153,121 @@ class FlowSolver(Solver):
             max_rows=self.settings.valid.max_rows,
             progress=progress,
         )
+
+
+# ---- From a batch of stored rows to what the objective is computed on
+
+
+def to_flow_batch(batch: Batch, chance: CounterRng, nulls: ConditionDropout, device: torch.device) -> FlowBatch:
+    """What the objective needs of a batch, on the device. Who gets which conditions is decided on the CPU, where nothing has to wait.
+
+    Conditions stay as they are stored: the network widens those that a sample gets when it takes them. Latents define the target
+    and are float32.
+
+    Args:
+        batch: of which only samples with video have rows of clip and sync features.
+        chance: of the rows of the batch, on the CPU.
+    """
+    present = choose_present(batch.video_exist, batch.text_exist, draw_dropout(chance), nulls).among_videos(batch.video_exist).to(device)
+    captions = replace(present.text, rows=batch.text_rows.index_select(0, present.text.rows))
+    return FlowBatch(
+        a_mean=batch.a_mean.to(device, torch.float32),
+        a_std=batch.a_std.to(device, torch.float32),
+        clip_features=batch.clip_features.to(device),
+        sync_features=batch.sync_features.to(device),
+        text_features=batch.text_table.to(device),
+        told=replace(present, text=captions),
+    )
+
+
+# ---- The training objective as a module: what runs in bf16, and whose gradients the ranks average
+
+
+class FlowObjective(nn.Module):
+    """The flow loss of a batch. It calls more of the network than its forward, so the loss is the module.
+
+    Args:
+        amp: whether it runs under bf16 autocast.
+    """
+
+    def __init__(self, network: FlowTransformer, settings: FlowSettings, *, amp: bool) -> None:
+        super().__init__()
+        self.network, self.settings, self.amp = network, settings, amp
+
+    def forward(self, batch: FlowBatch, draws: FlowDraws) -> tuple[Tensor, Tensor]:
+        """Loss and time of each sample, (batch,) float32. The draws come in as tensors, so that a new step compiles nothing anew."""
+        with self._precision(batch.a_mean.device):
+            loss = flow_loss(self.network, batch, draws, self.settings)
+        return loss.loss_b, loss.t_b
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
+
+
+def flow_settings(settings: TrainSettings) -> FlowSettings:
+    """The constants of the objective, as the settings name them, or where they do not, as the variant has them."""
+    sampling, variant = settings.sampling, find_variant(settings.model)
+    nulls = ConditionDropout(settings.null_condition_probability, settings.null_sampling or variant.null_sampling, settings.drop_conditions)
+    return FlowSettings(sampling.mean, sampling.scale, sampling.min_sigma, nulls)
+
+
+# ---- The loss on held-out rows: one number for one network, whatever the batch size and the number of processes
+
+
+@torch.no_grad()
+def validate(
+    objective: FlowObjective,
+    mixture: Mixture,
+    *,
+    seed: int,
+    batch_size: int,
+    ranks: Ranks,
+    device: torch.device,
+    placement: Placement | None = None,
+    num_threads: int | None = None,
+    max_rows: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Values:
+    """Collective. Average loss, and loss by time, over every row once, or the first `max_rows`. Its noise is a function of (seed, row id).
+
+    Args:
+        batch_size: rows of one rank at a time.
+        placement, num_threads, max_rows: as in `validation_batches`.
+        progress: called after every batch; what it raises on some ranks only, `attempt` tells to all.
+    """
+    meters, bad = Meters(SHAPES, device), list[tuple[list[str], Tensor]]()
+    parts = validation_batches(
+        mixture,
+        batch_size=batch_size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        device=device,
+        placement=placement,
+        num_threads=num_threads,
+        max_rows=max_rows,
+    )
+    with closing(parts):
+        for batch in parts:
+            chance = CounterRng(seed, 0, torch.tensor([text_item(row_id) for row_id in batch.ids]))
+            draws = draw_flow(chance.to(device), *batch.a_mean.shape[1:])
+            loss_b, t_b = objective(to_flow_batch(batch, chance, objective.settings.nulls, device), draws)
+            meters.add(loss_sums(loss_b, t_b))
+            bad.append((batch.ids, ~torch.isfinite(loss_b)))
+            progress()
+    barrier()  # where a rank that was asked to stop is heard
+    values = meters.pop()
+    if not math.isfinite(cast(float, values["loss"])):  # on all ranks
+        _warn_of_bad_rows([row_id for ids, is_bad_b in bad for row_id, is_bad in zip(ids, is_bad_b.tolist(), strict=True) if is_bad])
+    return values
+
+
+def loss_sums(loss_b: Tensor, t_b: Tensor) -> dict[str, Sum]:
+    """A batch's loss and loss by time."""
+    binned = bin_by_time(loss_b.detach(), t_b)
+    return {"loss": Sum.of(loss_b.detach()), "binned_loss": Sum(binned.total, binned.count)}
+
+
+def _warn_of_bad_rows(mine: list[str]) -> None:
+    """Collective. Warn of the rows whose loss is not finite; `mine` are those of this rank."""
+    rows = [row_id for each in gather_objects(mine) for row_id in each]
+    log.warning("the validation loss is not finite, because of %s; check these rows, or the network", listed(rows) or "the sum of all rows")

@@ -1,4 +1,4 @@
-"""Windowed means, throughput, MFU, ETA."""
+"""Means over a window of steps, and its pace: throughput, share of what the device can do, memory, ETA."""
 
 import resource
 import time
@@ -75,7 +75,7 @@ class Telemetry:
     """Times the steps of a window; reading it starts the next one.
 
     Args:
-        flops_per_row: operations of a step for a row of the batch; None where they are not known, which then are not told.
+        flops_per_row: operations of a step for a row of the batch; None where they are not known, and then left out.
         rows_per_step: of all ranks together.
         dtype: of the matrix products that the model's are compared with.
     """

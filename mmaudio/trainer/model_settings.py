@@ -1,4 +1,4 @@
-"""What settings say of the network, its arithmetic, and what is frozen."""
+"""What settings say of a run's network, averages and record, of its arithmetic, and of what is frozen."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -21,73 +21,7 @@ from mmaudio.settings.schema import BaseSettings, TrainSettings
 log = logging.getLogger(__name__)
 
 
-def trainable_shapes(network: nn.Module) -> dict[str, torch.Size]:
-    """Name and shape of every parameter that takes a gradient, in the optimizer's order."""
-    return {name: parameter.shape for name, parameter in network.named_parameters() if parameter.requires_grad}
-
-
-def model_shapes(model: str) -> dict[str, torch.Size]:
-    """The `trainable_shapes` of a named model of which nothing is frozen; its tensors take no memory."""
-    with torch.device("meta"):
-        return trainable_shapes(build_network(model))
-
-
-def matching(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
-    """The names that one of the patterns matches."""
-    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
-
-
-def check_patterns(names: Sequence[str], patterns: Sequence[str]) -> None:
-    """Raises: UserError for every pattern that matches no trained parameter, and for patterns that match all of them."""
-    parents = {".".join(parts[:depth]) + ".*" for parts in (name.split(".") for name in names) for depth in range(1, len(parts))}
-    idle = [pattern for pattern in patterns if not matching(names, [pattern])]
-    sentences = [f"freeze names {pattern!r}, which no trained parameter matches{nearest(pattern, [*parents, *names])}" for pattern in idle]
-    if len(matching(names, patterns)) == len(names):
-        sentences.append(f"freeze is {list(patterns)}, which leaves nothing to train; want patterns that spare some parameters")
-    if sentences:
-        raise UserError(*sentences)
-
-
-def freeze_(network: nn.Module, patterns: Sequence[str]) -> None:
-    """Take the parameters that a pattern matches out of training: no gradient, so no place in the optimizer and no decay.
-
-    Averages hold them as they hold every tensor, and being constant they stay bitwise what they are.
-    """
-    parameters = dict(network.named_parameters())
-    for name in matching(trainable_shapes(network), patterns):
-        parameters[name].requires_grad_(False)
-
-
-# ---- What a run computes in, and whether it compiles: as asked, or where the device gains by it
-
-
-def uses_amp(settings: BaseSettings, device: torch.device) -> bool:
-    """Whether to run in bf16: as asked, or where the device has units for it."""
-    has_units = has_bf16_units(device)
-    if settings.amp is True and not has_units:
-        log.warning("amp=True: %s has no bf16 units, so this is slower than amp=False", device)
-    return has_units if settings.amp == "auto" else settings.amp is True
-
-
-def compute_dtype(*, amp: bool) -> torch.dtype:
-    """What matrix products of training are in."""
-    return torch.bfloat16 if amp else torch.float32
-
-
-def uses_compile(settings: BaseSettings, device: torch.device) -> bool:
-    """Whether to compile: as asked, or on CUDA."""
-    if settings.compile is True and device.type != "cuda":
-        log.warning("compile=True: on %s compiling takes longer than it saves in a short run", device)
-    return device.type == "cuda" if settings.compile == "auto" else settings.compile is True
-
-
-def set_backend_flags(settings: BaseSettings) -> None:
-    """Process-wide choices of arithmetic: TF32 for what is not in bf16, and cuDNN's search for the fastest kernel."""
-    allow_tf32()
-    torch.backends.cudnn.benchmark = settings.cudnn_benchmark
-
-
-# ---- What the settings of a run say of its network, its averages and its record, before any of them is there
+# ---- The network of a run, its averages and its record, before any of them is there
 
 
 def model_spec(settings: BaseSettings) -> AudioSpec:
@@ -129,3 +63,72 @@ def weights_record(settings: TrainSettings, steps_done: int) -> WeightsRecord:
         dropped=tuple(sorted(settings.drop_conditions)),
         freeze=settings.freeze,
     )
+
+
+# ---- What a run computes in, and whether it compiles: as asked, or where the device gains by it
+
+
+def uses_amp(settings: BaseSettings, device: torch.device) -> bool:
+    """Whether to run in bf16: as asked, or where the device has units for it."""
+    has_units = has_bf16_units(device)
+    if settings.amp is True and not has_units:
+        log.warning("amp=True: %s has no bf16 units, so this is slower than amp=False", device)
+    return has_units if settings.amp == "auto" else settings.amp is True
+
+
+def compute_dtype(*, amp: bool) -> torch.dtype:
+    """What matrix products of training are in."""
+    return torch.bfloat16 if amp else torch.float32
+
+
+def uses_compile(settings: BaseSettings, device: torch.device) -> bool:
+    """Whether to compile: as asked, or on CUDA."""
+    if settings.compile is True and device.type != "cuda":
+        log.warning("compile=True: on %s compiling takes longer than it saves in a short run", device)
+    return device.type == "cuda" if settings.compile == "auto" else settings.compile is True
+
+
+def set_backend_flags(settings: BaseSettings) -> None:
+    """Process-wide choices of arithmetic: TF32 for what is not in bf16, and cuDNN's search for the fastest kernel."""
+    allow_tf32()
+    torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+
+
+# ---- What is frozen
+
+
+def freeze_(network: nn.Module, patterns: Sequence[str]) -> None:
+    """Take the parameters that a pattern matches out of training: no gradient, so no place in the optimizer and no decay.
+
+    Averages hold them as they hold every tensor, and being constant they stay bitwise what they are.
+    """
+    parameters = dict(network.named_parameters())
+    for name in matching(trainable_shapes(network), patterns):
+        parameters[name].requires_grad_(False)
+
+
+def check_patterns(names: Sequence[str], patterns: Sequence[str]) -> None:
+    """Raises: UserError for every pattern that matches no trained parameter, and for patterns that match all of them."""
+    parents = {".".join(parts[:depth]) + ".*" for parts in (name.split(".") for name in names) for depth in range(1, len(parts))}
+    idle = [pattern for pattern in patterns if not matching(names, [pattern])]
+    sentences = [f"freeze names {pattern!r}, which no trained parameter matches{nearest(pattern, [*parents, *names])}" for pattern in idle]
+    if len(matching(names, patterns)) == len(names):
+        sentences.append(f"freeze is {list(patterns)}, which leaves nothing to train; want patterns that spare some parameters")
+    if sentences:
+        raise UserError(*sentences)
+
+
+def matching(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
+    """The names that one of the patterns matches."""
+    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def model_shapes(model: str) -> dict[str, torch.Size]:
+    """The `trainable_shapes` of a named model of which nothing is frozen; its tensors take no memory."""
+    with torch.device("meta"):
+        return trainable_shapes(build_network(model))
+
+
+def trainable_shapes(network: nn.Module) -> dict[str, torch.Size]:
+    """Name and shape of every parameter that takes a gradient, in the optimizer's order."""
+    return {name: parameter.shape for name, parameter in network.named_parameters() if parameter.requires_grad}

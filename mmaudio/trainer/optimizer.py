@@ -1,4 +1,4 @@
-"""AdamW, clipping, the step, and steps left out because not finite.
+"""AdamW, clipping, the step, and steps that are skipped because their gradient is not finite.
 
 Nothing here waits for the device: a step whose gradient is not finite is left out on the device itself.
 """
@@ -161,7 +161,7 @@ class OptimizerStep:
         return square.sqrt()
 
 
-# ---- Steps that were left out because their gradient was not finite: remembered on the device, told when the host next looks
+# ---- Skipped steps: remembered on the device, and warned of when the host next looks
 
 
 class NonFiniteError(RuntimeError):
@@ -169,7 +169,7 @@ class NonFiniteError(RuntimeError):
 
 
 class SkippedSteps:
-    """Counts refused steps, and keeps of the first one its number and the rows to blame, until `look` reads them.
+    """Counts skipped steps, and keeps of the first one its number and the rows to blame, until `look` reads them.
 
     Args:
         num_rows: of this rank's part of a batch.

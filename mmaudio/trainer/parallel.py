@@ -1,7 +1,7 @@
 """How the processes of a run share its network: each has all of it (DDP), or each a share of every tensor (FSDP2).
 
-With shares, a parameter is a DTensor. What is done to all elements alike (the optimizer's step, averages) is done to `local_tensor`
-tensors, by every process to its own; what leaves the process (files, previews) is made `full_tensor` first.
+With shares, a parameter is a DTensor. What is done to all elements alike (the optimizer's step, averages) is done by every
+process to its own, the `local_tensor` of each; what leaves the process (files, previews) is made whole by `full_tensor` first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,6 +65,13 @@ def local_tensor(tensor: Tensor) -> Tensor:
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
+def local_part(tensor: Tensor, like: Tensor) -> Tensor:
+    """This process's elements of a whole tensor that is laid out as `like`. No communication: every rank holds the whole."""
+    if not isinstance(like, DTensor):
+        return tensor
+    return local_tensor(distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None))
+
+
 def as_sharded(tensor: Tensor, like: Tensor) -> Tensor:
     """A tensor of this process's elements of `like`, such as its moments, as a share where `like` is one. No communication."""
     if not isinstance(like, DTensor):
@@ -80,10 +87,3 @@ def full_tensor(tensor: Tensor) -> Tensor:
 def check_room(tensors: Iterable[Tensor], device: torch.device) -> None:
     """Take as much of the device's memory as the whole of these tensors needs, and give it back. Raises: torch.OutOfMemoryError."""
     torch.empty(sum(tensor.numel() * tensor.element_size() for tensor in tensors), dtype=torch.uint8, device=device)
-
-
-def local_part(tensor: Tensor, like: Tensor) -> Tensor:
-    """This process's elements of a whole tensor that is laid out as `like`. No communication: every rank holds the whole."""
-    if not isinstance(like, DTensor):
-        return tensor
-    return local_tensor(distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None))

@@ -25,42 +25,6 @@ from mmaudio.trainer.train_state import BestMetric, PendingStages, TrainState
 log = logging.getLogger(__name__)
 
 
-def find_checkpoint(settings: TrainSettings, files: RunFiles, ranks: Ranks) -> RunState | None:
-    """Collective. The checkpoint asked for, or this run's newest. Rank 0 chooses, so that all read the same file."""
-    path = broadcast_from_first(_choose_checkpoint(settings, files) if ranks.is_first else None)
-    if path is None:
-        return None
-    state = load_checkpoint(path)
-    log.info("continuing %s after %d iterations", path, state.steps_done)
-    if settings.checkpoint and path != Path(settings.checkpoint):
-        log.info("checkpoint=%s is not read: the run has gone on from it", settings.checkpoint)
-    if settings.weights:
-        log.info("weights=%s is not read: only a run without a checkpoint starts from it", settings.weights)
-    return state
-
-
-def _choose_checkpoint(settings: TrainSettings, files: RunFiles) -> Path | None:
-    """The run's own newest; the one that is asked for, where that is further (`check_resume` refuses those that are not the run's)."""
-    newest = newest_checkpoint(files)
-    for sentence in newest.skipped if newest else ():
-        log.warning("skipped a checkpoint: %s", sentence)
-    if settings.checkpoint is None:
-        return newest.path if newest else None
-    asked = Path(settings.checkpoint)
-    return newest.path if newest and newest.state.steps_done > load_checkpoint(asked).steps_done else asked
-
-
-def _begin_network(solver: Solver, saved: RunState | None) -> nn.Module:
-    if saved:
-        return solver.restore_network(saved.weights)
-    if solver.settings.weights:
-        log.info("starting from the weights of %s", solver.settings.weights)
-        return solver.restore_network(load_weights(Path(solver.settings.weights)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(solver.settings.seed)  # the same starting weights on every rank
-        return solver.build_network()
-
-
 def begin_or_resume(solver: Solver, files: RunFiles) -> TrainState:
     """Collective. The state of a run: as its folder holds it, else at its first iteration.
 
@@ -100,6 +64,42 @@ def begin_or_resume(solver: Solver, files: RunFiles) -> TrainState:
         claim_snapshots(folder, snapshot_owner(settings, files))
         retire_snapshots(folder, state.ema.updates_done)
     return state
+
+
+def find_checkpoint(settings: TrainSettings, files: RunFiles, ranks: Ranks) -> RunState | None:
+    """Collective. The checkpoint asked for, or this run's newest. Rank 0 chooses, so that all read the same file."""
+    path = broadcast_from_first(_choose_checkpoint(settings, files) if ranks.is_first else None)
+    if path is None:
+        return None
+    state = load_checkpoint(path)
+    log.info("continuing %s after %d iterations", path, state.steps_done)
+    if settings.checkpoint and path != Path(settings.checkpoint):
+        log.info("checkpoint=%s is not read: the run has gone on from it", settings.checkpoint)
+    if settings.weights:
+        log.info("weights=%s is not read: only a run without a checkpoint starts from it", settings.weights)
+    return state
+
+
+def _choose_checkpoint(settings: TrainSettings, files: RunFiles) -> Path | None:
+    """The run's own newest; the one that is asked for, where that is further (`check_resume` refuses those that are not the run's)."""
+    newest = newest_checkpoint(files)
+    for sentence in newest.skipped if newest else ():
+        log.warning("skipped a checkpoint: %s", sentence)
+    if settings.checkpoint is None:
+        return newest.path if newest else None
+    asked = Path(settings.checkpoint)
+    return newest.path if newest and newest.state.steps_done > load_checkpoint(asked).steps_done else asked
+
+
+def _begin_network(solver: Solver, saved: RunState | None) -> nn.Module:
+    if saved:
+        return solver.restore_network(saved.weights)
+    if solver.settings.weights:
+        log.info("starting from the weights of %s", solver.settings.weights)
+        return solver.restore_network(load_weights(Path(solver.settings.weights)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(solver.settings.seed)  # the same starting weights on every rank
+        return solver.build_network()
 
 
 def _begin_averages(solver: Solver, network: nn.Module) -> PowerAverages | None:

@@ -38,7 +38,7 @@ def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType 
 
 
 class StopSignals:
-    """Inside the block such signals are remembered instead of ending the process; a second Ctrl-C ends it.
+    """Inside the block, signals that ask a run to end are remembered instead of ending the process; a second Ctrl-C ends it.
 
     Works in the main thread only.
     """

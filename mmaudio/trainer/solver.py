@@ -1,7 +1,7 @@
 """Solver: what is trained. A task of its own is a subclass, named by `solver=` in the settings.
 
-Three methods make a task: `build_network`, `build_batches` and `loss`. All others have a default that may be replaced, and
-none of them has to know of files, signals or the state of a run: `Trainer` does.
+Three methods make a task: `build_network`, `build_batches` and `loss`. All others have a default that may be replaced. None of them
+has to know of signals or the state of a run, nor, but for `check`, of its folder: `Trainer` does.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Solver(ABC):
         return self.settings.updates_per_epoch
 
     def micro_batches(self, batch: Any) -> Sequence[Any]:
-        """A batch in parts that fit into memory, of at most `micro_batch` rows each."""
+        """A batch in parts that fit into memory, of at most `micro_batch` rows each. By default the whole of it."""
         return [batch]
 
     def names_of(self, steps_done: int) -> Sequence[str]:  # noqa: ARG002 - for tasks

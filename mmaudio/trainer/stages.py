@@ -1,4 +1,4 @@
-"""What is done between steps, and when."""
+"""What is done between steps, when, and which of it failed."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -14,28 +14,6 @@ from mmaudio.runs.folder import METRICS_FILE
 log = logging.getLogger(__name__)
 
 
-def _as_json(value: float | list[float]) -> Any:
-    if isinstance(value, list):
-        return [_as_json(item) for item in value]
-    return value if math.isfinite(value) else None
-
-
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Every line of a run's metrics: `steps_done`, and values by `stage/name` (null where there was nothing to average).
-
-    A last line torn by a kill is left out.
-    """
-    path = run_dir / METRICS_FILE
-    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
-    return [parse_json(line) for line in lines[:-1] if line]  # what follows the last line break is no whole line
-
-
-def append_metrics(run_dir: Path, values: Mapping[str, float | list[float]], steps_done: int) -> None:
-    """Add a line to a run's metrics: values by `stage/name`."""
-    with open(run_dir / METRICS_FILE, "a", encoding="utf-8") as file:
-        file.write(json.dumps({"steps_done": steps_done, **{name: _as_json(value) for name, value in values.items()}}) + "\n")
-
-
 class Tracker:
     """Writes on rank 0 and does nothing elsewhere.
 
@@ -98,3 +76,28 @@ def _bar_chart(heights: list[float]) -> Any:
     axes.bar([(i + 0.5) * width for i in range(len(heights))], [0.0 if math.isnan(height) else height for height in heights], width)
     axes.set(xlabel="t (0 noise, 1 data)", ylabel="loss", xlim=(0, 1))
     return figure
+
+
+# ---- The file of lines
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Every line of a run's metrics: `steps_done`, and values by `stage/name` (null where there was nothing to average).
+
+    A last line torn by a kill is left out.
+    """
+    path = run_dir / METRICS_FILE
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    return [parse_json(line) for line in lines[:-1] if line]  # what follows the last line break is no whole line
+
+
+def append_metrics(run_dir: Path, values: Mapping[str, float | list[float]], steps_done: int) -> None:
+    """Add a line to a run's metrics: values by `stage/name`."""
+    with open(run_dir / METRICS_FILE, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"steps_done": steps_done, **{name: _as_json(value) for name, value in values.items()}}) + "\n")
+
+
+def _as_json(value: float | list[float]) -> Any:
+    if isinstance(value, list):
+        return [_as_json(item) for item in value]
+    return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What changes while a run trains: built anew, from weights, or from a checkpoint."""
+"""What changes while a run trains, and what a checkpoint keeps of it; `resume` makes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
