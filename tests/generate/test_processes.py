@@ -10,7 +10,9 @@ from tests.conftest import ROOT, torchrun
 SCRIPT = """
 import sys
 import torch
-from mmaudio.distributed.collectives import gather_objects, process_group, read_ranks, set_threads
+from mmaudio.distributed.collectives import gather_objects, process_group
+from mmaudio.distributed.devices import set_threads
+from mmaudio.distributed.ranks import read_ranks
 from mmaudio.generate.sampler import ConditionBatch, SampleSettings, sample_latents
 from mmaudio.network import build_network
 
