@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmaudio.base.errors import UserError
-from mmaudio.report.collect import SCORES_PATTERNS
+from mmaudio.commands.report import SCORES_PATTERNS
 from mmaudio.report.run_results import FoundRun, find_scores, heading, labels_of, read_all_scores, read_run_record, what_is_scored
 from tests.report.pages import row, scores, write_scores
 
