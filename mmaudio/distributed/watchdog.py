@@ -110,7 +110,7 @@ class _Watch(threading.Thread, ABC):
     """Looks every `TICK_S`, until it is over."""
 
     def __init__(self, heartbeat: Heartbeat, hang_timeout_s: float) -> None:
-        super().__init__(name="watch over peers", daemon=True)
+        super().__init__(name="watch over ranks", daemon=True)
         self.heartbeat, self.hang_timeout_s = heartbeat, hang_timeout_s
         self.clock, self.stall, self.is_over = AwakeClock(), Stall(heartbeat), threading.Event()
         self.alone_since_s = math.inf

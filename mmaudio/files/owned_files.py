@@ -15,7 +15,6 @@ from mmaudio.files.ownership import MARK_KEY, aside_path, at_end_of_links, fits,
 
 RECORD_ENDING = ".mark.json"  # of the record of a file that has no room for a mark
 _KIND = "file"  # of the mark in such a record
-_BLOCK_BYTES = 1 << 20
 
 
 # ---- JSON files, which have room for a mark
@@ -107,11 +106,8 @@ def file_sha256(path: Path) -> str | None:
     """The SHA-256 of what a file holds, in hexadecimal; None where no file is. Raises: OSError."""
     if not path.is_file():
         return None
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ---- Folders: a record in one holds the SHA-256 of every other file; with a file more, or a changed one, it is not removed
@@ -164,12 +160,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def _content(path: Path) -> str:
-    if path.is_symlink():
-        return f"link to {os.readlink(path)}"
-    if not path.is_file():
-        return "neither file nor folder"
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return f"link to {os.readlink(path)}" if path.is_symlink() else file_sha256(path) or "neither file nor folder"
 
 
 # ---- `samples.json` in a folder of samples: what made them, and which id each file is of

@@ -37,9 +37,9 @@ from mmaudio.trainer.model_settings import (
 )
 from mmaudio.trainer.optimizer import check_optimizer
 
-_EXTRACTION = {  # kind of a store → what makes it
-    "video": f"torchrun --standalone {program('training/extract_video_training_latents.py', 'extract video')}",
-    "audio": f"torchrun --standalone {program('training/extract_audio_training_latents.py', 'extract audio')}",
+_EXTRACTION = {  # kind of a store → the script and the command that make it
+    "video": ("training/extract_video_training_latents.py", "extract video"),
+    "audio": ("training/extract_audio_training_latents.py", "extract audio"),
 }
 _DIMS = {"text_seq_len": TEXT_TOKENS, "clip_dim": CLIP_WIDTH, "sync_dim": SYNC_WIDTH, "text_dim": TEXT_WIDTH}  # the only ones there are
 
@@ -122,7 +122,7 @@ def _missing_sentence(missing: dict[str, SourceSettings], settings: TrainSetting
     options += f" --backend {settings.backend}" if settings.backend != "pretrained" else ""
     options += f" --device {settings.device}" if settings.device in ("cpu", "auto") else ""
     kinds = sorted({source.kind or "video" for source in missing.values()}, reverse=True)
-    commands = " and ".join(f"`{_EXTRACTION[kind]}{options}`" for kind in kinds)
+    commands = " and ".join(f"`torchrun --standalone {program(*_EXTRACTION[kind])}{options}`" for kind in kinds)
     listed = ", ".join(f"{name} ({source.memmap_dir})" for name, source in missing.items())
     return (
         f"missing stores: {listed}; make them with {commands} (--help says where to), train on the guide's example with"
