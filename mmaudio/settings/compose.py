@@ -56,10 +56,6 @@ class ComposedCommand:
     argv: list[str]
     only_shows: bool
 
-    def plain(self) -> dict[str, Any]:
-        """All values, interpolations resolved."""
-        return plain_values(self.config)
-
     def saved_text(self) -> str:
         """All values as YAML, interpolations resolved: what a run keeps of its settings."""
         return str(OmegaConf.to_yaml(_own(self.config), resolve=True))
