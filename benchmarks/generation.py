@@ -19,10 +19,10 @@ from mmaudio.flow.guidance import Velocity, guided
 from mmaudio.generate.sampler import (
     ConditionBatch,
     SampleSettings,
+    batch_conditions,
     null_conditions,
     sample_latents,
     starting_noise,
-    told_conditions,
     velocity_of,
 )
 from mmaudio.network import CONDITION_ROWS, Conditions, FlowTransformer, find_variant
@@ -90,7 +90,7 @@ def forward_flops(variant: str, num_rows: int) -> int:
     network = new_network(variant, DEFAULT_DURATION_S, torch.device("meta"))
     batch = made_up_batch(network, num_rows)
     with torch.no_grad():
-        conditions = told_conditions(network, batch)
+        conditions = batch_conditions(network, batch)
         latent = torch.empty(num_rows, network.latent_seq_len, network.latent_mean.shape[-1], device="meta")
         with FlopCounterMode(display=False) as counter:
             network.predict_flow(latent, torch.empty(num_rows, device="meta"), conditions)
@@ -124,12 +124,12 @@ def measure(case: Case, device: torch.device) -> Parts:
     product = MatrixProduct.on(device, case.dtype)
     with torch.autocast(device.type, torch.bfloat16, enabled=case.amp):
         velocity = velocity_of(network, batch, HOW.cfg_strength)
-        told, null = told_conditions(network, batch), null_conditions(network, batch)
+        told, null = batch_conditions(network, batch), null_conditions(network, batch)
         calls: list[Callable[[], object]] = [
             lambda: velocity_of(network, batch, HOW.cfg_strength),
             lambda: velocity(t, x),
             lambda: _two_calls(network, told, null)(t, x),
-            lambda: _two_calls(network, told_conditions(network, batch), null_conditions(network, batch))(t, x),
+            lambda: _two_calls(network, batch_conditions(network, batch), null_conditions(network, batch))(t, x),
             product,
         ]
         conditions_s, step_s, two_calls_s, plain_step_s, product_s = seconds_of(calls, device)

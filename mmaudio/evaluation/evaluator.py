@@ -84,7 +84,7 @@ class ResultPlaces:
 class EvaluationPlan(ResultPlaces):
     """An evaluation that can be: the set, where results go, and the model. Nothing of the model is loaded yet."""
 
-    subject: EvaluatedModel
+    evaluated_model: EvaluatedModel
 
 
 def plan_evaluation(settings: EvalSettings, run_dir: Path, problems: Problems) -> EvaluationPlan | None:
@@ -147,9 +147,9 @@ def evaluate(plan: EvaluationPlan, ranks: Ranks, device: torch.device, beat: Bea
 def _evaluate(plan: EvaluationPlan, ranks: Ranks, device: torch.device, beat: Beat) -> int:
     settings, chosen, samples = plan.settings, plan.chosen, plan.samples
     of = plan.set_of(samples)
-    model = on_all_ranks(lambda: plan.subject.load(device, from_store=chosen.rows is not None, with_video=bool(chosen.videos)))
+    model = on_all_ranks(lambda: plan.evaluated_model.load(device, from_store=chosen.rows is not None, with_video=bool(chosen.videos)))
     how = sampling_of(settings, amp=uses_amp(settings, device))
-    facts = on_first_rank(lambda: plan.subject.facts(model, how))
+    facts = on_first_rank(lambda: plan.evaluated_model.facts(model, how))
     made_by = {name: fact for name, fact in facts.items() if name != "weights"}  # the file may be moved: its hash says which it is
     begin_folder(samples, made_by, chosen.captions, of=of, keeps=settings.keep_existing)
     sampled = sample_set(model, chosen, how, samples, settings.batch_size, ranks, of=of, made_by=made_by, beat=beat)

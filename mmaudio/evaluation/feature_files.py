@@ -109,7 +109,7 @@ class FeatureFiles:
                 [stem],
                 items,
                 folder,
-                duration_s=scoring.terms.duration_s,
+                duration_s=scoring.protocol.duration_s,
                 device=scoring.device,
                 batch_size=scoring.batch_size,
                 places=scoring.places,

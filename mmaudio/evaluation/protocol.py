@@ -49,7 +49,7 @@ class ScoringProtocol:
 class ScoringJob:
     """A scoring of sounds: by what protocol, and where and how it is done, which no number depends on."""
 
-    terms: ScoringProtocol
+    protocol: ScoringProtocol
     device: torch.device
     reference_cache: Path  # where features of the real sounds are made, those that are nowhere else
     given_cache: Path | None = None  # where the user has such features
@@ -63,15 +63,15 @@ class ScoringJob:
     @classmethod
     def of(cls, settings: BaseSettings, backend: Backend, reference_cache: Path, beat: Beat = lambda: None) -> "ScoringJob":
         """As the settings of a run say, of sounds that a backend decodes."""
-        terms = ScoringProtocol.of(settings.metrics, backend.spec.duration_s).sounded_by(backend, settings.seed)
+        protocol = ScoringProtocol.of(settings.metrics, backend.spec.duration_s).sounded_by(backend, settings.seed)
         places, workers = extractor_places(settings), settings.num_workers
-        scoring = cls.by(terms, settings.metrics, backend.device, reference_cache, places=places, num_workers=workers, beat=beat)
+        scoring = cls.by(protocol, settings.metrics, backend.device, reference_cache, places=places, num_workers=workers, beat=beat)
         return replace(scoring, only_samples=True)
 
     @classmethod
     def by(
         cls,
-        terms: ScoringProtocol,
+        protocol: ScoringProtocol,
         metrics: MetricsSettings,
         device: torch.device,
         reference_cache: Path,
@@ -84,7 +84,7 @@ class ScoringJob:
         given = Path(metrics.reference_cache) if metrics.reference_cache else None
         workers = max(1, num_cores() - 1) if num_workers is None else num_workers
         coverage, size = metrics.min_coverage, metrics.batch_size
-        return cls(terms, device, reference_cache, given, places, coverage, batch_size=size, num_workers=workers, beat=beat)
+        return cls(protocol, device, reference_cache, given, places, coverage, batch_size=size, num_workers=workers, beat=beat)
 
 
 def extractor_places(settings: BaseSettings) -> dict[str, str]:

@@ -38,18 +38,18 @@ def score_set(chosen: EvalSet, folder: Path, scoring: ScoringJob, ranks: Ranks) 
     Returns: as `score_folder`, with the metrics that rest on features among `metrics` and the `metrics` of each clip.
     Raises: UserError where too few of the set have a sound.
     """
-    terms = scoring.terms
-    embedded = [row for row in terms.rows if row.is_embedded]
-    cached = [row for row in terms.rows if not row.is_embedded]
+    protocol = scoring.protocol
+    embedded = [row for row in protocol.rows if row.is_embedded]
+    cached = [row for row in protocol.rows if not row.is_embedded]
     wanted = [*chosen.captions, *chosen.left_out]  # a clip that could not be sampled is missing, not another set
     reference = {name: chosen.sounds.get(name) for name in wanted} if chosen.sounds else {}
     if embedded and reference:
         scores = score_folder(
             folder,
             reference,
-            duration_s=terms.duration_s,
+            duration_s=protocol.duration_s,
             captions=chosen.captions,
-            tolerance_s=terms.tolerance_s,
+            tolerance_s=protocol.tolerance_s,
             min_coverage=scoring.min_coverage,
             only_samples=scoring.only_samples,
             ranks=ranks,
@@ -62,7 +62,7 @@ def score_set(chosen: EvalSet, folder: Path, scoring: ScoringJob, ranks: Ranks) 
     _add_(scores, found)
     for row in scores["clips"]:
         row["video_file"] = str(chosen.videos[row["id"]]) if row["id"] in chosen.videos else None
-    return {**scores, "protocol": {**scores["protocol"], **_protocol(chosen, terms, found)}}
+    return {**scores, "protocol": {**scores["protocol"], **_protocol(chosen, protocol, found)}}
 
 
 def _add_(scores: dict[str, Any], found: FeatureScores) -> None:
@@ -73,23 +73,23 @@ def _add_(scores: dict[str, Any], found: FeatureScores) -> None:
     scores["judged"] = found.counts
 
 
-def _protocol(chosen: EvalSet, terms: ScoringProtocol, found: FeatureScores) -> Mapping[str, Any]:
+def _protocol(chosen: EvalSet, protocol: ScoringProtocol, found: FeatureScores) -> Mapping[str, Any]:
     """What two results must share for their numbers to be compared, beside what the embedded metrics say of it."""
-    rate = {} if terms.sample_rate_hz is None else {"sample_rate_hz": terms.sample_rate_hz}
-    on_text = any(CACHE_FILES[stem].made_of == "text" for row in terms.rows for stem in row.reference_stems)
+    rate = {} if protocol.sample_rate_hz is None else {"sample_rate_hz": protocol.sample_rate_hz}
+    on_text = any(CACHE_FILES[stem].made_of == "text" for row in protocol.rows for stem in row.reference_stems)
     # captions that no metric compares with are what was asked for, not how it was measured
     captions = {"captions_hash": captions_hash(chosen.captions)} if on_text else {}
     return {
-        "metrics": metric_versions(terms.rows),
+        "metrics": metric_versions(protocol.rows),
         "judges": dict(found.made_by),
-        "engine": terms.engine,
+        "engine": protocol.engine,
         **captions,
-        "duration_s": terms.duration_s,
+        "duration_s": protocol.duration_s,
         **rate,
-        "decoder": dict(terms.decoder),
-        "sampling_seed": terms.sampling_seed,
+        "decoder": dict(protocol.decoder),
+        "sampling_seed": protocol.sampling_seed,
         "reference_hash": text_hash([f"{name} {_size(path)}" for name, path in sorted(chosen.sounds.items())]),
-        "clean_names": terms.clean_names,
+        "clean_names": protocol.clean_names,
     }
 
 
@@ -107,7 +107,7 @@ def score_by_features(rows: Sequence[Metric], chosen: EvalSet, folder: Path, sco
     none; every process makes its share. A metric whose features cannot be had is null and says why.
     """
     given = scoring.given_cache or chosen.reference_cache
-    if scoring.terms.engine == "av_bench":
+    if scoring.protocol.engine == "av_bench":
         return on_first_rank(lambda: _by_av_bench(rows, chosen, folder, given, scoring))
     files = FeatureFiles(chosen, folder, [*([given] if given else []), scoring.reference_cache], scoring, ranks)
     reasons = {row.name: files.prepare(row) for row in rows}
@@ -122,7 +122,7 @@ def _by_av_bench(rows: Sequence[Metric], chosen: EvalSet, folder: Path, referenc
         rows,
         reference,
         folder,
-        scoring.terms.duration_s,
+        scoring.protocol.duration_s,
         scoring.device,
         batch_size=scoring.batch_size,
         num_workers=scoring.num_workers,
@@ -141,5 +141,5 @@ def _measure(names: Sequence[str], files: FeatureFiles, scoring: ScoringJob, cho
         min_coverage=scoring.min_coverage,
         device=str(scoring.device),
         sync_weights=lambda: read_state_dict(locate("synchformer", scoring.places.get("synchformer"))),
-        clean_names=scoring.terms.clean_names,
+        clean_names=scoring.protocol.clean_names,
     )

@@ -72,7 +72,7 @@ class VelocityNetwork(Protocol):
 
     def normalize(self, x: Tensor) -> Tensor: ...
 
-    def told_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, told: PresentConditions) -> Any: ...
+    def present_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, present: PresentConditions) -> Any: ...
 
     def predict_flow(self, latent: Tensor, t: Tensor, conditions: Any) -> Tensor: ...
 
@@ -86,7 +86,7 @@ class FlowBatch:
     clip_features: Tensor
     sync_features: Tensor
     text_features: Tensor
-    told: PresentConditions
+    present: PresentConditions
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,6 @@ def flow_loss(network: VelocityNetwork, batch: FlowBatch, draws: FlowDraws, sett
     x1_bnc = network.normalize(batch.a_mean + batch.a_std * draws.n1)
     t_b = logit_normal_times(draws.z, settings.time_mean, settings.time_scale)
     point = point_on_path(draws.x0, x1_bnc, t_b, settings.min_sigma)
-    conditions = network.told_conditions(batch.clip_features, batch.sync_features, batch.text_features, batch.told)
+    conditions = network.present_conditions(batch.clip_features, batch.sync_features, batch.text_features, batch.present)
     predicted_bnc = network.predict_flow(point.xt_bnc, t_b.to(x1_bnc.dtype), conditions)
     return FlowLoss(loss_b=(predicted_bnc.to(point.v_bnc.dtype) - point.v_bnc).square().mean(dim=(1, 2)), t_b=t_b)

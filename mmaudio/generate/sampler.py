@@ -86,15 +86,15 @@ class PlainVelocity:
     """The velocity of a batch by the conditions its rows are told."""
 
     network: FlowTransformer
-    told: Conditions
+    conditions: Conditions
 
     def __call__(self, t: Tensor, x_bnc: Tensor) -> Tensor:
         """At time t, a scalar or (b,), and state (b, n, c)."""
-        return self.network.predict_flow(x_bnc, t.expand(len(x_bnc)), self.told)
+        return self.network.predict_flow(x_bnc, t.expand(len(x_bnc)), self.conditions)
 
     def of_rows(self, rows: Tensor) -> "PlainVelocity":
         """For some rows of the batch, (k,) int64."""
-        return self if len(rows) == len(self.told.text_f) else PlainVelocity(self.network, self.told.pick(rows, rows, rows))
+        return self if len(rows) == len(self.conditions.text_f) else PlainVelocity(self.network, self.conditions.pick(rows, rows, rows))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class GuidedVelocity:
 
     def of_rows(self, rows: Tensor) -> "GuidedVelocity":
         """For some rows of the batch, (k,) int64."""
-        num = len(self.both.told.text_f) // 2
+        num = len(self.both.conditions.text_f) // 2
         return GuidedVelocity(self.both.of_rows(torch.cat([rows, rows + num])), self.strength)
 
 
@@ -118,13 +118,13 @@ def velocity_of(
     network: FlowTransformer, batch: ConditionBatch, strength: float, dropped: Collection[str] = ()
 ) -> PlainVelocity | GuidedVelocity:
     """Conditions projected once for all steps; with guidance where the strength asks for it."""
-    told = told_conditions(network, batch, dropped)
+    conditions = batch_conditions(network, batch, dropped)
     if not uses_guidance(strength):
-        return PlainVelocity(network, told)
-    return GuidedVelocity(PlainVelocity(network, told.followed_by(null_conditions(network, batch))), strength)
+        return PlainVelocity(network, conditions)
+    return GuidedVelocity(PlainVelocity(network, conditions.followed_by(null_conditions(network, batch))), strength)
 
 
-def told_conditions(network: FlowTransformer, batch: ConditionBatch, dropped: Collection[str] = ()) -> Conditions:
+def batch_conditions(network: FlowTransformer, batch: ConditionBatch, dropped: Collection[str] = ()) -> Conditions:
     """The projected conditions of every row: what it has and the network knows, and nulls for the rest."""
     num, device = len(batch.ids), network.sync_pos_emb.device
     has_video = torch.ones(num, dtype=torch.bool) if batch.video_exist is None else batch.video_exist.cpu()
@@ -132,15 +132,17 @@ def told_conditions(network: FlowTransformer, batch: ConditionBatch, dropped: Co
     def given(name: str, features: Tensor | None) -> Tensor:
         return network.null_features(name).expand(num, -1, -1) if features is None else features.to(device, torch.float32)
 
-    def told(name: str, features: Tensor | None, who_has_it: Tensor) -> PresentRows:
+    def present(name: str, features: Tensor | None, who_has_it: Tensor) -> PresentRows:
         return PresentRows.of(who_has_it & (features is not None and name not in dropped))
 
-    return network.told_conditions(
+    return network.present_conditions(
         given("clip", batch.clip),
         given("sync", batch.sync),
         given("text", batch.text),
         PresentConditions(
-            told("clip", batch.clip, has_video), told("sync", batch.sync, has_video), told("text", batch.text, torch.ones_like(has_video))
+            present("clip", batch.clip, has_video),
+            present("sync", batch.sync, has_video),
+            present("text", batch.text, torch.ones_like(has_video)),
         ).to(device),
     )
 

@@ -178,7 +178,7 @@ class FlowTransformer(nn.Module):
         num_tokens = {"clip": self.clip_seq_len, "sync": self.sync_seq_len, "text": self.text_seq_len}[name]
         return getattr(self, CONDITION_ROWS[name].null_name).expand(num_tokens, -1)[None]
 
-    def told_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, told: PresentConditions) -> Conditions:
+    def present_conditions(self, clip_f: Tensor, sync_f: Tensor, text_f: Tensor, present: PresentConditions) -> Conditions:
         """Conditions of a batch in which not every sample is told everything; a null is projected once for all who get it.
 
         Features may be of a narrower dtype than the network: those that are told are widened.
@@ -188,9 +188,9 @@ class FlowTransformer(nn.Module):
             return torch.cat([self.null_features(name), features_btc.index_select(0, who.rows)])
 
         projected = self.preprocess_conditions(
-            null_first("clip", clip_f, told.clip), null_first("sync", sync_f, told.sync), null_first("text", text_f, told.text)
+            null_first("clip", clip_f, present.clip), null_first("sync", sync_f, present.sync), null_first("text", text_f, present.text)
         )
-        return projected.pick(told.clip.source, told.sync.source, told.text.source)
+        return projected.pick(present.clip.source, present.sync.source, present.text.source)
 
     def empty_conditions(self, negative_text: Tensor | None = None) -> Conditions:
         """What guidance leads away from: null features, or null video with a negative text (1 or b, L, text).

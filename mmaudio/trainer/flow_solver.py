@@ -176,7 +176,7 @@ def to_flow_batch(batch: Batch, chance: CounterRng, nulls: ConditionDropout, dev
         clip_features=batch.clip_features.to(device),
         sync_features=batch.sync_features.to(device),
         text_features=batch.text_table.to(device),
-        told=replace(present, text=captions),
+        present=replace(present, text=captions),
     )
 
 

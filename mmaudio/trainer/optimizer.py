@@ -98,7 +98,7 @@ class StepResult:
     """Of one step: the norm of the whole gradient before clipping, and whether it was left out, both () on the device."""
 
     grad_norm: Tensor
-    is_refused: Tensor
+    is_skipped: Tensor
 
 
 class OptimizerStep:
@@ -139,10 +139,10 @@ class OptimizerStep:
             torch._foreach_div_(grads, GRAD_SCALE)
         grad_norm = self._norm(grads)
         nn.utils.clip_grads_with_norm_(self._stepped, self.max_norm, grad_norm, foreach=True)
-        is_refused = ~torch.isfinite(grad_norm)
-        self.optimizer.grad_scale, self.optimizer.found_inf = None, is_refused.float()  # type: ignore[attr-defined] # fused AdamW reads both
+        is_skipped = ~torch.isfinite(grad_norm)
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, is_skipped.float()  # type: ignore[attr-defined] # fused AdamW reads both
         self.optimizer.step()
-        return StepResult(grad_norm, is_refused)
+        return StepResult(grad_norm, is_skipped)
 
     def _gradients(self) -> list[Tensor]:
         """Of this process's elements, where the optimizer looks for them."""
@@ -181,18 +181,18 @@ class SkippedSteps:
         self._count, self._first = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
         self._is_bad = torch.zeros(num_rows, dtype=torch.bool, device=device)
 
-    def note(self, is_refused: Tensor, loss_b: Tensor, steps_done: int) -> None:
+    def note(self, is_skipped: Tensor, loss_b: Tensor, steps_done: int) -> None:
         """Take in a step, without waiting for the device.
 
         Args:
-            is_refused: (), the same on all ranks.
+            is_skipped: (), the same on all ranks.
             loss_b: this rank's losses, one per row.
             steps_done: iterations finished before it.
         """
-        is_first = is_refused & (self._count == 0)
+        is_first = is_skipped & (self._count == 0)
         self._first.copy_(torch.where(is_first, steps_done, self._first))
         self._is_bad.copy_(torch.where(is_first, ~torch.isfinite(loss_b), self._is_bad))
-        self._count.add_(is_refused)
+        self._count.add_(is_skipped)
 
     def look(self, names_of: Callable[[int], Sequence[str]]) -> None:
         """Collective, and waits for the device. Warn of steps that were left out since the last look.

@@ -140,12 +140,12 @@ class Trainer:
                 state.optimizer_step.backward(losses[-1].loss_b.sum() / solver.rows_per_rank)
         taken = state.optimizer_step.step()
         loss_b = torch.cat([each.loss_b.detach() for each in losses])
-        self.skipped.note(taken.is_refused, loss_b, steps_done)
+        self.skipped.note(taken.is_skipped, loss_b, steps_done)
         if state.ema and steps_done >= self.settings.ema.start:
             state.ema.follow()
         sums = {"loss": Sum.of(loss_b), "grad_norm": Sum.of(taken.grad_norm[None]), **_totals([each.sums for each in losses])}
         lr = Sum.of(torch.full((1,), learning_rate, device=self.device))
-        return {name: each.unless(taken.is_refused) for name, each in sums.items()} | {"lr": lr}
+        return {name: each.unless(taken.is_skipped) for name, each in sums.items()} | {"lr": lr}
 
     # ---- stages: what is done between steps
 

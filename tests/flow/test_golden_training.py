@@ -26,7 +26,7 @@ def case(request):
         clip_features=given("tiny/train_clip_f", 4, 16, 96),
         sync_features=given("tiny/train_sync_f", 4, 40, 80),
         text_features=given("tiny/train_text_f", 4, 77, 112),
-        told=choose_present(*exist, DropoutDraws(u_video, 1 - u_video, u_text), SETTINGS.nulls),
+        present=choose_present(*exist, DropoutDraws(u_video, 1 - u_video, u_text), SETTINGS.nulls),
     )
     stored = {"n1": "a_randn", "z": "z_t", "x0": "x0"}
     draws = FlowDraws(**{name: torch.from_numpy(golden[key]) for name, key in stored.items()})
@@ -36,8 +36,8 @@ def case(request):
 def test_loss_and_gradients(case):
     network, batch, draws, golden = case
     for name in ("clip", "sync", "text"):
-        rows = torch.cat([network.null_features(name), getattr(batch, f"{name}_features")[getattr(batch.told, name).rows]])
-        reached = rows[getattr(batch.told, name).source]
+        rows = torch.cat([network.null_features(name), getattr(batch, f"{name}_features")[getattr(batch.present, name).rows]])
+        reached = rows[getattr(batch.present, name).source]
         assert error(reached.flatten(1).norm(dim=1), golden[f"{name}_row_norm"]) < 1e-4
     result = flow_loss(network, batch, draws, SETTINGS)
     assert error(result.t_b, golden["t"]) < 1e-6

@@ -8,11 +8,11 @@ from mmaudio.flow.ode import solve
 from mmaudio.generate.sampler import (
     ConditionBatch,
     SampleSettings,
+    batch_conditions,
     null_conditions,
     sample,
     sample_latents,
     starting_noise,
-    told_conditions,
 )
 from mmaudio.network import build_network
 
@@ -115,7 +115,7 @@ def test_the_solvers_agree(gentle_network, features):
 
 def test_guidance_as_one_batch_equals_two_calls(network, features):
     mixed = batch(features, [0, 1, 2], video_exist=torch.tensor([True, False, True]), negative_text=features[0].flip(0))
-    told, null = told_conditions(network, mixed), null_conditions(network, mixed)
+    told, null = batch_conditions(network, mixed), null_conditions(network, mixed)
 
     def alone(conditions):
         return lambda t, x: network.predict_flow(x, t.expand(3), conditions)

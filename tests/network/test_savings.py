@@ -16,9 +16,9 @@ AUDIO_ROWS = 3  # rows without video: 30 %
 class Plain(FlowTransformer):
     """The plain way: null features row by row before the projections, every modulation at the latents' rate."""
 
-    def told_conditions(self, clip_f, sync_f, text_f, told):
+    def present_conditions(self, clip_f, sync_f, text_f, present):
         given = {"clip": clip_f, "sync": sync_f, "text": text_f}
-        rows = (torch.where((getattr(told, n).source > 0)[:, None, None], f, self.null_features(n)) for n, f in given.items())
+        rows = (torch.where((getattr(present, n).source > 0)[:, None, None], f, self.null_features(n)) for n, f in given.items())
         conditions = self.preprocess_conditions(*rows)
         every_token = torch.arange(self.latent_seq_len, device=clip_f.device)
         return Conditions(conditions.clip_f, conditions.sync_f, conditions.text_f, conditions.clip_f_c, conditions.text_f_c, every_token)
@@ -69,7 +69,7 @@ def test_loss_and_gradients_stay(v2):
         fill_(network)
         network.double()
         batch, draws = batch_for(network, "cpu")
-        doubled = FlowBatch(*(getattr(batch, name).double() for name in list(FlowBatch.__dataclass_fields__)[:-1]), batch.told)
+        doubled = FlowBatch(*(getattr(batch, name).double() for name in list(FlowBatch.__dataclass_fields__)[:-1]), batch.present)
         loss = flow_loss(network, doubled, FlowDraws(draws.n1.double(), draws.z.double(), draws.x0.double()), FlowSettings()).loss_b
         loss.mean().backward()
         norms = torch.stack([p.grad.norm() for p in network.parameters() if p.requires_grad])
@@ -85,9 +85,9 @@ def test_nobody_or_everybody_told():
     fill_(network)
     features = torch.randn(2, 8, 1024), torch.randn(2, 16, 768), torch.randn(2, 77, 1024)
     nobody, everybody = (PresentRows.of(torch.tensor([flag, flag])) for flag in (False, True))
-    told = network.told_conditions(*features, PresentConditions(everybody, everybody, everybody))
+    told = network.present_conditions(*features, PresentConditions(everybody, everybody, everybody))
     want = network.preprocess_conditions(*features)
-    null = network.told_conditions(*features, PresentConditions(nobody, nobody, nobody))
+    null = network.present_conditions(*features, PresentConditions(nobody, nobody, nobody))
     for name in ("clip_f", "sync_f", "text_f", "clip_f_c", "text_f_c"):
         assert torch.allclose(getattr(told, name), getattr(want, name), atol=1e-5)
         assert torch.allclose(getattr(null, name), getattr(network.empty_conditions().expand(2), name), atol=1e-5)

@@ -47,7 +47,7 @@ def test_captions_are_taken_from_their_table(tmp_path):
         assert torch.equal(batch.text_features, plain.text_features)
         part = batch.part(2, 4)
         assert torch.equal(part.text_features, plain.text_features[2:4])
-        told = to_flow_batch(part, CounterRng(0, 0, part.positions), ConditionDropout(0.0), CPU).told.text
+        told = to_flow_batch(part, CounterRng(0, 0, part.positions), ConditionDropout(0.0), CPU).present.text
         assert told.rows.tolist() == batch.text_rows[2:4].tolist()
 
 
