@@ -15,7 +15,6 @@ from mmaudio.checkpoints.save import BackgroundWriter, HostCopies, save_checkpoi
 from mmaudio.distributed.collectives import broadcast_from_first
 from mmaudio.files.atomic import sweep_below
 from mmaudio.trainer.model_settings import ema_constants, ema_folder
-from mmaudio.trainer.optimizer import set_lr_
 from mmaudio.trainer.parallel import full_tensor
 from mmaudio.trainer.solver import Solver
 from mmaudio.trainer.stages import Every
@@ -94,7 +93,7 @@ class Checkpointer:
             save = partial(save_weights, self.files, copy=copy)
             self._write(dict(self.state.network.state_dict()), save, self._record(steps_done))
         else:
-            set_lr_(self.state.optimizer, self.state.schedule.learning_rate(steps_done))  # the next step's, as in the published files
+            self.state.schedule.set_lr_(self.state.optimizer, steps_done)  # the next step's, as in the published files
             keeps = self.settings.keep_checkpoints
             save = partial(save_checkpoint, self.files, copy=copy, keep=keeps, never_remove=self.settings.save_copy_iterations)
             self._write(self.state.to_save(steps_done), save, self._record(steps_done))

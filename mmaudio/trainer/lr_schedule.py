@@ -49,6 +49,13 @@ class Schedule:
     def learning_rate(self, iteration: int) -> float:
         return self.base_lr * self.factor(iteration)
 
+    def set_lr_(self, optimizer: torch.optim.Optimizer, iteration: int) -> float:
+        """Let the optimizer's next step be that of an iteration. Returns: its learning rate."""
+        learning_rate = self.learning_rate(iteration)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        return learning_rate
+
     def published_state(self, steps_done: int) -> dict[str, Any]:
         """The state dict of the published system's scheduler after `steps_done` iterations, so that it can continue.
 

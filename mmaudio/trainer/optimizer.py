@@ -87,12 +87,6 @@ def load_optimizer_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], 
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def set_lr_(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """The rate of the next step."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-
-
 @dataclass(frozen=True)
 class StepResult:
     """Of one step: the norm of the whole gradient before clipping, and whether it was left out, both () on the device."""

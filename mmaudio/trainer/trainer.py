@@ -26,7 +26,7 @@ from mmaudio.runs.folder import mark_requeue
 from mmaudio.trainer.checkpointing import Checkpointer
 from mmaudio.trainer.meters import Meters, Sum, Telemetry, Values, eta_words
 from mmaudio.trainer.model_settings import compute_dtype
-from mmaudio.trainer.optimizer import SkippedSteps, set_lr_
+from mmaudio.trainer.optimizer import SkippedSteps
 from mmaudio.trainer.parallel import check_room, full_tensor, no_sync_until_last
 from mmaudio.trainer.resume import begin_or_resume
 from mmaudio.trainer.signals import StopReason, StopSignals
@@ -130,8 +130,7 @@ class Trainer:
     def step(self, batch: Any, steps_done: int) -> dict[str, Sum]:
         """Collective. One iteration; `steps_done` are finished before it. A step whose gradient is not finite changes no weight."""
         state, solver, losses = self.state, self.solver, list[Loss]()
-        learning_rate = state.schedule.learning_rate(steps_done)
-        set_lr_(state.optimizer, learning_rate)
+        learning_rate = state.schedule.set_lr_(state.optimizer, steps_done)
         state.optimizer_step.zero_grad()
         micro_batches = solver.micro_batches(batch)
         for place, micro_batch in enumerate(micro_batches, start=1):

@@ -7,7 +7,7 @@ import torch
 from mmaudio.base.errors import UserError
 from mmaudio.flow.loss import flow_loss
 from mmaudio.trainer.lr_schedule import Schedule
-from mmaudio.trainer.optimizer import OptimizerStep, build_optimizer, load_optimizer_, set_lr_
+from mmaudio.trainer.optimizer import OptimizerStep, build_optimizer, load_optimizer_
 from tests.flow.test_golden_training import SETTINGS, case  # noqa: F401 - a fixture
 
 
@@ -19,7 +19,7 @@ def test_four_golden_steps(case, scaled):  # noqa: F811
     trained = [p for p in network.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in trained]
     for step in range(4):
-        set_lr_(optimizer, schedule.learning_rate(step))
+        schedule.set_lr_(optimizer, step)
         assert schedule.learning_rate(step) == pytest.approx(golden["steps_lr"][step], rel=1e-12)
         optimizer_step.zero_grad()
         loss = flow_loss(network, batch, draws, SETTINGS).loss_b.mean()
